@@ -26,4 +26,5 @@
 //! | 2 | `sync`, `store`, `formats`, `catalogue`, `evidence`; never each other |
 //! | 1 | `model` |
 
+pub mod formats;
 pub mod model;

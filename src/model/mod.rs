@@ -125,7 +125,9 @@ text_id!(
 fn is_agency_code(text: &str) -> bool {
     let group = |group: &str, lengths: std::ops::RangeInclusive<usize>| {
         lengths.contains(&group.len())
-            && group.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
+            && group
+                .bytes()
+                .all(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
     };
     let top = |group: &str| {
         group.len() == 3
@@ -133,7 +135,8 @@ fn is_agency_code(text: &str) -> bool {
             && group.bytes().skip(1).all(|b| b.is_ascii_digit())
     };
     let groups: Vec<&str> = text.split('.').collect();
-    let new_form = text.len() <= 35 && top(groups[0]) && groups[1..].iter().all(|g| group(g, 1..=10));
+    let new_form =
+        text.len() <= 35 && top(groups[0]) && groups[1..].iter().all(|g| group(g, 1..=10));
     let old_form = groups.len() == 4
         && group(groups[0], 3..=3)
         && group(groups[1], 2..=2)
@@ -166,7 +169,10 @@ impl Lane {
     }
 
     pub fn from_index(index: u64) -> Option<Lane> {
-        usize::try_from(index).ok().and_then(|index| Lane::ALL.get(index)).copied()
+        usize::try_from(index)
+            .ok()
+            .and_then(|index| Lane::ALL.get(index))
+            .copied()
     }
 }
 
@@ -183,7 +189,10 @@ impl FromStr for Lane {
         Lane::ALL
             .into_iter()
             .find(|lane| lane.to_string() == text)
-            .ok_or_else(|| InvalidId { text: text.chars().take(20).collect(), expected: "a lane (P0 to P4)" })
+            .ok_or_else(|| InvalidId {
+                text: text.chars().take(20).collect(),
+                expected: "a lane (P0 to P4)",
+            })
     }
 }
 
@@ -330,11 +339,29 @@ mod tests {
 
     #[test]
     fn agency_codes_of_both_forms() {
-        for good in ["H53", "H21.65", "H37.DN.001", "H55.242", "G12.18", "000.00.00.H49", "002.00.20.H13"] {
+        for good in [
+            "H53",
+            "H21.65",
+            "H37.DN.001",
+            "H55.242",
+            "G12.18",
+            "000.00.00.H49",
+            "002.00.20.H13",
+        ] {
             assert!(good.parse::<AgencyCode>().is_ok(), "{good}");
         }
-        for bad in ["", "h53", "L01", "H5", "H53.", "H53..1", "00.00.00.H49", "H53.ĐN", "H53.12345678901",
-            "H53.1234567890.1234567890.1234567890.1"] {
+        for bad in [
+            "",
+            "h53",
+            "L01",
+            "H5",
+            "H53.",
+            "H53..1",
+            "00.00.00.H49",
+            "H53.ĐN",
+            "H53.12345678901",
+            "H53.1234567890.1234567890.1234567890.1",
+        ] {
             assert!(bad.parse::<AgencyCode>().is_err(), "{bad}");
         }
     }
@@ -349,6 +376,9 @@ mod tests {
 
     #[test]
     fn unix_ms_prints_vietnam_time() {
-        assert_eq!(UnixMs(1_763_600_000_123).to_string(), "2025-11-20T07:53:20.123+07:00");
+        assert_eq!(
+            UnixMs(1_763_600_000_123).to_string(),
+            "2025-11-20T07:53:20.123+07:00"
+        );
     }
 }

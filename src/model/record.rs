@@ -10,7 +10,10 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{AgencyCode, BoxId, Capture, Chain, ClockQuality, DatasetId, Lane, Now, RecordId, SourceName, Subject};
+use super::{
+    AgencyCode, BoxId, Capture, Chain, ClockQuality, DatasetId, Lane, Now, RecordId, SourceName,
+    Subject,
+};
 
 /// What a record does to its subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -92,7 +95,12 @@ impl Draft<'_> {
 pub fn complete(capture: Capture, now: Now, tail: &[u8]) -> Vec<u8> {
     use std::io::Write;
     let mut bytes = Vec::with_capacity(96 + tail.len());
-    write!(bytes, r#"{{"capture":{},"storedtime":"{}","#, capture.0, now.wall).expect("writing to memory");
+    write!(
+        bytes,
+        r#"{{"capture":{},"storedtime":"{}","#,
+        capture.0, now.wall
+    )
+    .expect("writing to memory");
     match now.quality {
         ClockQuality::Synchronized => {}
         ClockQuality::Free => bytes.extend_from_slice(br#""clockquality":"free","#),
@@ -120,7 +128,10 @@ impl<'de> Deserialize<'de> for RecordType {
         let text = Cow::<'de, str>::deserialize(deserializer)?;
         text.split_once('/')
             .and_then(|(dataset, version)| {
-                Some(RecordType { dataset: dataset.parse().ok()?, version: version.parse().ok()? })
+                Some(RecordType {
+                    dataset: dataset.parse().ok()?,
+                    version: version.parse().ok()?,
+                })
             })
             .ok_or_else(|| serde::de::Error::custom("type is not <dataset>/<version>"))
     }
@@ -168,7 +179,12 @@ impl<'a> Entry<'a> {
     /// The record as a full CloudEvents 1.0 object (JSON event format).
     ///
     /// `derived_id` is used where the source gave no id of its own.
-    pub fn to_cloud_event(&self, box_id: &BoxId, lane: Lane, derived_id: &RecordId) -> CloudEvent<'_> {
+    pub fn to_cloud_event(
+        &self,
+        box_id: &BoxId,
+        lane: Lane,
+        derived_id: &RecordId,
+    ) -> CloudEvent<'_> {
         CloudEvent {
             specversion: "1.0",
             id: self.id.as_ref().unwrap_or(derived_id).clone(),
@@ -227,7 +243,13 @@ pub fn derived_id(digest: &Chain) -> RecordId {
     bytes[6] = 0x80 | (bytes[6] & 0x0f);
     bytes[8] = 0x80 | (bytes[8] & 0x3f);
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let text =
-        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
+    let text = format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    );
     text.parse().expect("a UUID is a record id")
 }
