@@ -27,4 +27,6 @@
 //! | 1 | `model` |
 
 pub mod formats;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod model;

@@ -1,0 +1,4 @@
+//! The hub (`trucd`): its certificate authority.
+
+pub mod authority;
+mod certificate;
