@@ -26,7 +26,12 @@
 //! | 2 | `sync`, `store`, `formats`, `catalogue`, `evidence`; never each other |
 //! | 1 | `model` |
 
+pub mod engine;
+pub mod evidence;
 pub mod formats;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod model;
+pub mod store;
+pub mod sync;
+pub mod wire;

@@ -1,0 +1,431 @@
+//! The hub's engine: takes the batches of many boxes, commits them together, gives receipts.
+//!
+//! Positions are read from the store within the transaction, so several workers may share it. A
+//! batch that is forged, foreign or broken is refused, counted and answered; it never stops others.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use crate::evidence::{PublicKey, SigningKey, chain_after};
+use crate::model::fault::{self, Fault};
+use crate::model::record::{Entry, Op};
+use crate::model::{BoxId, Capture, Chain, Now, Seq, UnixMs};
+use crate::store::hub::{BatchRow, BoxState, EntryRow, Growth, HubStore, LogState, StateRow};
+use crate::store::{Options, StoreError};
+use crate::sync::receiver::{Receiver, Verdict};
+use crate::sync::{Ack, LogName};
+use crate::wire::{Batch, BatchDecoder, Receipt, RefusalCode};
+
+/// What an engine is made with.
+pub struct Config {
+    pub store: PathBuf,
+    pub options: Options,
+    pub key: SigningKey,
+}
+
+/// What came in.
+pub enum Event {
+    /// The broker is there: say to every box where its logs stand.
+    LinkUp,
+    /// A batch, from the topic of this box.
+    Received { box_id: BoxId, message: Bytes },
+    /// A box's retained presence changed; the text is JSON.
+    Presence { box_id: BoxId, presence: String },
+}
+
+/// What is to be done now that the commit is through.
+#[derive(Debug)]
+pub enum Effect {
+    Publish {
+        box_id: BoxId,
+        message: Bytes,
+    },
+    /// A batch was refused; for the log.
+    Refused {
+        box_id: BoxId,
+        code: RefusalCode,
+    },
+    /// Records were committed; for counters.
+    Committed {
+        box_id: BoxId,
+        records: u64,
+    },
+}
+
+pub struct HubEngine {
+    store: HubStore,
+    key: SigningKey,
+    receivers: HashMap<(BoxId, LogName), Receiver>,
+    decoder: BatchDecoder,
+    effects: Vec<Effect>,
+}
+
+/// A receiver remembers only what it asked for; beyond this many they are all forgotten.
+const RECEIVERS_MAX: usize = 50_000;
+
+/// A box's whole chain of reasons to be refused ends in one of these.
+enum Outcome {
+    Answer(Option<Ack>, Chain),
+    Refuse(RefusalCode, Option<LogState>),
+}
+
+impl HubEngine {
+    pub fn open(config: Config) -> Result<Self, StoreError> {
+        Ok(Self {
+            store: HubStore::open(&config.store, config.options)?,
+            key: config.key,
+            receivers: HashMap::new(),
+            decoder: BatchDecoder::default(),
+            effects: Vec::new(),
+        })
+    }
+
+    /// Applies events in one transaction; returns what is to be done after its commit.
+    pub fn step(&mut self, now: Now, events: Vec<Event>) -> Result<Vec<Effect>, StoreError> {
+        self.store.begin()?;
+        for event in events {
+            match event {
+                Event::LinkUp => self.announce(now)?,
+                Event::Received { box_id, message } => self.receive(now, &box_id, &message)?,
+                Event::Presence { box_id, presence } => {
+                    self.store.set_presence(&box_id, &presence, now.wall)?;
+                }
+            }
+        }
+        if fault::is_crash_due() {
+            if fault::is_planted(Fault::ReceiptBeforeCommit) {
+                self.store.roll_back()?;
+                return Ok(std::mem::take(&mut self.effects));
+            }
+            return Err(StoreError::Full);
+        }
+        self.store.commit()?;
+        Ok(std::mem::take(&mut self.effects))
+    }
+
+    /// Says to every active box where the newest logs of it stand. A box that waits goes on at
+    /// once; one that believes more than the hub has, after a restore, goes back.
+    fn announce(&mut self, now: Now) -> Result<(), StoreError> {
+        self.receivers.clear();
+        if fault::is_planted(Fault::NoGreeting) {
+            return Ok(());
+        }
+        for (box_id, epoch, lane, state) in self.store.current_logs()? {
+            let mut receiver = Receiver::new(LogName { lane, epoch }, state.applied);
+            receiver.handle_up();
+            if let Some(ack) = receiver.poll_transmit() {
+                self.answer(now, &box_id, ack, state.chain, None);
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, now: Now, box_id: &BoxId, message: &[u8]) -> Result<(), StoreError> {
+        let Ok(batch) = self.decoder.decode(message) else {
+            return self.refuse(now, box_id, RefusalCode::Unreadable);
+        };
+        let log = batch.offer.log;
+        match self.take(now, box_id, &batch)? {
+            Outcome::Answer(Some(ack), chain) => self.answer(now, box_id, ack, chain, None),
+            Outcome::Answer(None, _) => {}
+            Outcome::Refuse(code, state) => {
+                self.refuse(now, box_id, code)?;
+                let applied = state.map_or(Seq::ZERO, |state| state.applied);
+                let chain = state.map_or(Chain::ZERO, |state| state.chain);
+                let ack = Ack {
+                    log,
+                    applied,
+                    resend: false,
+                };
+                self.answer(now, box_id, ack, chain, Some(code));
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, now: Now, box_id: &BoxId, batch: &Batch) -> Result<Outcome, StoreError> {
+        let Some(known) = self.store.box_key(box_id)? else {
+            return Ok(Outcome::Refuse(RefusalCode::UnknownBox, None));
+        };
+        if known.state != BoxState::Active {
+            return Ok(Outcome::Refuse(RefusalCode::Suspended, None));
+        }
+        let key = PublicKey::from_bytes(&known.public_key).map_err(|_| StoreError::Damaged)?;
+        let log = batch.offer.log;
+        let state = self.store.log(box_id, log.lane, log.epoch)?;
+        let applied = state.map_or(Seq::ZERO, |state| state.applied);
+        if RECEIVERS_MAX < self.receivers.len() {
+            self.receivers.clear();
+        }
+        let receiver = self
+            .receivers
+            .entry((box_id.clone(), log))
+            .and_modify(|receiver| {
+                if receiver.applied() != applied {
+                    *receiver = Receiver::new(log, applied);
+                }
+            })
+            .or_insert_with(|| Receiver::new(log, applied));
+        let verdict = receiver.handle_offer(batch.offer);
+        if let Verdict::Commit {
+            missing,
+            first,
+            last,
+        } = verdict
+        {
+            let chain = match check(box_id, &key, batch, state) {
+                Ok(chain) => chain,
+                Err(code) => return Ok(Outcome::Refuse(code, state)),
+            };
+            let range = CommitRange {
+                missing,
+                first,
+                last,
+                chain,
+            };
+            self.commit_batch(now, box_id, batch, state, range)?;
+            let receiver = self
+                .receivers
+                .get_mut(&(box_id.clone(), log))
+                .expect("entered above");
+            receiver.handle_committed(last);
+            let ack = receiver.poll_transmit();
+            return Ok(Outcome::Answer(ack, chain));
+        }
+        self.store.saw_box(box_id, now.wall)?;
+        let no_resend = verdict == Verdict::Gap && fault::is_planted(Fault::NoResendRequest);
+        let ack = receiver.poll_transmit().filter(|_| !no_resend);
+        Ok(Outcome::Answer(
+            ack,
+            state.map_or(Chain::ZERO, |state| state.chain),
+        ))
+    }
+
+    fn commit_batch(
+        &mut self,
+        now: Now,
+        box_id: &BoxId,
+        batch: &Batch,
+        state: Option<LogState>,
+        range: CommitRange,
+    ) -> Result<(), StoreError> {
+        let offer = batch.offer;
+        let LogName { lane, epoch } = offer.log;
+        let log = match state {
+            Some(state) => state,
+            None => self.store.create_log(box_id, lane, epoch, now.wall)?,
+        };
+        if let Some(missing) = range.missing {
+            self.store
+                .add_gap(box_id, lane, epoch, missing, "lost_at_box", now.wall)?;
+        }
+        let mut growth = Growth {
+            applied: range.last,
+            chain: range.chain,
+            max_capture: Capture(0),
+            entries: 0,
+            doubles: 0,
+            bytes: 0,
+        };
+        if range.first <= range.last {
+            self.store.add_batch(
+                log.log,
+                &BatchRow {
+                    first: offer.first,
+                    last: offer.last,
+                    oldest: offer.oldest,
+                    base: batch.base,
+                    signature: &batch.signature,
+                    first_new: range.first,
+                },
+                now.wall,
+            )?;
+            let siblings = self.store.sibling_logs(box_id, lane, epoch)?;
+            let mut seq = offer.first;
+            for bytes in batch.entries() {
+                if range.first <= seq {
+                    let writer = EntryWriter {
+                        box_id,
+                        log: log.log,
+                        siblings: &siblings,
+                        at: now.wall,
+                    };
+                    writer.write(&mut self.store, seq, bytes, &mut growth)?;
+                }
+                seq = seq.next();
+            }
+        }
+        self.store.grow_log(log.log, growth, now.wall)?;
+        self.store.saw_box(box_id, now.wall)?;
+        self.effects.push(Effect::Committed {
+            box_id: box_id.clone(),
+            records: growth.entries,
+        });
+        Ok(())
+    }
+
+    fn refuse(&mut self, now: Now, box_id: &BoxId, code: RefusalCode) -> Result<(), StoreError> {
+        self.store.count_refusal(box_id, code.as_str(), now.wall)?;
+        self.effects.push(Effect::Refused {
+            box_id: box_id.clone(),
+            code,
+        });
+        Ok(())
+    }
+
+    fn answer(
+        &mut self,
+        now: Now,
+        box_id: &BoxId,
+        ack: Ack,
+        chain: Chain,
+        refused: Option<RefusalCode>,
+    ) {
+        let mut receipt = Receipt {
+            ack,
+            chain,
+            refused,
+            hub_time: now.wall,
+            signature: [0; 64],
+        };
+        receipt.signature = self.key.sign(&receipt.claim(box_id));
+        let message = receipt.encode().into();
+        self.effects.push(Effect::Publish {
+            box_id: box_id.clone(),
+            message,
+        });
+    }
+}
+
+struct CommitRange {
+    missing: Option<(Seq, Seq)>,
+    first: Seq,
+    last: Seq,
+    /// The chain at `last`.
+    chain: Chain,
+}
+
+/// Checks chain and signature of a batch that is to be committed; returns the chain at its end.
+fn check(
+    box_id: &BoxId,
+    key: &PublicKey,
+    batch: &Batch,
+    state: Option<LogState>,
+) -> Result<Chain, RefusalCode> {
+    let mut chain = batch.base;
+    let mut seq = batch.offer.first.previous();
+    // Where the batch passes the place that we have, it must show the chain that we have. It does
+    // not pass it when a range was lost: then `base` is a new start, signed by the box.
+    let mut agrees = state.is_none_or(|state| state.applied != seq || state.chain == chain);
+    for entry in batch.entries() {
+        chain = chain_after(chain, entry);
+        seq = seq.next();
+        agrees &= state.is_none_or(|state| state.applied != seq || state.chain == chain);
+    }
+    if fault::is_planted(Fault::ChainNotChecked) {
+        return Ok(chain);
+    }
+    if key
+        .verify(&batch.claim(box_id, chain), &batch.signature)
+        .is_err()
+    {
+        return Err(RefusalCode::Forged);
+    }
+    if !agrees {
+        return Err(RefusalCode::BrokenChain);
+    }
+    Ok(chain)
+}
+
+/// Writes one entry of a batch, and the present state of its subject.
+struct EntryWriter<'a> {
+    box_id: &'a BoxId,
+    log: i64,
+    /// The box's logs of this lane under other epochs, in which the entry may stand already.
+    siblings: &'a [LogState],
+    at: UnixMs,
+}
+
+impl EntryWriter<'_> {
+    fn write(
+        &self,
+        store: &mut HubStore,
+        seq: Seq,
+        bytes: &[u8],
+        growth: &mut Growth,
+    ) -> Result<(), StoreError> {
+        let parsed = Entry::parse(bytes);
+        let capture = parsed.as_ref().map_or(Capture(0), |entry| entry.capture);
+        let same_as = self.find_double(store, capture, bytes)?;
+        let dataset = match &parsed {
+            Ok(entry) => Some(store.dataset_number(&entry.kind.dataset)?),
+            Err(_) => None,
+        };
+        let place = store.add_entry(
+            self.log,
+            &EntryRow {
+                seq,
+                capture,
+                dataset,
+                entry: bytes,
+                same_as,
+            },
+        )?;
+        growth.entries += 1;
+        growth.doubles += u64::from(same_as.is_some());
+        growth.bytes += bytes.len() as u64;
+        growth.max_capture = growth.max_capture.max(capture);
+        match (parsed, dataset) {
+            _ if same_as.is_some() => Ok(()),
+            (Ok(entry), Some(dataset)) => self.put_state(store, place, dataset, &entry),
+            (parsed, _) => {
+                // The place of the fault, never the content.
+                let detail = parsed.err().map_or(String::new(), |error| {
+                    format!("line {} column {}", error.line(), error.column())
+                });
+                store.park(place, "unreadable", &detail, self.at)
+            }
+        }
+    }
+
+    fn put_state(
+        &self,
+        store: &mut HubStore,
+        place: i64,
+        dataset: i64,
+        entry: &Entry<'_>,
+    ) -> Result<(), StoreError> {
+        if !store.stands_for(self.box_id, &entry.agency)? {
+            return store.park(place, "foreign_agency", entry.agency.as_str(), self.at);
+        }
+        let row = StateRow {
+            dataset,
+            agency: &entry.agency,
+            subject: entry.subject.as_str(),
+            life: entry.life,
+            capture: entry.capture,
+            place,
+            deleted: entry.op == Op::Delete,
+        };
+        store.put_state(&row, fault::is_planted(Fault::LateOverwrites))
+    }
+
+    fn find_double(
+        &self,
+        store: &HubStore,
+        capture: Capture,
+        bytes: &[u8],
+    ) -> Result<Option<i64>, StoreError> {
+        if fault::is_planted(Fault::NoContentIds) || capture == Capture(0) {
+            return Ok(None);
+        }
+        for sibling in self.siblings {
+            if let Some(place) = store.find_same(sibling, capture, bytes)? {
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,837 @@
+//! The box's engine: takes captures, offers the logs, takes the hub's receipts.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::evidence::{BatchClaim, PublicKey, SigningKey, chain_after, entry_digest};
+use crate::model::fault::{self, Fault};
+use crate::model::limits::{BATCH_ENTRIES_MAX, ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX};
+use crate::model::record::{complete, derived_id};
+use crate::model::{BoxId, Capture, Epoch, Lane, MonoMs, Now, RecordId, Seq, SourceName, UnixMs};
+use crate::store::edge::{EdgeStore, Mark, OnceKey, SourceTally};
+use crate::store::{Options, StoreError};
+use crate::sync::lanes::Lanes;
+use crate::sync::sender::{Fit, Sender};
+use crate::sync::{Limits, LogName, Offer};
+use crate::wire::{BatchBuilder, Receipt, RefusalCode, WireError};
+
+/// What an engine is made with.
+pub struct Config {
+    pub store: PathBuf,
+    pub options: Options,
+    pub box_id: BoxId,
+    pub key: SigningKey,
+    /// Whose receipts count; several while the hub changes its key.
+    pub hub_keys: Vec<PublicKey>,
+    pub limits: Limits,
+    pub space: Space,
+    /// Mints the names of epochs: random, below 2^63.
+    pub mint: Box<dyn FnMut() -> Epoch + Send>,
+}
+
+/// How much may be kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Space {
+    /// Per lane, bytes of entries waiting; a lane that would hold more refuses at the door.
+    pub lane_bytes_max: [u64; 5],
+    /// Entries with their receipt are kept so long …
+    pub tail_ms: i64,
+    /// … and so many bytes of them per lane, whichever is less.
+    pub tail_bytes: u64,
+    /// How many keys of repeats are remembered.
+    pub once_keys: u64,
+}
+
+/// What came in. `R` is how the one who handed it in is answered.
+pub enum Event<R> {
+    Submit(Submission<R>),
+    /// The link is there and carries messages of at most so many bytes.
+    LinkUp {
+        message_bytes_max: usize,
+    },
+    LinkDown,
+    /// The hub has said something.
+    Received(Bytes),
+    /// A source refused something at the door.
+    Refused {
+        source: SourceName,
+        records: u64,
+        reason: String,
+    },
+    /// Something for the list of events.
+    Note {
+        level: Level,
+        code: &'static str,
+        detail: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    Info,
+    Warning,
+    Alarm,
+}
+
+impl Level {
+    fn as_str(self) -> &'static str {
+        match self {
+            Level::Info => "info",
+            Level::Warning => "warning",
+            Level::Alarm => "alarm",
+        }
+    }
+}
+
+/// Records that are to be kept together or not at all, with the source's cursor.
+pub struct Submission<R> {
+    pub reply: R,
+    pub source: SourceName,
+    pub records: Vec<NewRecord>,
+    /// Makes a repeat of the whole submission harmless.
+    pub once: Option<OnceKey>,
+    /// Where the source stands once these records are kept.
+    pub cursor: Option<String>,
+}
+
+/// A record that has passed the door.
+#[derive(Debug, Clone)]
+pub struct NewRecord {
+    pub lane: Lane,
+    /// [`crate::model::record::Draft::to_tail`].
+    pub tail: Vec<u8>,
+    pub id: Option<RecordId>,
+    /// Makes a repeat of this record harmless.
+    pub once: Option<OnceKey>,
+}
+
+/// One record's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    pub id: RecordId,
+    #[serde(with = "lane_text")]
+    pub lane: Lane,
+    pub seq: Seq,
+}
+
+mod lane_text {
+    use crate::model::Lane;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(lane: &Lane, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(lane)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Lane, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+/// What became of a submission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// All is committed. `repeated` when nothing of it was new.
+    Stored {
+        accepted: Vec<Accepted>,
+        repeated: bool,
+    },
+    /// The lane has no room; nothing of the submission was kept.
+    LaneFull(Lane),
+    /// The key was used before with other content; nothing was kept.
+    OtherContent { index: Option<usize> },
+    /// A record is larger than a message can carry; nothing was kept.
+    TooLarge { index: usize, bytes: usize },
+}
+
+/// What is to be done now that the commit is through.
+#[derive(Debug)]
+pub enum Effect<R> {
+    Publish(Bytes),
+    Answer {
+        reply: R,
+        answer: Answer,
+    },
+    /// The link makes no progress: throw the client away, try the next address.
+    RebuildLink,
+    /// The hub's clock, as signed in a receipt.
+    HubTime(UnixMs),
+    /// An entry does not pass this broker's limit; its lane waits for another link.
+    BrokerLimit {
+        lane: Lane,
+        bytes: usize,
+        limit: usize,
+    },
+    /// The hub has refused what we sent.
+    RefusedByHub(RefusalCode),
+    /// The hub has entries of ours that we do not have: a new epoch has begun.
+    NewEpoch(Epoch),
+    /// A receipt that no key of the hub has signed was dropped.
+    ForgedReceipt,
+}
+
+/// How often tallies are written down; they are no part of any promise.
+const TALLY_EVERY_MS: MonoMs = 30_000;
+/// Rows deleted in one step.
+const TRIM_ROWS: usize = 256;
+/// Part of the store's quota in use from which the kept tail is given up.
+const CROWDED_PERCENT: u64 = 80;
+/// Free bytes inside the file from which some are given back to the file system.
+const VACUUM_BYTES: u64 = 16 * 1024 * 1024;
+const VACUUM_PAGES: u32 = 64;
+/// The trusted time floor is written down when it has risen by so much.
+const FLOOR_STEP_MS: i64 = 600_000;
+
+pub struct EdgeEngine<R> {
+    config: Config,
+    store: EdgeStore,
+    lanes: Lanes,
+    /// Per lane, where the log stands with its newest entry.
+    newest: [Mark; 5],
+    acked_sum: [u64; 5],
+    /// Per lane, where the log stands with the last entry that was sent.
+    sent: [Option<Mark>; 5],
+    capture: Capture,
+    message_bytes_max: usize,
+    builder: BatchBuilder,
+    tallies: BTreeMap<SourceName, SourceTally>,
+    tally_at: Option<MonoMs>,
+    trim_due: bool,
+    vacuum_due: bool,
+    once_due: bool,
+    time_floor: UnixMs,
+    effects: Vec<Effect<R>>,
+}
+
+impl<R> EdgeEngine<R> {
+    /// Opens the store, or creates it. Takes the same time whatever the backlog.
+    pub fn open(mut config: Config) -> Result<Self, StoreError> {
+        let fresh = (config.mint)();
+        let store = EdgeStore::open(&config.store, config.options, &config.box_id, fresh)?;
+        let zero = Mark {
+            seq: Seq::ZERO,
+            chain: crate::model::Chain::ZERO,
+            sum_bytes: 0,
+        };
+        let time_floor = store.time_floor()?;
+        let mut engine = Self {
+            lanes: lanes(&config, &store)?,
+            config,
+            newest: [zero; 5],
+            acked_sum: [0; 5],
+            sent: [None; 5],
+            capture: Capture(0),
+            message_bytes_max: MESSAGE_BYTES_MAX,
+            builder: BatchBuilder::default(),
+            tallies: BTreeMap::new(),
+            tally_at: None,
+            trim_due: true,
+            vacuum_due: false,
+            once_due: true,
+            time_floor,
+            effects: Vec::new(),
+            store,
+        };
+        engine.load_marks()?;
+        Ok(engine)
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.store.epoch()
+    }
+
+    pub fn cursor(&self, source: &str) -> Result<Option<String>, StoreError> {
+        self.store.cursor(source)
+    }
+
+    /// Latest time known to be past.
+    pub fn time_floor(&self) -> UnixMs {
+        self.time_floor
+    }
+
+    /// Entries that wait for their receipt, per lane.
+    pub fn waiting(&self) -> [u64; 5] {
+        Lane::ALL.map(|lane| {
+            let sender = self.lanes.sender(lane);
+            sender
+                .acked()
+                .next()
+                .max(sender.oldest())
+                .count_to(sender.newest())
+        })
+    }
+
+    /// Applies events in one transaction; returns what is to be done after its commit.
+    pub fn step(&mut self, now: Now, events: Vec<Event<R>>) -> Result<Vec<Effect<R>>, StoreError> {
+        self.store.begin()?;
+        for event in events {
+            self.apply(now, event)?;
+        }
+        self.lanes.handle_timeout(now.mono_ms);
+        self.transmit(now)?;
+        if self.lanes.poll_stalled() {
+            self.effects.push(Effect::RebuildLink);
+        }
+        self.keep_house(now)?;
+        if fault::is_crash_due() {
+            if fault::is_planted(Fault::AnswerBeforeCommit) {
+                self.store.roll_back()?;
+                return Ok(std::mem::take(&mut self.effects));
+            }
+            return Err(StoreError::Full);
+        }
+        self.store.commit()?;
+        if self.vacuum_due {
+            self.vacuum()?;
+        }
+        Ok(std::mem::take(&mut self.effects))
+    }
+
+    /// When `step` wants to be called though nothing has happened.
+    pub fn poll_timeout(&self, now: MonoMs) -> Option<MonoMs> {
+        let house = (self.trim_due || self.once_due || self.vacuum_due).then_some(now);
+        let tally = self.tally_at;
+        [self.lanes.poll_timeout(), house, tally]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn apply(&mut self, now: Now, event: Event<R>) -> Result<(), StoreError> {
+        match event {
+            Event::Submit(submission) => self.submit(now, submission)?,
+            Event::LinkUp { message_bytes_max } => {
+                self.message_bytes_max = message_bytes_max.min(MESSAGE_BYTES_MAX);
+                self.lanes.handle_up();
+            }
+            Event::LinkDown => self.lanes.handle_down(),
+            Event::Received(message) => self.receive(now, &message)?,
+            Event::Refused {
+                source,
+                records,
+                reason,
+            } => {
+                let tally = self.tally(now, &source);
+                tally.refused += records;
+                tally.last_refused = Some(now.wall);
+                tally.last_refusal = Some(reason);
+            }
+            Event::Note {
+                level,
+                code,
+                detail,
+            } => {
+                self.store
+                    .add_event(now.wall, level.as_str(), code, &detail)?;
+            }
+        }
+        Ok(())
+    }
+
+    // === Intake ===
+
+    fn submit(&mut self, now: Now, submission: Submission<R>) -> Result<(), StoreError> {
+        let Submission {
+            reply,
+            source,
+            records,
+            once,
+            cursor,
+        } = submission;
+        if let Some(cursor) = &cursor
+            && fault::is_planted(Fault::CursorOutside)
+        {
+            self.store.set_cursor(source.as_str(), cursor)?;
+            self.store.commit()?;
+            self.store.begin()?;
+        }
+        let answer = match self.admit(&records, once)? {
+            Admission::Refused(answer) => answer,
+            Admission::Known(accepted) => {
+                if let Some(cursor) = cursor {
+                    self.store.set_cursor(source.as_str(), &cursor)?;
+                }
+                Answer::Stored {
+                    accepted,
+                    repeated: true,
+                }
+            }
+            Admission::New(known) => {
+                let accepted = self.keep(now, &records, known)?;
+                if let Some(once) = once {
+                    let text = serde_json::to_string(&accepted).expect("an answer is plain JSON");
+                    self.store.put_once(once, &text, now.wall)?;
+                    self.once_due = true;
+                }
+                if let Some(cursor) = cursor {
+                    self.store.set_cursor(source.as_str(), &cursor)?;
+                }
+                let tally = self.tally(now, &source);
+                tally.accepted += records.len() as u64;
+                tally.last_accepted = Some(now.wall);
+                Answer::Stored {
+                    accepted,
+                    repeated: false,
+                }
+            }
+        };
+        self.effects.push(Effect::Answer { reply, answer });
+        Ok(())
+    }
+
+    /// Whether the submission may be kept, decided before anything is written.
+    fn admit(&self, records: &[NewRecord], once: Option<OnceKey>) -> Result<Admission, StoreError> {
+        if let Some(once) = once
+            && let Some((digest, answer)) = self.store.find_once(&once.key)?
+            && !fault::is_planted(Fault::RepeatTakenAgain)
+        {
+            if digest != once.digest {
+                return Ok(Admission::Refused(Answer::OtherContent { index: None }));
+            }
+            let accepted = serde_json::from_str(&answer).map_err(|_| StoreError::Damaged)?;
+            return Ok(Admission::Known(accepted));
+        }
+        let mut known = Vec::new();
+        let mut bytes = [0_u64; 5];
+        for (index, record) in records.iter().enumerate() {
+            if ENTRY_BYTES_MAX < record.tail.len() + 128 {
+                let bytes = record.tail.len();
+                return Ok(Admission::Refused(Answer::TooLarge { index, bytes }));
+            }
+            let found = match record.once {
+                Some(once) if !fault::is_planted(Fault::RepeatTakenAgain) => {
+                    self.store.find_once(&once.key)?.map(|found| (once, found))
+                }
+                _ => None,
+            };
+            match found {
+                Some((once, (digest, _))) if digest != once.digest => {
+                    return Ok(Admission::Refused(Answer::OtherContent {
+                        index: Some(index),
+                    }));
+                }
+                Some((_, (_, answer))) => {
+                    let accepted =
+                        serde_json::from_str(&answer).map_err(|_| StoreError::Damaged)?;
+                    known.push(Some(accepted));
+                }
+                None => {
+                    bytes[record.lane.index()] += record.tail.len() as u64;
+                    known.push(None);
+                }
+            }
+        }
+        if let Some(lane) = Lane::ALL
+            .into_iter()
+            .find(|&lane| self.would_overflow(lane, &bytes))
+        {
+            return Ok(Admission::Refused(Answer::LaneFull(lane)));
+        }
+        if !known.is_empty() && known.iter().all(Option::is_some) {
+            return Ok(Admission::Known(known.into_iter().flatten().collect()));
+        }
+        Ok(Admission::New(known))
+    }
+
+    fn would_overflow(&self, lane: Lane, bytes: &[u64; 5]) -> bool {
+        let lane = lane.index();
+        let waiting = self.newest[lane]
+            .sum_bytes
+            .saturating_sub(self.acked_sum[lane]);
+        0 < bytes[lane] && self.config.space.lane_bytes_max[lane] < waiting + bytes[lane]
+    }
+
+    /// Writes the records that are new; `known` holds the answers of those that are not.
+    fn keep(
+        &mut self,
+        now: Now,
+        records: &[NewRecord],
+        known: Vec<Option<Accepted>>,
+    ) -> Result<Vec<Accepted>, StoreError> {
+        let mut accepted: Vec<Accepted> = Vec::with_capacity(records.len());
+        let mut here: BTreeMap<[u8; 16], Accepted> = BTreeMap::new();
+        for (record, known) in records.iter().zip(known) {
+            let within = record.once.and_then(|once| here.get(&once.key).cloned());
+            if let Some(answer) = known.or(within) {
+                accepted.push(answer);
+                continue;
+            }
+            let answer = self.append(now, record)?;
+            if let Some(once) = record.once {
+                let text = serde_json::to_string(&answer).expect("an answer is plain JSON");
+                self.store.put_once(once, &text, now.wall)?;
+                self.once_due = true;
+                here.insert(once.key, answer.clone());
+            }
+            accepted.push(answer);
+        }
+        for lane in Lane::ALL {
+            let newest = self.newest[lane.index()].seq;
+            if self.lanes.sender(lane).newest() < newest {
+                self.lanes.handle_appended(lane, newest);
+            }
+        }
+        Ok(accepted)
+    }
+
+    fn append(&mut self, now: Now, record: &NewRecord) -> Result<Accepted, StoreError> {
+        self.capture = Capture(self.capture.0 + 1);
+        let entry = complete(self.capture, self.store.life(), now, &record.tail);
+        let newest = &mut self.newest[record.lane.index()];
+        *newest = Mark {
+            seq: newest.seq.next(),
+            chain: chain_after(newest.chain, &entry),
+            sum_bytes: newest.sum_bytes + entry.len() as u64,
+        };
+        self.store
+            .append(record.lane, *newest, self.capture, now.wall, &entry)?;
+        let id = match &record.id {
+            Some(id) => id.clone(),
+            None => derived_id(&entry_digest(&self.config.box_id, &entry)),
+        };
+        Ok(Accepted {
+            id,
+            lane: record.lane,
+            seq: newest.seq,
+        })
+    }
+
+    // === Sending ===
+
+    fn transmit(&mut self, now: Now) -> Result<(), StoreError> {
+        loop {
+            let Self {
+                lanes,
+                store,
+                builder,
+                config,
+                sent,
+                message_bytes_max,
+                ..
+            } = self;
+            let mut message = None;
+            let offer = lanes.poll_transmit(now.mono_ms, |offer| {
+                let batch = build(store, builder, config, sent, *message_bytes_max, offer)?;
+                message = Some(batch.message);
+                Ok::<_, BuildError>(batch.fit)
+            });
+            match offer {
+                Ok(None) => return Ok(()),
+                Ok(Some(offer)) => {
+                    let message = message.expect("an offer was built");
+                    self.effects.push(Effect::Publish(message));
+                    if fault::is_planted(Fault::ForgetOnSend) && offer.first <= offer.last {
+                        self.forget(now, offer)?;
+                    }
+                }
+                Err(BuildError::Store(error)) => return Err(error),
+                Err(BuildError::Limit { lane, bytes, limit }) => {
+                    self.lanes.pause(lane);
+                    self.effects
+                        .push(Effect::BrokerLimit { lane, bytes, limit });
+                }
+            }
+        }
+    }
+
+    /// The planted fault [`Fault::ForgetOnSend`].
+    fn forget(&mut self, now: Now, offer: Offer) -> Result<(), StoreError> {
+        if let Some(mark) = self.store.mark_at(offer.log.lane, offer.last)? {
+            self.store.set_acked(offer.log.lane, mark, &[], now.wall)?;
+        }
+        Ok(())
+    }
+
+    // === Receipts ===
+
+    fn receive(&mut self, now: Now, message: &[u8]) -> Result<(), StoreError> {
+        let Ok(receipt) = Receipt::decode(message) else {
+            self.effects.push(Effect::ForgedReceipt);
+            return Ok(());
+        };
+        let claim = receipt.claim(&self.config.box_id);
+        let signed = |key: &PublicKey| key.verify(&claim, &receipt.signature).is_ok();
+        if !self.config.hub_keys.iter().any(signed) {
+            self.effects.push(Effect::ForgedReceipt);
+            return Ok(());
+        }
+        self.take_hub_time(receipt.hub_time)?;
+        if let Some(code) = receipt.refused {
+            self.effects.push(Effect::RefusedByHub(code));
+        }
+        if receipt.ack.log.epoch == self.store.epoch() {
+            self.take_ack(now, message, &receipt)?;
+        }
+        Ok(())
+    }
+
+    fn take_ack(&mut self, now: Now, message: &[u8], receipt: &Receipt) -> Result<(), StoreError> {
+        let lane = receipt.ack.log.lane;
+        let applied = receipt.ack.applied;
+        let mark = self.store.mark_at(lane, applied)?;
+        let diverged = applied != Seq::ZERO && mark.is_some_and(|mark| mark.chain != receipt.chain);
+        let before = self.lanes.sender(lane).acked();
+        if diverged || self.lanes.handle_ack(now.mono_ms, receipt.ack).is_err() {
+            return self.begin_epoch();
+        }
+        let after = self.lanes.sender(lane).acked();
+        match mark {
+            Some(mark) if after != before => {
+                assert!(mark.seq == after);
+                self.store.set_acked(lane, mark, message, now.wall)?;
+                self.acked_sum[lane.index()] = mark.sum_bytes;
+                self.trim_due = true;
+            }
+            _ => self.store.note_receipt(lane, message, now.wall)?,
+        }
+        if after < before {
+            self.sent[lane.index()] = None;
+        }
+        Ok(())
+    }
+
+    /// The hub has what we do not have: our store was set back, or another box has our name. All
+    /// that is held goes out again under a new epoch; content ids remove the doubles at the hub.
+    fn begin_epoch(&mut self) -> Result<(), StoreError> {
+        if fault::is_planted(Fault::NoNewEpoch) {
+            return Ok(());
+        }
+        let epoch = (self.config.mint)();
+        self.store.begin_epoch(epoch)?;
+        let up = self.lanes.is_up();
+        self.lanes = lanes(&self.config, &self.store)?;
+        self.sent = [None; 5];
+        let capture = self.capture;
+        self.load_marks()?;
+        self.capture = self.capture.max(capture);
+        if up {
+            self.lanes.handle_up();
+        }
+        self.effects.push(Effect::NewEpoch(epoch));
+        Ok(())
+    }
+
+    fn take_hub_time(&mut self, hub_time: UnixMs) -> Result<(), StoreError> {
+        self.effects.push(Effect::HubTime(hub_time));
+        if self.time_floor.0 + FLOOR_STEP_MS <= hub_time.0 {
+            self.store.raise_time_floor(hub_time)?;
+            self.time_floor = hub_time;
+        }
+        Ok(())
+    }
+
+    // === House ===
+
+    fn tally(&mut self, now: Now, source: &SourceName) -> &mut SourceTally {
+        self.tally_at.get_or_insert(now.mono_ms + TALLY_EVERY_MS);
+        self.tallies.entry(source.clone()).or_default()
+    }
+
+    /// Writes the tallies down and deletes what need not be kept, a slice at a time.
+    fn keep_house(&mut self, now: Now) -> Result<(), StoreError> {
+        if self.tally_at.is_some_and(|at| at <= now.mono_ms) {
+            self.write_tallies()?;
+        }
+        if self.trim_due {
+            self.trim(now)?;
+        }
+        if self.once_due {
+            let gone = self
+                .store
+                .trim_once(self.config.space.once_keys, TRIM_ROWS as u64)?;
+            self.once_due = 0 < gone;
+        }
+        Ok(())
+    }
+
+    fn write_tallies(&mut self) -> Result<(), StoreError> {
+        for (source, tally) in std::mem::take(&mut self.tallies) {
+            self.store.add_tally(source.as_str(), &tally)?;
+        }
+        self.tally_at = None;
+        Ok(())
+    }
+
+    /// Writes what is written only now and then; to be called before an orderly stop.
+    pub fn finish(&mut self) -> Result<(), StoreError> {
+        self.store.begin()?;
+        self.write_tallies()?;
+        self.store.commit()
+    }
+
+    fn trim(&mut self, now: Now) -> Result<(), StoreError> {
+        let (used, _) = self.store.space()?;
+        let crowded = self.config.options.quota_bytes / 100 * CROWDED_PERCENT < used;
+        let space = self.config.space;
+        let since = UnixMs(now.wall.0.saturating_sub(space.tail_ms));
+        let keep_bytes = if crowded { 0 } else { space.tail_bytes };
+        for lane in Lane::ALL {
+            if let Some(oldest) = self.store.trim(lane, since, keep_bytes, TRIM_ROWS)? {
+                self.lanes.handle_dropped(lane, oldest);
+                self.vacuum_due = true;
+                return Ok(());
+            }
+        }
+        self.trim_due = false;
+        Ok(())
+    }
+
+    /// Gives free pages back in slices.
+    fn vacuum(&mut self) -> Result<(), StoreError> {
+        self.vacuum_due = VACUUM_BYTES < self.store.space()?.1;
+        if self.vacuum_due {
+            self.store.vacuum(VACUUM_PAGES)?;
+        }
+        Ok(())
+    }
+
+    fn load_marks(&mut self) -> Result<(), StoreError> {
+        for lane in Lane::ALL {
+            let state = self.store.lane_state(lane)?;
+            self.newest[lane.index()] = state.newest;
+            self.acked_sum[lane.index()] = state.acked.sum_bytes;
+            self.capture = self.capture.max(state.newest_capture);
+        }
+        Ok(())
+    }
+}
+
+enum Admission {
+    Refused(Answer),
+    Known(Vec<Accepted>),
+    New(Vec<Option<Accepted>>),
+}
+
+fn lanes(config: &Config, store: &EdgeStore) -> Result<Lanes, StoreError> {
+    let mut senders = Vec::with_capacity(5);
+    for lane in Lane::ALL {
+        let state = store.lane_state(lane)?;
+        let log = LogName {
+            lane,
+            epoch: store.epoch(),
+        };
+        let (oldest, newest, acked) = (state.tail.seq.next(), state.newest.seq, state.acked.seq);
+        senders.push(Sender::new(config.limits, log, oldest, newest, acked));
+    }
+    let senders = senders.try_into().expect("five lanes make five senders");
+    Ok(Lanes::new(config.limits, senders))
+}
+
+enum BuildError {
+    Store(StoreError),
+    Limit {
+        lane: Lane,
+        bytes: usize,
+        limit: usize,
+    },
+}
+
+impl From<StoreError> for BuildError {
+    fn from(error: StoreError) -> Self {
+        BuildError::Store(error)
+    }
+}
+
+struct Built {
+    message: Bytes,
+    fit: Fit,
+}
+
+/// Reads a batch from the store, checks every entry against its chain, signs and compresses.
+fn build(
+    store: &EdgeStore,
+    builder: &mut BatchBuilder,
+    config: &Config,
+    sent: &mut [Option<Mark>; 5],
+    limit_bytes: usize,
+    offer: Offer,
+) -> Result<Built, BuildError> {
+    let lane = offer.log.lane;
+    let before = offer.first.previous();
+    let base = match sent[lane.index()] {
+        Some(mark) if mark.seq == before => mark,
+        _ => store.mark_at(lane, before)?.ok_or(StoreError::Damaged)?,
+    };
+    let mut entries_max = BATCH_ENTRIES_MAX;
+    loop {
+        let end = collect(store, builder, lane, base, offer, entries_max)?;
+        let claim = BatchClaim {
+            box_id: &config.box_id,
+            lane,
+            epoch: offer.log.epoch,
+            oldest: offer.oldest,
+            first: offer.first,
+            last: end.seq,
+            base: base.chain,
+            chain: end.chain,
+        };
+        match builder.encode(&claim, &config.key.sign(&claim), limit_bytes) {
+            Ok(message) => {
+                sent[lane.index()] = Some(end);
+                let fit = Fit {
+                    last: end.seq,
+                    bytes: builder.raw_bytes() as u64,
+                };
+                return Ok(Built {
+                    message: message.into(),
+                    fit,
+                });
+            }
+            Err(WireError::TooLarge { bytes, limit }) => {
+                let entries = offer.first.count_to(end.seq) as usize;
+                if entries <= 1 {
+                    return Err(BuildError::Limit { lane, bytes, limit });
+                }
+                // What would have fitted at the same ratio, and a little less.
+                entries_max = (entries * limit / bytes * 9 / 10).clamp(1, entries - 1);
+            }
+            Err(_) => unreachable!("encoding fails only for size"),
+        }
+    }
+}
+
+/// Fills the builder from the store; returns where the log stands after the last entry taken.
+fn collect(
+    store: &EdgeStore,
+    builder: &mut BatchBuilder,
+    lane: Lane,
+    base: Mark,
+    offer: Offer,
+    entries_max: usize,
+) -> Result<Mark, StoreError> {
+    builder.clear();
+    let mut end = base;
+    let mut broken = None;
+    if offer.last < offer.first {
+        return Ok(end);
+    }
+    store.read(lane, offer.first, offer.last, |row| {
+        let chain = chain_after(end.chain, row.entry);
+        if row.seq != end.seq.next() || chain != row.chain {
+            broken = Some(row.seq);
+            return false;
+        }
+        if offer.first.count_to(end.seq) as usize == entries_max || !builder.push(row.entry) {
+            return false;
+        }
+        end = Mark {
+            seq: row.seq,
+            chain,
+            sum_bytes: row.sum_bytes,
+        };
+        true
+    })?;
+    match broken {
+        // Entries before the broken one still go out; it is met again at the front.
+        Some(seq) if builder.is_empty() => Err(StoreError::BrokenChain {
+            place: seq.0 as i64,
+        }),
+        _ if builder.is_empty() => Err(StoreError::Damaged),
+        _ => Ok(end),
+    }
+}

@@ -1,0 +1,268 @@
+//! Evidence: the hash chain over entries, the box's signature under a batch, the hub's under a
+//! receipt. Bytes in, bytes out.
+//!
+//! `chain(n) = SHA-256(chain(n-1) ‖ entry bytes)`. Signatures are ECDSA over P-256 with SHA-256
+//! (FIPS 186-4), 64 bytes `r ‖ s`, by the key of the TLS certificate. What is signed begins with a
+//! label, so that a signature can never be taken for one of another kind.
+
+use ring::digest::{Context, SHA256};
+use ring::rand::SystemRandom;
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair,
+    UnparsedPublicKey,
+};
+
+use crate::model::{BoxId, Chain, Epoch, Lane, Seq, UnixMs};
+
+/// ECDSA P-256 signature, `r ‖ s`.
+pub type Signature = [u8; 64];
+
+/// The chain's value after `entry`.
+pub fn chain_after(previous: Chain, entry: &[u8]) -> Chain {
+    let mut context = Context::new(&SHA256);
+    context.update(&previous.0);
+    context.update(entry);
+    finish(context)
+}
+
+/// Names an entry by its content: the same capture has the same digest in every epoch, two
+/// captures never have, since each entry carries its number and its time.
+pub fn entry_digest(box_id: &BoxId, entry: &[u8]) -> Chain {
+    let mut context = Context::new(&SHA256);
+    context.update(b"lienthong/1 entry\0");
+    context.update(box_id.as_str().as_bytes());
+    context.update(b"\0");
+    context.update(entry);
+    finish(context)
+}
+
+/// SHA-256 of some bytes.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    context.update(bytes);
+    finish(context).0
+}
+
+fn finish(context: Context) -> Chain {
+    let mut chain = Chain::ZERO;
+    chain.0.copy_from_slice(context.finish().as_ref());
+    chain
+}
+
+/// What a box signs: "after `base`, my entries `first..=last` lead to `chain`".
+#[derive(Debug, Clone, Copy)]
+pub struct BatchClaim<'a> {
+    pub box_id: &'a BoxId,
+    pub lane: Lane,
+    pub epoch: Epoch,
+    pub oldest: Seq,
+    pub first: Seq,
+    pub last: Seq,
+    pub base: Chain,
+    pub chain: Chain,
+}
+
+/// What the hub signs: "everything up to `applied`, which leads to `chain`, is committed here".
+#[derive(Debug, Clone, Copy)]
+pub struct ReceiptClaim<'a> {
+    pub box_id: &'a BoxId,
+    pub lane: Lane,
+    pub epoch: Epoch,
+    pub applied: Seq,
+    pub chain: Chain,
+    pub resend: bool,
+    /// 0, or the number of the reason why the batch was refused.
+    pub refused: u8,
+    pub hub_time: UnixMs,
+}
+
+/// Something whose canonical bytes can be signed.
+pub trait Claim {
+    fn to_signed_bytes(&self) -> Vec<u8>;
+}
+
+impl Claim for BatchClaim<'_> {
+    fn to_signed_bytes(&self) -> Vec<u8> {
+        let mut bytes = labelled(b"lienthong/1 batch\0", self.box_id, self.lane, self.epoch);
+        for number in [self.oldest, self.first, self.last] {
+            bytes.extend_from_slice(&number.0.to_be_bytes());
+        }
+        bytes.extend_from_slice(&self.base.0);
+        bytes.extend_from_slice(&self.chain.0);
+        bytes
+    }
+}
+
+impl Claim for ReceiptClaim<'_> {
+    fn to_signed_bytes(&self) -> Vec<u8> {
+        let mut bytes = labelled(b"lienthong/1 receipt\0", self.box_id, self.lane, self.epoch);
+        bytes.extend_from_slice(&self.applied.0.to_be_bytes());
+        bytes.extend_from_slice(&self.chain.0);
+        bytes.push(u8::from(self.resend));
+        bytes.push(self.refused);
+        bytes.extend_from_slice(&self.hub_time.0.to_be_bytes());
+        bytes
+    }
+}
+
+fn labelled(label: &[u8], box_id: &BoxId, lane: Lane, epoch: Epoch) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(192);
+    bytes.extend_from_slice(label);
+    bytes.extend_from_slice(box_id.as_str().as_bytes());
+    bytes.push(0);
+    bytes.push(lane.index() as u8);
+    bytes.extend_from_slice(&epoch.0.to_be_bytes());
+    bytes
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EvidenceError {
+    #[error("the key is not an ECDSA P-256 key in PKCS#8")]
+    Key,
+    #[error("the signature does not match")]
+    Signature,
+}
+
+/// A private P-256 key.
+pub struct SigningKey {
+    pair: EcdsaKeyPair,
+    random: SystemRandom,
+}
+
+impl SigningKey {
+    /// Reads PKCS#8 DER.
+    pub fn from_pkcs8(der: &[u8]) -> Result<Self, EvidenceError> {
+        let random = SystemRandom::new();
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &random)
+            .map_err(|_| EvidenceError::Key)?;
+        Ok(Self { pair, random })
+    }
+
+    /// A new key as PKCS#8 DER.
+    pub fn generate() -> Vec<u8> {
+        EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
+            .expect("the operating system has random numbers")
+            .as_ref()
+            .to_vec()
+    }
+
+    pub fn public_key(&self) -> PublicKey {
+        PublicKey::from_bytes(self.pair.public_key().as_ref())
+            .expect("ring writes uncompressed points")
+    }
+
+    pub fn sign(&self, claim: &impl Claim) -> Signature {
+        let signature = self
+            .pair
+            .sign(&self.random, &claim.to_signed_bytes())
+            .expect("the operating system has random numbers");
+        signature
+            .as_ref()
+            .try_into()
+            .expect("a fixed P-256 signature has 64 bytes")
+    }
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SigningKey(..)")
+    }
+}
+
+/// A public P-256 key: the uncompressed point, 65 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublicKey([u8; 65]);
+
+impl PublicKey {
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, EvidenceError> {
+        match <[u8; 65]>::try_from(bytes) {
+            Ok(point) if point[0] == 4 => Ok(Self(point)),
+            _ => Err(EvidenceError::Key),
+        }
+    }
+
+    pub fn as_bytes(&self) -> &[u8; 65] {
+        &self.0
+    }
+
+    pub fn verify(&self, claim: &impl Claim, signature: &Signature) -> Result<(), EvidenceError> {
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &self.0)
+            .verify(&claim.to_signed_bytes(), signature)
+            .map_err(|_| EvidenceError::Signature)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(box_id: &BoxId) -> BatchClaim<'_> {
+        BatchClaim {
+            box_id,
+            lane: Lane::P2,
+            epoch: Epoch(5),
+            oldest: Seq(1),
+            first: Seq(3),
+            last: Seq(4),
+            base: Chain([1; 32]),
+            chain: Chain([2; 32]),
+        }
+    }
+
+    #[test]
+    fn every_field_of_a_claim_is_signed() {
+        let key = SigningKey::from_pkcs8(&SigningKey::generate()).expect("own key");
+        let [box_a, box_b]: [BoxId; 2] = ["a", "b"].map(|id| id.parse().expect("valid"));
+        let original = claim(&box_a);
+        let signature = key.sign(&original);
+        assert_eq!(key.public_key().verify(&original, &signature), Ok(()));
+        let altered = [
+            BatchClaim {
+                box_id: &box_b,
+                ..original
+            },
+            BatchClaim {
+                lane: Lane::P1,
+                ..original
+            },
+            BatchClaim {
+                epoch: Epoch(6),
+                ..original
+            },
+            BatchClaim {
+                oldest: Seq(2),
+                ..original
+            },
+            BatchClaim {
+                first: Seq(2),
+                ..original
+            },
+            BatchClaim {
+                last: Seq(5),
+                ..original
+            },
+            BatchClaim {
+                base: Chain([3; 32]),
+                ..original
+            },
+            BatchClaim {
+                chain: Chain([3; 32]),
+                ..original
+            },
+        ];
+        for claim in altered {
+            assert_eq!(
+                key.public_key().verify(&claim, &signature),
+                Err(EvidenceError::Signature)
+            );
+        }
+    }
+
+    #[test]
+    fn the_chain_is_plain_sha_256() {
+        let after = chain_after(Chain::ZERO, b"abc");
+        let mut joined = vec![0; 32];
+        joined.extend_from_slice(b"abc");
+        assert_eq!(after.0, sha256(&joined));
+    }
+}

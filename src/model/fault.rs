@@ -1,0 +1,76 @@
+//! Faults that the simulation plants to prove that it would notice them.
+//!
+//! Without the feature `planted-faults` nothing can be planted and every question is answered
+//! "no" at compile time.
+
+/// A broken promise, each in the place where it would be broken in earnest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The source hears "accepted" before the commit.
+    AnswerBeforeCommit,
+    /// The hub gives its receipt before the commit.
+    ReceiptBeforeCommit,
+    /// A connection begins without a greeting, and the hub does not say where it stands.
+    NoGreeting,
+    /// What was not answered is not offered again.
+    NoResendTimer,
+    /// The hub does not ask for what is missing.
+    NoResendRequest,
+    /// After a connection error the window goes on from memory instead of from the store.
+    WindowFromMemory,
+    /// The hub takes a batch without looking at chain and signature.
+    ChainNotChecked,
+    /// A source's cursor is written in a transaction of its own, before the rows.
+    CursorOutside,
+    /// A repeat with the same key is taken again.
+    RepeatTakenAgain,
+    /// Entries are forgotten when they are sent, not when the receipt comes.
+    ForgetOnSend,
+    /// A range that was lost is not announced.
+    LossNotSaid,
+    /// A store that was set back goes on in its old epoch.
+    NoNewEpoch,
+    /// The hub does not look for doubles after a new epoch.
+    NoContentIds,
+    /// A late record overwrites a newer one in the current state.
+    LateOverwrites,
+}
+
+#[cfg(feature = "planted-faults")]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Fault>> = const { std::cell::Cell::new(None) };
+    static CRASH: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Plants a fault in this thread, or takes it out again.
+#[cfg(feature = "planted-faults")]
+pub fn plant(fault: Option<Fault>) {
+    PLANTED.set(fault);
+}
+
+/// Lets the next commit of this thread fail, as if the process had died before it.
+#[cfg(feature = "planted-faults")]
+pub fn crash_before_next_commit() {
+    CRASH.set(true);
+}
+
+/// Whether `fault` was planted in this thread.
+#[inline]
+pub fn is_planted(fault: Fault) -> bool {
+    #[cfg(feature = "planted-faults")]
+    return PLANTED.get() == Some(fault);
+    #[cfg(not(feature = "planted-faults"))]
+    {
+        let _ = fault;
+        false
+    }
+}
+
+/// Whether the process is to die now; asked before each commit.
+#[inline]
+pub fn is_crash_due() -> bool {
+    #[cfg(feature = "planted-faults")]
+    return CRASH.replace(false);
+    #[cfg(not(feature = "planted-faults"))]
+    false
+}

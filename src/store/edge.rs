@@ -1,0 +1,539 @@
+//! The box's store: outbox, kept tail, repeats, cursors.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{Options, StoreError, chain_from};
+use crate::model::{BoxId, Capture, Chain, Epoch, Lane, Seq, UnixMs};
+
+const MIGRATIONS: &[&str] = &[include_str!("edge.sql")];
+const LANE_SHIFT: u32 = 56;
+
+/// Where a log stands at some entry: its chain, and the bytes of all entries up to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    pub seq: Seq,
+    pub chain: Chain,
+    pub sum_bytes: u64,
+}
+
+/// Where a lane's log stands, in numbers of the present epoch.
+#[derive(Debug, Clone, Copy)]
+pub struct LaneState {
+    /// The newest entry that was deleted; what is held begins after it.
+    pub tail: Mark,
+    pub acked: Mark,
+    pub newest: Mark,
+    pub newest_capture: Capture,
+}
+
+/// One entry as it lies in the outbox.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    pub seq: Seq,
+    pub stored: UnixMs,
+    pub sum_bytes: u64,
+    pub chain: Chain,
+    pub entry: &'a [u8],
+}
+
+/// A key that makes a repeat harmless, with the digest of what it stood for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnceKey {
+    pub key: [u8; 16],
+    pub digest: [u8; 16],
+}
+
+/// What a source did since the last time it was written down.
+#[derive(Debug, Clone, Default)]
+pub struct SourceTally {
+    pub accepted: u64,
+    pub refused: u64,
+    pub last_accepted: Option<UnixMs>,
+    pub last_refused: Option<UnixMs>,
+    pub last_refusal: Option<String>,
+}
+
+pub struct EdgeStore {
+    connection: Connection,
+    epoch: Epoch,
+    life: u32,
+    /// Per lane: position before this epoch's entry 1.
+    shifts: [i64; 5],
+}
+
+impl EdgeStore {
+    /// Opens the store of `box_id`, or creates it with `fresh` as its epoch.
+    pub fn open(
+        path: &Path,
+        options: Options,
+        box_id: &BoxId,
+        fresh: Epoch,
+    ) -> Result<Self, StoreError> {
+        let connection = super::open(path, options, MIGRATIONS)?;
+        let transaction = rusqlite::Transaction::new_unchecked(
+            &connection,
+            rusqlite::TransactionBehavior::Immediate,
+        )?;
+        let found: Option<String> = transaction
+            .query_row("SELECT box_id FROM box", [], |row| row.get(0))
+            .optional()?;
+        match found {
+            None => create(&transaction, box_id, fresh)?,
+            Some(found) if found != box_id.as_str() => {
+                return Err(StoreError::Foreign {
+                    found,
+                    wanted: box_id.to_string(),
+                });
+            }
+            Some(_) => {}
+        }
+        transaction.commit()?;
+        let mut store = Self {
+            connection,
+            epoch: fresh,
+            life: 1,
+            shifts: [0; 5],
+        };
+        store.reload()?;
+        Ok(store)
+    }
+
+    fn reload(&mut self) -> Result<(), StoreError> {
+        let (epoch, life): (i64, u32) =
+            self.connection
+                .query_row("SELECT epoch, life FROM box", [], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })?;
+        self.epoch = Epoch(epoch as u64);
+        self.life = life;
+        for lane in Lane::ALL {
+            self.shifts[lane.index()] = self.connection.query_row(
+                "SELECT shift FROM lane WHERE lane = ?1",
+                [lane.index() as i64],
+                |row| row.get(0),
+            )?;
+        }
+        Ok(())
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Which life of the store this is, from 1.
+    pub fn life(&self) -> u32 {
+        self.life
+    }
+
+    pub fn begin(&mut self) -> Result<(), StoreError> {
+        Ok(self.connection.execute_batch("BEGIN IMMEDIATE")?)
+    }
+
+    pub fn commit(&mut self) -> Result<(), StoreError> {
+        Ok(self.connection.execute_batch("COMMIT")?)
+    }
+
+    /// Gives up the transaction.
+    pub fn roll_back(&mut self) -> Result<(), StoreError> {
+        Ok(self.connection.execute_batch("ROLLBACK")?)
+    }
+
+    /// Where a lane stands; reads a constant number of rows, whatever the backlog.
+    pub fn lane_state(&self, lane: Lane) -> Result<LaneState, StoreError> {
+        let shift = self.shifts[lane.index()];
+        let mark = |position: i64, chain: Vec<u8>, sum: i64| {
+            Ok::<_, StoreError>(Mark {
+                seq: seq_of(position, shift),
+                chain: chain_from(chain)?,
+                sum_bytes: sum as u64,
+            })
+        };
+        let (tail, acked, capture) = self.connection.query_row(
+            "SELECT tail, tail_chain, tail_sum, acked, acked_chain, acked_sum, acked_capture
+             FROM lane WHERE lane = ?1",
+            [lane.index() as i64],
+            |row| {
+                Ok((
+                    (row.get(0)?, row.get(1)?, row.get(2)?),
+                    (row.get(3)?, row.get(4)?, row.get(5)?),
+                    row.get::<_, i64>(6)?,
+                ))
+            },
+        )?;
+        let acked = mark(acked.0, acked.1, acked.2)?;
+        let newest = self
+            .connection
+            .query_row(
+                "SELECT place, chain, sum, capture FROM outbox
+                 WHERE place BETWEEN ?1 AND ?2 ORDER BY place DESC LIMIT 1",
+                [place(lane, 0), place(lane, (1 << LANE_SHIFT) - 1)],
+                |row| {
+                    Ok((
+                        row.get::<_, i64>(0)?,
+                        row.get(1)?,
+                        row.get(2)?,
+                        row.get::<_, i64>(3)?,
+                    ))
+                },
+            )
+            .optional()?;
+        let (newest, newest_capture) = match newest {
+            Some((found, chain, sum, capture)) => (mark(position_of(found), chain, sum)?, capture),
+            None => (acked, capture),
+        };
+        Ok(LaneState {
+            tail: mark(tail.0, tail.1, tail.2)?,
+            acked,
+            newest,
+            newest_capture: Capture(newest_capture as u64),
+        })
+    }
+
+    /// Adds an entry at the end of a lane's log; `mark` is where the log stands with it.
+    pub fn append(
+        &mut self,
+        lane: Lane,
+        mark: Mark,
+        capture: Capture,
+        stored: UnixMs,
+        entry: &[u8],
+    ) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO outbox (place, capture, stored_ms, sum, chain, entry)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute(params![
+                self.place(lane, mark.seq),
+                capture.0 as i64,
+                stored.0,
+                mark.sum_bytes as i64,
+                mark.chain.0,
+                entry
+            ])?;
+        Ok(())
+    }
+
+    /// Reads entries from `first` on, in order, until `visit` says false or `last` is passed.
+    pub fn read(
+        &self,
+        lane: Lane,
+        first: Seq,
+        last: Seq,
+        mut visit: impl FnMut(Row<'_>) -> bool,
+    ) -> Result<(), StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT place, stored_ms, sum, chain, entry FROM outbox
+             WHERE place BETWEEN ?1 AND ?2 ORDER BY place",
+        )?;
+        let mut rows = statement.query([self.place(lane, first), self.place(lane, last)])?;
+        let shift = self.shifts[lane.index()];
+        while let Some(row) = rows.next()? {
+            let blob = |index| row.get_ref(index).and_then(|value| Ok(value.as_blob()?));
+            let chain: [u8; 32] = blob(3)?.try_into().map_err(|_| StoreError::Damaged)?;
+            let go_on = visit(Row {
+                seq: seq_of(position_of(row.get(0)?), shift),
+                stored: UnixMs(row.get(1)?),
+                sum_bytes: row.get::<_, i64>(2)? as u64,
+                chain: Chain(chain),
+                entry: blob(4)?,
+            });
+            if !go_on {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the log stood at `seq`, as far as that is still known.
+    pub fn mark_at(&self, lane: Lane, seq: Seq) -> Result<Option<Mark>, StoreError> {
+        let state = self.lane_state(lane)?;
+        if let Some(known) = [state.acked, state.tail]
+            .into_iter()
+            .find(|mark| mark.seq == seq)
+        {
+            return Ok(Some(known));
+        }
+        let mut found = None;
+        self.read(lane, seq, seq, |row| {
+            found = Some(Mark {
+                seq,
+                chain: row.chain,
+                sum_bytes: row.sum_bytes,
+            });
+            false
+        })?;
+        Ok(found)
+    }
+
+    /// The hub has given its receipt for everything up to `mark`, or was set back to there.
+    pub fn set_acked(
+        &mut self,
+        lane: Lane,
+        mark: Mark,
+        receipt: &[u8],
+        at: UnixMs,
+    ) -> Result<(), StoreError> {
+        let position = self.position(lane, mark.seq);
+        let capture: Option<i64> = self
+            .connection
+            .prepare_cached("SELECT capture FROM outbox WHERE place = ?1")?
+            .query_row([self.place(lane, mark.seq)], |row| row.get(0))
+            .optional()?;
+        self.connection
+            .prepare_cached(
+                "UPDATE lane SET acked = ?2, acked_chain = ?3, acked_sum = ?4,
+                   acked_capture = coalesce(?5, acked_capture), receipt = ?6, receipt_ms = ?7
+                 WHERE lane = ?1",
+            )?
+            .execute(params![
+                lane.index() as i64,
+                position,
+                mark.chain.0,
+                mark.sum_bytes as i64,
+                capture,
+                receipt,
+                at.0
+            ])?;
+        Ok(())
+    }
+
+    /// Keeps the last receipt where it says nothing new.
+    pub fn note_receipt(
+        &mut self,
+        lane: Lane,
+        receipt: &[u8],
+        at: UnixMs,
+    ) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached("UPDATE lane SET receipt = ?2, receipt_ms = ?3 WHERE lane = ?1")?
+            .execute(params![lane.index() as i64, receipt, at.0])?;
+        Ok(())
+    }
+
+    /// Deletes at most `rows_max` entries that have their receipt and lie beyond the kept tail:
+    /// older than `keep_since`, or beyond `keep_bytes`. Returns the number of the oldest entry
+    /// held, if that changed.
+    pub fn trim(
+        &mut self,
+        lane: Lane,
+        keep_since: UnixMs,
+        keep_bytes: u64,
+        rows_max: usize,
+    ) -> Result<Option<Seq>, StoreError> {
+        let state = self.lane_state(lane)?;
+        let mut tail = state.tail;
+        let mut rows = 0;
+        self.read(lane, state.tail.seq.next(), state.acked.seq, |row| {
+            let too_much = keep_bytes < state.acked.sum_bytes - tail.sum_bytes;
+            let go_on = rows < rows_max && (too_much || row.stored < keep_since);
+            if go_on {
+                tail = Mark {
+                    seq: row.seq,
+                    chain: row.chain,
+                    sum_bytes: row.sum_bytes,
+                };
+                rows += 1;
+            }
+            go_on
+        })?;
+        if rows == 0 {
+            return Ok(None);
+        }
+        self.connection
+            .prepare_cached("DELETE FROM outbox WHERE place BETWEEN ?1 AND ?2")?
+            .execute([
+                self.place(lane, state.tail.seq.next()),
+                self.place(lane, tail.seq),
+            ])?;
+        self.connection
+            .prepare_cached(
+                "UPDATE lane SET tail = ?2, tail_chain = ?3, tail_sum = ?4 WHERE lane = ?1",
+            )?
+            .execute(params![
+                lane.index() as i64,
+                self.position(lane, tail.seq),
+                tail.chain.0,
+                tail.sum_bytes as i64
+            ])?;
+        Ok(Some(tail.seq.next()))
+    }
+
+    /// Begins a new epoch: every entry still held, the kept tail included, is numbered anew from 1
+    /// without being touched, and counts as not received.
+    pub fn begin_epoch(&mut self, epoch: Epoch) -> Result<(), StoreError> {
+        self.connection.execute(
+            "UPDATE lane SET shift = tail, acked = tail, acked_chain = tail_chain,
+               acked_sum = tail_sum, receipt = NULL, receipt_ms = NULL",
+            [],
+        )?;
+        self.connection.execute(
+            "UPDATE box SET epoch = ?1, life = life + 1",
+            [epoch.0 as i64],
+        )?;
+        self.reload()
+    }
+
+    /// The answer that this key got before, with the digest of what it stood for.
+    pub fn find_once(&self, key: &[u8; 16]) -> Result<Option<([u8; 16], String)>, StoreError> {
+        let found: Option<(Vec<u8>, String)> = self
+            .connection
+            .prepare_cached("SELECT digest, answer FROM once WHERE key = ?1")?
+            .query_row([key.as_slice()], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        found
+            .map(|(digest, answer)| {
+                Ok((digest.try_into().map_err(|_| StoreError::Damaged)?, answer))
+            })
+            .transpose()
+    }
+
+    pub fn put_once(&mut self, once: OnceKey, answer: &str, at: UnixMs) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO once (key, digest, answer, stored_ms) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![once.key, once.digest, answer, at.0])?;
+        Ok(())
+    }
+
+    /// Drops at most `rows_max` of the oldest keys beyond `keep`. Returns how many went.
+    pub fn trim_once(&mut self, keep: u64, rows_max: u64) -> Result<usize, StoreError> {
+        let gone = self
+            .connection
+            .prepare_cached(
+                "DELETE FROM once WHERE number <= (SELECT max(number) FROM once) - ?1
+                   AND number < (SELECT min(number) FROM once) + ?2",
+            )?
+            .execute([keep as i64, rows_max as i64])?;
+        Ok(gone)
+    }
+
+    pub fn cursor(&self, source: &str) -> Result<Option<String>, StoreError> {
+        Ok(self
+            .connection
+            .prepare_cached("SELECT value FROM cursor WHERE source = ?1")?
+            .query_row([source], |row| row.get(0))
+            .optional()?)
+    }
+
+    pub fn set_cursor(&mut self, source: &str, value: &str) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO cursor (source, value) VALUES (?1, ?2)
+                 ON CONFLICT (source) DO UPDATE SET value = excluded.value",
+            )?
+            .execute([source, value])?;
+        Ok(())
+    }
+
+    pub fn time_floor(&self) -> Result<UnixMs, StoreError> {
+        Ok(UnixMs(self.connection.query_row(
+            "SELECT time_floor_ms FROM box",
+            [],
+            |row| row.get(0),
+        )?))
+    }
+
+    pub fn raise_time_floor(&mut self, floor: UnixMs) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached("UPDATE box SET time_floor_ms = max(time_floor_ms, ?1)")?
+            .execute([floor.0])?;
+        Ok(())
+    }
+
+    pub fn add_tally(&mut self, source: &str, tally: &SourceTally) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO source VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT (source) DO UPDATE SET
+                   accepted = accepted + excluded.accepted,
+                   refused = refused + excluded.refused,
+                   last_accepted_ms = coalesce(excluded.last_accepted_ms, last_accepted_ms),
+                   last_refused_ms = coalesce(excluded.last_refused_ms, last_refused_ms),
+                   last_refusal = coalesce(excluded.last_refusal, last_refusal)",
+            )?
+            .execute(params![
+                source,
+                tally.accepted as i64,
+                tally.refused as i64,
+                tally.last_accepted.map(|at| at.0),
+                tally.last_refused.map(|at| at.0),
+                tally.last_refusal
+            ])?;
+        Ok(())
+    }
+
+    /// Writes an event for the page, keeping the newest thousand.
+    pub fn add_event(
+        &mut self,
+        at: UnixMs,
+        level: &str,
+        code: &str,
+        detail: &str,
+    ) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO event (at_ms, level, code, detail) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![at.0, level, code, detail])?;
+        self.connection
+            .prepare_cached(
+                "DELETE FROM event WHERE number <= (SELECT max(number) FROM event) - 1000",
+            )?
+            .execute([])?;
+        Ok(())
+    }
+
+    /// Bytes in use and bytes free inside the file.
+    pub fn space(&self) -> Result<(u64, u64), StoreError> {
+        super::space(&self.connection)
+    }
+
+    /// Gives at most `pages` free pages back to the file system. Outside a transaction.
+    pub fn vacuum(&mut self, pages: u32) -> Result<(), StoreError> {
+        let mut statement = self
+            .connection
+            .prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+        let mut rows = statement.query([])?;
+        while rows.next()?.is_some() {}
+        Ok(())
+    }
+
+    fn position(&self, lane: Lane, seq: Seq) -> i64 {
+        seq.0 as i64 + self.shifts[lane.index()]
+    }
+
+    fn place(&self, lane: Lane, seq: Seq) -> i64 {
+        place(lane, self.position(lane, seq))
+    }
+}
+
+fn create(connection: &Connection, box_id: &BoxId, epoch: Epoch) -> Result<(), StoreError> {
+    connection.execute(
+        "INSERT INTO box (one, box_id, epoch, life, time_floor_ms) VALUES (1, ?1, ?2, 1, 0)",
+        params![box_id.as_str(), epoch.0 as i64],
+    )?;
+    for lane in Lane::ALL {
+        connection.execute(
+            "INSERT INTO lane (lane, shift, tail, tail_chain, tail_sum,
+               acked, acked_chain, acked_sum, acked_capture) VALUES (?1, 0, 0, ?2, 0, 0, ?2, 0, 0)",
+            params![lane.index() as i64, Chain::ZERO.0],
+        )?;
+    }
+    Ok(())
+}
+
+fn place(lane: Lane, position: i64) -> i64 {
+    ((lane.index() as i64) << LANE_SHIFT) + position
+}
+
+fn position_of(place: i64) -> i64 {
+    place & ((1 << LANE_SHIFT) - 1)
+}
+
+fn seq_of(position: i64, shift: i64) -> Seq {
+    Seq((position - shift) as u64)
+}

@@ -1,0 +1,70 @@
+-- The box's store. Version 1 of the schema; `user_version` holds the number.
+
+-- Facts about this store as a whole; one row.
+CREATE TABLE box (
+    one           INTEGER PRIMARY KEY CHECK (one = 1),
+    box_id        TEXT    NOT NULL,
+    epoch         INTEGER NOT NULL,  -- random, names this life of the store (model::Epoch)
+    life          INTEGER NOT NULL,  -- which life it is: 1, 2, 3, …
+    time_floor_ms INTEGER NOT NULL   -- latest time known to be past, ms since 1970 UTC
+) STRICT;
+
+-- Where each lane's log stands. Positions count the lane's entries since the store was created;
+-- an entry's number within the epoch is its position minus `shift`.
+CREATE TABLE lane (
+    lane          INTEGER PRIMARY KEY,  -- 0 to 4: P0 to P4
+    shift         INTEGER NOT NULL,     -- position before this epoch's entry 1
+    tail          INTEGER NOT NULL,     -- position of the newest entry that was deleted
+    tail_chain    BLOB    NOT NULL,     -- chain at `tail`
+    tail_sum      INTEGER NOT NULL,     -- bytes of all entries up to `tail`
+    acked         INTEGER NOT NULL,     -- position up to which the hub has given its receipt
+    acked_chain   BLOB    NOT NULL,     -- chain at `acked`
+    acked_sum     INTEGER NOT NULL,     -- bytes of all entries up to `acked`
+    acked_capture INTEGER NOT NULL,     -- capture number of the entry at `acked`
+    receipt       BLOB,                 -- the hub's last receipt as received, signature included
+    receipt_ms    INTEGER               -- when it came
+) STRICT;
+
+-- The entries, waiting and in the kept tail.
+CREATE TABLE outbox (
+    place     INTEGER PRIMARY KEY,  -- lane * 2^56 + position
+    capture   INTEGER NOT NULL,     -- box-wide number of the capture
+    stored_ms INTEGER NOT NULL,     -- when it was accepted
+    sum       INTEGER NOT NULL,     -- bytes of this lane's entries up to and with this one
+    chain     BLOB    NOT NULL,     -- SHA-256 over the chain before and `entry`
+    entry     BLOB    NOT NULL      -- the entry's bytes, as they are sent
+) STRICT;
+
+-- What makes a repeat harmless: keys that sources gave, with the answer that they got.
+CREATE TABLE once (
+    number    INTEGER PRIMARY KEY,   -- rising, so that the oldest can be dropped
+    key       BLOB    NOT NULL UNIQUE, -- first 16 bytes of SHA-256 over the source and its key
+    digest    BLOB    NOT NULL,      -- first 16 bytes of SHA-256 over the content
+    answer    TEXT    NOT NULL,      -- JSON: the accepted records' ids, lanes and numbers
+    stored_ms INTEGER NOT NULL
+) STRICT;
+
+-- How far each polled source was read; moves in the transaction that keeps its rows.
+CREATE TABLE cursor (
+    source TEXT PRIMARY KEY,
+    value  TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What each source did, written now and then for the page; not part of any promise.
+CREATE TABLE source (
+    source           TEXT PRIMARY KEY,
+    accepted         INTEGER NOT NULL,  -- records since the store was created
+    refused          INTEGER NOT NULL,
+    last_accepted_ms INTEGER,
+    last_refused_ms  INTEGER,
+    last_refusal     TEXT               -- why, without personal data
+) STRICT, WITHOUT ROWID;
+
+-- Events of the last days for the page; bounded.
+CREATE TABLE event (
+    number  INTEGER PRIMARY KEY,
+    at_ms   INTEGER NOT NULL,
+    level   TEXT    NOT NULL,  -- info, warning, alarm
+    code    TEXT    NOT NULL,  -- such as state_secret, link_down
+    detail  TEXT    NOT NULL   -- without personal data
+) STRICT;

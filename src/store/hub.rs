@@ -1,0 +1,541 @@
+//! The hub's store: what the receiving engine writes. Reading for people is in `hub_view`.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{Options, StoreError, chain_from};
+use crate::model::{AgencyCode, BoxId, Capture, Chain, DatasetId, Epoch, Lane, Seq, UnixMs};
+
+pub(super) const MIGRATIONS: &[&str] = &[include_str!("hub.sql")];
+const LOG_SHIFT: u32 = 40;
+
+/// Whether a box may hand in data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BoxState {
+    Active,
+    /// For a time, by the administrator.
+    Suspended,
+    /// For ever: stolen, broken, replaced.
+    Revoked,
+}
+
+impl BoxState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BoxState::Active => "active",
+            BoxState::Suspended => "suspended",
+            BoxState::Revoked => "revoked",
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Result<BoxState, StoreError> {
+        [BoxState::Active, BoxState::Suspended, BoxState::Revoked]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or(StoreError::Damaged)
+    }
+}
+
+/// What the engine needs to know of a box.
+#[derive(Debug, Clone)]
+pub struct BoxKey {
+    pub state: BoxState,
+    pub public_key: Vec<u8>,
+}
+
+/// A box as it is registered.
+#[derive(Debug, Clone)]
+pub struct NewBox<'a> {
+    pub box_id: &'a BoxId,
+    pub agency: &'a AgencyCode,
+    pub public_key: &'a [u8; 65],
+    pub serial: &'a str,
+    pub not_after: UnixMs,
+}
+
+/// Where a log stands here.
+#[derive(Debug, Clone, Copy)]
+pub struct LogState {
+    pub log: i64,
+    pub applied: Seq,
+    pub chain: Chain,
+    pub max_capture: Capture,
+}
+
+/// A batch's evidence and what of it is new.
+#[derive(Debug)]
+pub struct BatchRow<'a> {
+    pub first: Seq,
+    pub last: Seq,
+    pub oldest: Seq,
+    pub base: Chain,
+    pub signature: &'a [u8; 64],
+    pub first_new: Seq,
+}
+
+/// An entry to be added.
+#[derive(Debug)]
+pub struct EntryRow<'a> {
+    pub seq: Seq,
+    pub capture: Capture,
+    pub dataset: Option<i64>,
+    pub entry: &'a [u8],
+    /// Place of the same entry in another log, whose bytes serve for both.
+    pub same_as: Option<i64>,
+}
+
+/// What a log grew by.
+#[derive(Debug, Clone, Copy)]
+pub struct Growth {
+    pub applied: Seq,
+    pub chain: Chain,
+    pub max_capture: Capture,
+    pub entries: u64,
+    pub doubles: u64,
+    pub bytes: u64,
+}
+
+/// One record for the present state.
+#[derive(Debug)]
+pub struct StateRow<'a> {
+    pub dataset: i64,
+    pub agency: &'a AgencyCode,
+    pub subject: &'a str,
+    pub life: u32,
+    pub capture: Capture,
+    pub place: i64,
+    pub deleted: bool,
+}
+
+pub struct HubStore {
+    pub(super) connection: Connection,
+}
+
+impl HubStore {
+    pub fn open(path: &Path, options: Options) -> Result<Self, StoreError> {
+        Ok(Self {
+            connection: super::open(path, options, MIGRATIONS)?,
+        })
+    }
+
+    pub fn begin(&mut self) -> Result<(), StoreError> {
+        Ok(self.connection.execute_batch("BEGIN IMMEDIATE")?)
+    }
+
+    pub fn commit(&mut self) -> Result<(), StoreError> {
+        Ok(self.connection.execute_batch("COMMIT")?)
+    }
+
+    /// Gives up the transaction.
+    pub fn roll_back(&mut self) -> Result<(), StoreError> {
+        Ok(self.connection.execute_batch("ROLLBACK")?)
+    }
+
+    // === Boxes ===
+
+    /// Registers a box; false when the name is taken.
+    pub fn add_box(&mut self, new: &NewBox<'_>, at: UnixMs) -> Result<bool, StoreError> {
+        let added = self.connection.execute(
+            "INSERT INTO box (box_id, agency, public_key, serial, not_after_ms, state, registered_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, 'active', ?6) ON CONFLICT DO NOTHING",
+            params![
+                new.box_id.as_str(),
+                new.agency.as_str(),
+                new.public_key,
+                new.serial,
+                new.not_after.0,
+                at.0
+            ],
+        )?;
+        if added == 1 {
+            self.connection.execute(
+                "INSERT INTO box_agency (box_id, agency, from_ms) VALUES (?1, ?2, ?3)",
+                params![new.box_id.as_str(), new.agency.as_str(), at.0],
+            )?;
+        }
+        Ok(added == 1)
+    }
+
+    /// Assigns a box to another office; what it still holds of the earlier one stays welcome.
+    pub fn move_box(
+        &mut self,
+        box_id: &BoxId,
+        agency: &AgencyCode,
+        at: UnixMs,
+    ) -> Result<bool, StoreError> {
+        let moved = self.connection.execute(
+            "UPDATE box SET agency = ?2 WHERE box_id = ?1",
+            params![box_id.as_str(), agency.as_str()],
+        )?;
+        if moved == 1 {
+            self.connection.execute(
+                "INSERT INTO box_agency (box_id, agency, from_ms) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO NOTHING",
+                params![box_id.as_str(), agency.as_str(), at.0],
+            )?;
+        }
+        Ok(moved == 1)
+    }
+
+    /// False when there is no such box, or when it was revoked, which is for ever.
+    pub fn set_box_state(&mut self, box_id: &BoxId, state: BoxState) -> Result<bool, StoreError> {
+        let changed = self.connection.execute(
+            "UPDATE box SET state = ?2 WHERE box_id = ?1 AND state <> 'revoked'",
+            params![box_id.as_str(), state.as_str()],
+        )?;
+        Ok(changed == 1)
+    }
+
+    pub fn box_key(&self, box_id: &BoxId) -> Result<Option<BoxKey>, StoreError> {
+        let found: Option<(String, Vec<u8>)> = self
+            .connection
+            .prepare_cached("SELECT state, public_key FROM box WHERE box_id = ?1")?
+            .query_row([box_id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        found
+            .map(|(state, public_key)| {
+                Ok(BoxKey {
+                    state: BoxState::parse(&state)?,
+                    public_key,
+                })
+            })
+            .transpose()
+    }
+
+    pub fn stands_for(&self, box_id: &BoxId, agency: &AgencyCode) -> Result<bool, StoreError> {
+        Ok(self
+            .connection
+            .prepare_cached("SELECT 1 FROM box_agency WHERE box_id = ?1 AND agency = ?2")?
+            .exists([box_id.as_str(), agency.as_str()])?)
+    }
+
+    pub fn saw_box(&mut self, box_id: &BoxId, at: UnixMs) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached("UPDATE box SET last_seen_ms = ?2 WHERE box_id = ?1")?
+            .execute(params![box_id.as_str(), at.0])?;
+        Ok(())
+    }
+
+    pub fn set_presence(
+        &mut self,
+        box_id: &BoxId,
+        presence: &str,
+        at: UnixMs,
+    ) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(
+                "UPDATE box SET presence = ?2, presence_ms = ?3, last_seen_ms = ?3 WHERE box_id = ?1",
+            )?
+            .execute(params![box_id.as_str(), presence, at.0])?;
+        Ok(())
+    }
+
+    // === Logs ===
+
+    pub fn log(
+        &self,
+        box_id: &BoxId,
+        lane: Lane,
+        epoch: Epoch,
+    ) -> Result<Option<LogState>, StoreError> {
+        let found = self
+            .connection
+            .prepare_cached(
+                "SELECT log, applied, chain, max_capture FROM log
+                 WHERE box_id = ?1 AND lane = ?2 AND epoch = ?3",
+            )?
+            .query_row(
+                params![box_id.as_str(), lane.index() as i64, epoch.0 as i64],
+                log_row,
+            )
+            .optional()?;
+        found.map(log_state).transpose()
+    }
+
+    /// The logs of this lane under the box's other epochs.
+    pub fn sibling_logs(
+        &self,
+        box_id: &BoxId,
+        lane: Lane,
+        epoch: Epoch,
+    ) -> Result<Vec<LogState>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT log, applied, chain, max_capture FROM log
+             WHERE box_id = ?1 AND lane = ?2 AND epoch <> ?3",
+        )?;
+        let rows = statement.query_map(
+            params![box_id.as_str(), lane.index() as i64, epoch.0 as i64],
+            log_row,
+        )?;
+        rows.map(|row| log_state(row?)).collect()
+    }
+
+    /// The newest epoch's logs of every active box: where the hub says it stands.
+    pub fn current_logs(&self) -> Result<Vec<(BoxId, Epoch, Lane, LogState)>, StoreError> {
+        let mut statement = self.connection.prepare(
+            "SELECT log, applied, chain, max_capture, box_id, epoch, lane FROM log JOIN box USING (box_id)
+             WHERE state = 'active' AND epoch = (
+               SELECT epoch FROM log AS newest WHERE newest.box_id = log.box_id
+               ORDER BY newest.log DESC LIMIT 1)
+             ORDER BY log",
+        )?;
+        let rows = statement.query_map([], |row| {
+            Ok((
+                log_row(row)?,
+                row.get::<_, String>(4)?,
+                row.get::<_, i64>(5)?,
+                row.get::<_, i64>(6)?,
+            ))
+        })?;
+        rows.map(|row| {
+            let (state, box_id, epoch, lane) = row?;
+            let box_id = box_id.parse().map_err(|_| StoreError::Damaged)?;
+            let lane = Lane::from_index(lane as u64).ok_or(StoreError::Damaged)?;
+            Ok((box_id, Epoch(epoch as u64), lane, log_state(state)?))
+        })
+        .collect()
+    }
+
+    /// Creates the log, which must not exist, with nothing committed.
+    pub fn create_log(
+        &mut self,
+        box_id: &BoxId,
+        lane: Lane,
+        epoch: Epoch,
+        at: UnixMs,
+    ) -> Result<LogState, StoreError> {
+        self.connection.execute(
+            "INSERT INTO log (box_id, epoch, lane, applied, chain, max_capture,
+               entries, doubles, bytes, first_ms, last_ms) VALUES (?1, ?2, ?3, 0, ?4, 0, 0, 0, 0, ?5, ?5)",
+            params![box_id.as_str(), epoch.0 as i64, lane.index() as i64, Chain::ZERO.0, at.0],
+        )?;
+        Ok(LogState {
+            log: self.connection.last_insert_rowid(),
+            applied: Seq::ZERO,
+            chain: Chain::ZERO,
+            max_capture: Capture(0),
+        })
+    }
+
+    pub fn grow_log(&mut self, log: i64, growth: Growth, at: UnixMs) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(
+                "UPDATE log SET applied = ?2, chain = ?3, max_capture = max(max_capture, ?4),
+                   entries = entries + ?5, doubles = doubles + ?6, bytes = bytes + ?7, last_ms = ?8
+                 WHERE log = ?1",
+            )?
+            .execute(params![
+                log,
+                growth.applied.0 as i64,
+                growth.chain.0,
+                growth.max_capture.0 as i64,
+                growth.entries as i64,
+                growth.doubles as i64,
+                growth.bytes as i64,
+                at.0
+            ])?;
+        Ok(())
+    }
+
+    pub fn add_batch(
+        &mut self,
+        log: i64,
+        batch: &BatchRow<'_>,
+        at: UnixMs,
+    ) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO batch (place, first, last, oldest, base, signature, received_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?
+            .execute(params![
+                place(log, batch.first_new),
+                batch.first.0 as i64,
+                batch.last.0 as i64,
+                batch.oldest.0 as i64,
+                batch.base.0,
+                batch.signature,
+                at.0
+            ])?;
+        Ok(())
+    }
+
+    /// Returns the entry's place.
+    pub fn add_entry(&mut self, log: i64, row: &EntryRow<'_>) -> Result<i64, StoreError> {
+        let place = place(log, row.seq);
+        let bytes = row.same_as.is_none().then_some(row.entry);
+        self.connection
+            .prepare_cached(
+                "INSERT INTO entry (place, capture, dataset, entry, same_as) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![place, row.capture.0 as i64, row.dataset, bytes, row.same_as])?;
+        Ok(place)
+    }
+
+    /// Place of the entry with this capture number and these very bytes in another log, found by
+    /// bisection: within a log capture numbers rise with the entries' numbers.
+    pub fn find_same(
+        &self,
+        log: &LogState,
+        capture: Capture,
+        entry: &[u8],
+    ) -> Result<Option<i64>, StoreError> {
+        if log.max_capture < capture {
+            return Ok(None);
+        }
+        let mut at_or_after = self.connection.prepare_cached(
+            "SELECT place, capture FROM entry WHERE place BETWEEN ?1 AND ?2 ORDER BY place LIMIT 1",
+        )?;
+        let end = place(log.log, log.applied);
+        let (mut low, mut high) = (place(log.log, Seq(1)), end + 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let found: Option<(i64, i64)> = at_or_after
+                .query_row([middle, end], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            match found {
+                Some((place, number)) if (number as u64) < capture.0 => low = place + 1,
+                _ => high = middle,
+            }
+        }
+        let found: Option<(i64, Option<i64>, bool)> = self
+            .connection
+            .prepare_cached(
+                "SELECT place, same_as, capture = ?3 AND ?4 = coalesce(entry,
+                     (SELECT first.entry FROM entry AS first WHERE first.place = entry.same_as))
+                 FROM entry WHERE place BETWEEN ?1 AND ?2 ORDER BY place LIMIT 1",
+            )?
+            .query_row(params![low, end, capture.0 as i64, entry], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .optional()?;
+        Ok(found.and_then(|(place, same_as, same)| same.then_some(same_as.unwrap_or(place))))
+    }
+
+    pub fn dataset_number(&mut self, dataset: &DatasetId) -> Result<i64, StoreError> {
+        let find = "SELECT dataset FROM dataset WHERE name = ?1";
+        let found = self
+            .connection
+            .prepare_cached(find)?
+            .query_row([dataset.as_str()], |row| row.get(0))
+            .optional()?;
+        if let Some(number) = found {
+            return Ok(number);
+        }
+        self.connection
+            .execute("INSERT INTO dataset (name) VALUES (?1)", [dataset.as_str()])?;
+        Ok(self.connection.last_insert_rowid())
+    }
+
+    /// Sets the subject's present state, unless what is there was captured later.
+    pub fn put_state(
+        &mut self,
+        row: &StateRow<'_>,
+        late_overwrites: bool,
+    ) -> Result<(), StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "INSERT INTO state (dataset, agency, subject, life, capture, place, deleted)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (dataset, agency, subject) DO UPDATE SET
+               life = excluded.life, capture = excluded.capture,
+               place = excluded.place, deleted = excluded.deleted
+             WHERE ?8 OR (life, capture, place) < (excluded.life, excluded.capture, excluded.place)",
+        )?;
+        statement.execute(params![
+            row.dataset,
+            row.agency.as_str(),
+            row.subject,
+            row.life,
+            row.capture.0 as i64,
+            row.place,
+            row.deleted,
+            late_overwrites
+        ])?;
+        Ok(())
+    }
+
+    // === What went wrong ===
+
+    pub fn add_gap(
+        &mut self,
+        box_id: &BoxId,
+        lane: Lane,
+        epoch: Epoch,
+        range: (Seq, Seq),
+        reason: &str,
+        at: UnixMs,
+    ) -> Result<(), StoreError> {
+        self.connection.execute(
+            "INSERT INTO gap (box_id, epoch, lane, first, last, reason, noted_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![
+                box_id.as_str(),
+                epoch.0 as i64,
+                lane.index() as i64,
+                range.0.0 as i64,
+                range.1.0 as i64,
+                reason,
+                at.0
+            ],
+        )?;
+        Ok(())
+    }
+
+    pub fn park(
+        &mut self,
+        place: i64,
+        reason: &str,
+        detail: &str,
+        at: UnixMs,
+    ) -> Result<(), StoreError> {
+        self.connection.execute(
+            "INSERT INTO parked (place, reason, detail, parked_ms) VALUES (?1, ?2, ?3, ?4)",
+            params![place, reason, detail, at.0],
+        )?;
+        Ok(())
+    }
+
+    pub fn count_refusal(
+        &mut self,
+        box_id: &BoxId,
+        code: &str,
+        at: UnixMs,
+    ) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO refusal (box_id, code, count, first_ms, last_ms) VALUES (?1, ?2, 1, ?3, ?3)
+                 ON CONFLICT (box_id, code) DO UPDATE SET count = count + 1, last_ms = excluded.last_ms",
+            )?
+            .execute(params![box_id.as_str(), code, at.0])?;
+        Ok(())
+    }
+}
+
+type RawLog = (i64, i64, Vec<u8>, i64);
+
+fn log_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<RawLog> {
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+}
+
+fn log_state((log, applied, chain, max_capture): RawLog) -> Result<LogState, StoreError> {
+    Ok(LogState {
+        log,
+        applied: Seq(applied as u64),
+        chain: chain_from(chain)?,
+        max_capture: Capture(max_capture as u64),
+    })
+}
+
+fn place(log: i64, seq: Seq) -> i64 {
+    (log << LOG_SHIFT) + seq.0 as i64
+}
+
+/// The log and the number that a place stands for.
+pub(super) fn unplace(place: i64) -> (i64, Seq) {
+    (
+        place >> LOG_SHIFT,
+        Seq((place & ((1 << LOG_SHIFT) - 1)) as u64),
+    )
+}

@@ -1,0 +1,109 @@
+-- The hub's store. Version 1 of the schema; `user_version` holds the number.
+
+-- The registered boxes.
+CREATE TABLE box (
+    box_id         TEXT PRIMARY KEY,
+    agency         TEXT    NOT NULL,  -- the office that the box stands in
+    public_key     BLOB    NOT NULL,  -- P-256 point, 65 bytes: verifies the box's batches
+    serial         TEXT    NOT NULL,  -- of its certificate, hexadecimal
+    not_after_ms   INTEGER NOT NULL,  -- end of its certificate
+    state          TEXT    NOT NULL CHECK (state IN ('active', 'suspended', 'revoked')),
+    registered_ms  INTEGER NOT NULL,
+    last_seen_ms   INTEGER,
+    presence       TEXT,              -- JSON: what the box last said of itself
+    presence_ms    INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- Agencies that a box stood for: an entry may speak only for one of these.
+CREATE TABLE box_agency (
+    box_id  TEXT    NOT NULL,
+    agency  TEXT    NOT NULL,
+    from_ms INTEGER NOT NULL,
+    PRIMARY KEY (box_id, agency)
+) STRICT, WITHOUT ROWID;
+
+-- One log per box, epoch and lane, and how far it is committed here.
+CREATE TABLE log (
+    log         INTEGER PRIMARY KEY,  -- rising with the first sight of the log
+    box_id      TEXT    NOT NULL,
+    epoch       INTEGER NOT NULL,
+    lane        INTEGER NOT NULL,     -- 0 to 4: P0 to P4
+    applied     INTEGER NOT NULL,     -- number up to which everything is committed or said lost
+    chain       BLOB    NOT NULL,     -- SHA-256 chain at `applied`
+    max_capture INTEGER NOT NULL,     -- greatest capture number in this log
+    entries     INTEGER NOT NULL,     -- entries held
+    doubles     INTEGER NOT NULL,     -- of these, repeats of entries of another epoch
+    bytes       INTEGER NOT NULL,
+    first_ms    INTEGER NOT NULL,     -- when the log was first and last added to
+    last_ms     INTEGER NOT NULL,
+    UNIQUE (box_id, lane, epoch)
+) STRICT;
+
+-- Names of datasets, so that entries hold a small number.
+CREATE TABLE dataset (
+    dataset INTEGER PRIMARY KEY,
+    name    TEXT NOT NULL UNIQUE
+) STRICT;
+
+-- The entries, as the boxes sent them.
+CREATE TABLE entry (
+    place   INTEGER PRIMARY KEY,  -- log * 2^40 + number
+    capture INTEGER NOT NULL,     -- the box's number of the capture; 0 when unreadable
+    dataset INTEGER,              -- NULL when the entry cannot be read
+    entry   BLOB,                 -- the bytes that were chained and signed
+    same_as INTEGER,              -- instead of bytes: the place of the same entry of another epoch
+    CHECK ((entry IS NULL) <> (same_as IS NULL))
+) STRICT;
+
+-- Evidence: each batch as the box signed it.
+CREATE TABLE batch (
+    place       INTEGER PRIMARY KEY,  -- place of the first entry that was new
+    first       INTEGER NOT NULL,     -- the numbers that were signed
+    last        INTEGER NOT NULL,
+    oldest      INTEGER NOT NULL,
+    base        BLOB    NOT NULL,     -- chain before `first`
+    signature   BLOB    NOT NULL,     -- ECDSA P-256, 64 bytes
+    received_ms INTEGER NOT NULL
+) STRICT;
+
+-- The present state of each subject: last writer by the order of capture, not of arrival.
+CREATE TABLE state (
+    dataset INTEGER NOT NULL,
+    agency  TEXT    NOT NULL,     -- who owns the record
+    subject TEXT    NOT NULL,
+    life    INTEGER NOT NULL,     -- order of capture: the box's life, its capture number, …
+    capture INTEGER NOT NULL,
+    place   INTEGER NOT NULL,     -- … and the place in the log, which also holds the record
+    deleted INTEGER NOT NULL,     -- 1: the subject is gone
+    PRIMARY KEY (dataset, agency, subject)
+) STRICT, WITHOUT ROWID;
+
+-- What was lost by force: ranges that a box has said it no longer holds.
+CREATE TABLE gap (
+    gap      INTEGER PRIMARY KEY,
+    box_id   TEXT    NOT NULL,
+    epoch    INTEGER NOT NULL,
+    lane     INTEGER NOT NULL,
+    first    INTEGER NOT NULL,
+    last     INTEGER NOT NULL,
+    reason   TEXT    NOT NULL,
+    noted_ms INTEGER NOT NULL
+) STRICT;
+
+-- Entries that are kept but could not be taken into the present state.
+CREATE TABLE parked (
+    place     INTEGER PRIMARY KEY,
+    reason    TEXT    NOT NULL,   -- unreadable, foreign_agency
+    detail    TEXT    NOT NULL,   -- without personal data
+    parked_ms INTEGER NOT NULL
+) STRICT;
+
+-- Batches that were refused: counted, never kept.
+CREATE TABLE refusal (
+    box_id   TEXT    NOT NULL,
+    code     TEXT    NOT NULL,    -- unknown_box, suspended, forged, broken_chain, unreadable
+    count    INTEGER NOT NULL,
+    first_ms INTEGER NOT NULL,
+    last_ms  INTEGER NOT NULL,
+    PRIMARY KEY (box_id, code)
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,163 @@
+//! SQLite: the only SQL of the house.
+//!
+//! One file per daemon, in WAL mode with `synchronous=FULL`: a commit that has returned is on the
+//! disk. The schemas in `edge.sql` and `hub.sql` are the dictionaries of the tables. Memory is a
+//! cache of the database: after any [`StoreError`] the owner drops the store and opens it again.
+
+pub mod edge;
+pub mod hub;
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+/// Why the store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the disk or the store's quota is full")]
+    Full,
+    #[error("the database file is damaged")]
+    Damaged,
+    #[error("the store has schema version {found}, this program knows up to {known}")]
+    Newer { found: i64, known: i64 },
+    #[error("the store belongs to {found}, not to {wanted}")]
+    Foreign { found: String, wanted: String },
+    #[error("the store is in use by another process")]
+    Busy,
+    #[error("the store is read-only")]
+    ReadOnly,
+    #[error("database: {0}")]
+    Sqlite(rusqlite::Error),
+    #[error("entry {place} does not agree with its chain")]
+    BrokenChain { place: i64 },
+}
+
+impl StoreError {
+    /// What the person in front of the machine should do (English; the page has the Vietnamese).
+    pub fn hint(&self) -> &'static str {
+        match self {
+            StoreError::Full => "Free space on the data partition, or raise store.quota.",
+            StoreError::Damaged | StoreError::BrokenChain { .. } => {
+                "Keep the file for the support team and restore the last backup."
+            }
+            StoreError::Newer { .. } => {
+                "Install the newer program again, or restore a backup made by this one."
+            }
+            StoreError::Foreign { .. } => "Check box.id, or use the folder of this box.",
+            StoreError::Busy => "Stop the other process that uses this store.",
+            StoreError::ReadOnly => {
+                "Check the data partition: it may have been remounted read-only after a fault."
+            }
+            StoreError::Sqlite(_) => "Look at the log; the program tries again by itself.",
+        }
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode as Code;
+        match error.sqlite_error_code() {
+            Some(Code::DiskFull) => StoreError::Full,
+            Some(Code::DatabaseCorrupt | Code::NotADatabase) => StoreError::Damaged,
+            Some(Code::DatabaseBusy | Code::DatabaseLocked) => StoreError::Busy,
+            Some(Code::ReadOnly) => StoreError::ReadOnly,
+            _ => StoreError::Sqlite(error),
+        }
+    }
+}
+
+/// How a store is opened.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// The file never grows beyond this.
+    pub quota_bytes: u64,
+    /// SQLite's page cache.
+    pub cache_bytes: u64,
+}
+
+/// 8-KiB pages: records of 500 to 2,000 bytes waste less of them than of 4-KiB pages.
+pub const PAGE_BYTES: u64 = 8192;
+/// The WAL is written back at this many pages, and its file cut back to as much.
+const WAL_PAGES: u64 = 512;
+
+/// Opens or creates a database: pragmas outside, then one transaction for schema or migration.
+///
+/// `migrations[n]` leads from version `n` to `n + 1`; the first is the schema itself.
+fn open(path: &Path, options: Options, migrations: &[&str]) -> Result<Connection, StoreError> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    let pages = options.quota_bytes / PAGE_BYTES;
+    connection.execute_batch(&format!(
+        "PRAGMA page_size = {PAGE_BYTES};
+         PRAGMA auto_vacuum = INCREMENTAL;
+         PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = FULL;
+         PRAGMA wal_autocheckpoint = {WAL_PAGES};
+         PRAGMA journal_size_limit = {wal_bytes};
+         PRAGMA cache_size = -{cache_kib};
+         PRAGMA temp_store = MEMORY;
+         PRAGMA trusted_schema = OFF;
+         PRAGMA max_page_count = {pages};",
+        wal_bytes = WAL_PAGES * PAGE_BYTES,
+        cache_kib = options.cache_bytes / 1024,
+    ))?;
+    migrate(&connection, migrations)?;
+    Ok(connection)
+}
+
+fn migrate(connection: &Connection, migrations: &[&str]) -> Result<(), StoreError> {
+    let version = |connection: &Connection| {
+        connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))
+    };
+    let known = migrations.len() as i64;
+    let transaction =
+        rusqlite::Transaction::new_unchecked(connection, rusqlite::TransactionBehavior::Immediate)?;
+    let found = version(&transaction)?;
+    if known < found {
+        return Err(StoreError::Newer { found, known });
+    }
+    for step in &migrations[found as usize..] {
+        transaction.execute_batch(step)?;
+    }
+    if found < known {
+        transaction.execute_batch(&format!("PRAGMA user_version = {known}"))?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Opens an existing database for reading only, beside its owner.
+fn open_read_only(path: &Path) -> Result<Connection, StoreError> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.execute_batch("PRAGMA cache_size = -256; PRAGMA trusted_schema = OFF;")?;
+    Ok(connection)
+}
+
+/// Bytes of the file that are in use, and bytes that are free inside it.
+fn space(connection: &Connection) -> Result<(u64, u64), StoreError> {
+    let pragma = |name: &str| {
+        connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0))
+    };
+    let (pages, free) = (
+        pragma("page_count")? as u64,
+        pragma("freelist_count")? as u64,
+    );
+    Ok(((pages - free) * PAGE_BYTES, free * PAGE_BYTES))
+}
+
+fn chain_from(bytes: Vec<u8>) -> Result<crate::model::Chain, StoreError> {
+    bytes
+        .try_into()
+        .map(crate::model::Chain)
+        .map_err(|_| StoreError::Damaged)
+}

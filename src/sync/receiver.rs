@@ -1,0 +1,153 @@
+//! The committing end of a log: decides what is new, what is a repeat, and what is missing.
+
+use super::{Ack, LogName, Offer};
+use crate::model::Seq;
+
+#[derive(Debug)]
+pub struct Receiver {
+    log: LogName,
+    /// Everything up to here is committed in our store.
+    applied: Seq,
+    /// Where we stood when we last asked for a resend: asking once is enough, since the sender's
+    /// timer covers a lost request, and asking for each offer in flight would multiply them.
+    asked_at: Option<Seq>,
+    answer: Option<Ack>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Commit `first..=last` of the offer (which may be empty); in the same transaction note
+    /// `missing`, the range that the sender has said it lost.
+    Commit {
+        missing: Option<(Seq, Seq)>,
+        first: Seq,
+        last: Seq,
+    },
+    /// Nothing new.
+    Repeat,
+    /// Something in between has not arrived.
+    Gap,
+}
+
+impl Receiver {
+    pub fn new(log: LogName, applied: Seq) -> Self {
+        Self {
+            log,
+            applied,
+            asked_at: None,
+            answer: None,
+        }
+    }
+
+    pub fn applied(&self) -> Seq {
+        self.applied
+    }
+
+    /// What to do with an offer, which must be well formed and of this log. After the commit, and
+    /// only then, call [`Self::handle_committed`].
+    pub fn handle_offer(&mut self, offer: Offer) -> Verdict {
+        assert!(offer.is_well_formed() && offer.log == self.log);
+        let reachable = self.applied.next().max(offer.oldest);
+        if reachable < offer.first {
+            // A greeting is always answered: its sender waits for nothing else.
+            let is_greeting = offer.last < offer.first;
+            if is_greeting || self.asked_at != Some(self.applied) {
+                self.asked_at = Some(self.applied);
+                self.answer = Some(self.ack(true));
+            }
+            return Verdict::Gap;
+        }
+        if offer.last <= self.applied && offer.oldest <= self.applied.next() {
+            self.answer = Some(self.ack(false));
+            return Verdict::Repeat;
+        }
+        let missing =
+            (self.applied.next() < reachable).then(|| (self.applied.next(), reachable.previous()));
+        Verdict::Commit {
+            missing,
+            first: reachable,
+            last: offer.last.max(reachable.previous()),
+        }
+    }
+
+    /// The store has committed everything up to `applied`.
+    pub fn handle_committed(&mut self, applied: Seq) {
+        assert!(self.applied < applied);
+        self.applied = applied;
+        self.asked_at = None;
+        self.answer = Some(self.ack(false));
+    }
+
+    /// A connection begins: say unasked where we stand, so that a sender that waits goes on at
+    /// once, and one that believes more than we have goes back.
+    pub fn handle_up(&mut self) {
+        self.asked_at = None;
+        self.answer = Some(self.ack(true));
+    }
+
+    pub fn poll_transmit(&mut self) -> Option<Ack> {
+        self.answer.take()
+    }
+
+    fn ack(&self, resend: bool) -> Ack {
+        Ack {
+            log: self.log,
+            applied: self.applied,
+            resend,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Epoch, Lane};
+
+    const LOG: LogName = LogName {
+        lane: Lane::P2,
+        epoch: Epoch(7),
+    };
+
+    fn offer(oldest: u64, first: u64, last: u64) -> Offer {
+        Offer {
+            log: LOG,
+            oldest: Seq(oldest),
+            first: Seq(first),
+            last: Seq(last),
+        }
+    }
+
+    #[test]
+    fn new_overlapping_repeated_missing_and_lost() {
+        let mut receiver = Receiver::new(LOG, Seq(10));
+        let commit = |missing: Option<(u64, u64)>, first, last| Verdict::Commit {
+            missing: missing.map(|(first, last)| (Seq(first), Seq(last))),
+            first: Seq(first),
+            last: Seq(last),
+        };
+        assert_eq!(
+            receiver.handle_offer(offer(1, 11, 13)),
+            commit(None, 11, 13)
+        );
+        assert_eq!(receiver.handle_offer(offer(1, 8, 13)), commit(None, 11, 13));
+        assert_eq!(
+            receiver.handle_offer(offer(15, 15, 16)),
+            commit(Some((11, 14)), 15, 16)
+        );
+        assert_eq!(
+            receiver.handle_offer(offer(15, 15, 14)),
+            commit(Some((11, 14)), 15, 14)
+        );
+        assert_eq!(receiver.handle_offer(offer(1, 3, 10)), Verdict::Repeat);
+        assert_eq!(receiver.poll_transmit(), Some(receiver.ack(false)));
+        assert_eq!(receiver.handle_offer(offer(1, 12, 13)), Verdict::Gap);
+        assert_eq!(receiver.poll_transmit(), Some(receiver.ack(true)));
+        assert_eq!(receiver.handle_offer(offer(1, 14, 15)), Verdict::Gap);
+        assert_eq!(receiver.poll_transmit(), None, "a resend is asked for once");
+        assert_eq!(receiver.handle_offer(offer(1, 16, 15)), Verdict::Gap);
+        assert!(
+            receiver.poll_transmit().is_some(),
+            "a greeting is always answered"
+        );
+    }
+}

@@ -1,0 +1,447 @@
+//! Topics and bytes: the only file that knows how messages look on MQTT.
+//!
+//! A message is `LT`, a version byte, a kind byte, and one CBOR array (RFC 8949). A batch's entries
+//! are a CBOR sequence of byte strings (RFC 8742), compressed with zstd (RFC 8878). `docs/asyncapi.yaml`
+//! describes the same for readers outside.
+
+use std::borrow::Cow;
+
+use minicbor::{Decode, Encode};
+
+use crate::evidence::{BatchClaim, ReceiptClaim, Signature};
+use crate::model::limits::{
+    BATCH_ENTRIES_MAX, BATCH_RAW_BYTES_MAX, ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX,
+};
+use crate::model::{BoxId, Chain, Epoch, Lane, Seq, UnixMs};
+use crate::sync::{Ack, LogName, Offer};
+
+const MAGIC: [u8; 2] = *b"LT";
+const VERSION: u8 = 1;
+const KIND_BATCH: u8 = 1;
+const KIND_RECEIPT: u8 = 2;
+const ZSTD_LEVEL: i32 = 1;
+/// A CBOR byte string's own header is at most this long.
+const ENTRY_HEADER_BYTES_MAX: usize = 5;
+
+/// Where a box's batches go.
+pub fn topic_up(box_id: &BoxId) -> String {
+    format!("lt/1/{box_id}/up")
+}
+
+/// Where a box hears the hub.
+pub fn topic_down(box_id: &BoxId) -> String {
+    format!("lt/1/{box_id}/down")
+}
+
+/// Where a box says whether it is there: retained, and its last will.
+pub fn topic_presence(box_id: &BoxId) -> String {
+    format!("lt/1/{box_id}/presence")
+}
+
+/// What the hub subscribes to: the batches of all boxes, shared among its workers.
+pub const SUBSCRIBE_UP: &str = "$share/trucd/lt/1/+/up";
+/// What the hub subscribes to: the presence of all boxes.
+pub const SUBSCRIBE_PRESENCE: &str = "lt/1/+/presence";
+
+/// The kinds of topic below a box's own level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TopicKind {
+    Up,
+    Down,
+    Presence,
+}
+
+/// Which box a topic belongs to.
+pub fn parse_topic(topic: &str) -> Option<(BoxId, TopicKind)> {
+    let (box_id, kind) = topic.strip_prefix("lt/1/")?.split_once('/')?;
+    let kind = match kind {
+        "up" => TopicKind::Up,
+        "down" => TopicKind::Down,
+        "presence" => TopicKind::Presence,
+        _ => return None,
+    };
+    Some((box_id.parse().ok()?, kind))
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    #[error("not one of our messages")]
+    Foreign,
+    #[error("version {0} of the protocol is not known here")]
+    Version(u8),
+    #[error("damaged message: {0}")]
+    Damaged(&'static str),
+    #[error("the batch has {bytes} bytes, more than the {limit} that the link carries")]
+    TooLarge { bytes: usize, limit: usize },
+}
+
+/// Why the hub refused a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RefusalCode {
+    /// The box is not registered.
+    UnknownBox,
+    /// The box is suspended or revoked.
+    Suspended,
+    /// The signature is not that of the box's key.
+    Forged,
+    /// The entries do not continue the chain that the hub has.
+    BrokenChain,
+    /// The message cannot be read.
+    Unreadable,
+}
+
+impl RefusalCode {
+    pub const ALL: [RefusalCode; 5] = [
+        RefusalCode::UnknownBox,
+        RefusalCode::Suspended,
+        RefusalCode::Forged,
+        RefusalCode::BrokenChain,
+        RefusalCode::Unreadable,
+    ];
+
+    /// 1 and up; 0 on the wire is "not refused".
+    pub fn number(self) -> u8 {
+        self as u8 + 1
+    }
+
+    pub fn from_number(number: u8) -> Option<RefusalCode> {
+        Self::ALL.into_iter().find(|code| code.number() == number)
+    }
+
+    /// For logs, metrics and the hub's tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RefusalCode::UnknownBox => "unknown_box",
+            RefusalCode::Suspended => "suspended",
+            RefusalCode::Forged => "forged",
+            RefusalCode::BrokenChain => "broken_chain",
+            RefusalCode::Unreadable => "unreadable",
+        }
+    }
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct BatchFrame<'a> {
+    #[n(0)]
+    lane: u8,
+    #[n(1)]
+    epoch: u64,
+    #[n(2)]
+    oldest: u64,
+    #[n(3)]
+    first: u64,
+    #[n(4)]
+    count: u32,
+    #[cbor(n(5), with = "minicbor::bytes")]
+    signature: [u8; 64],
+    #[cbor(n(6), with = "minicbor::bytes")]
+    base: [u8; 32],
+    #[n(7)]
+    raw_bytes: u32,
+    #[cbor(b(8), with = "minicbor::bytes")]
+    body: Cow<'a, [u8]>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct ReceiptFrame {
+    #[n(0)]
+    lane: u8,
+    #[n(1)]
+    epoch: u64,
+    #[n(2)]
+    applied: u64,
+    #[cbor(n(3), with = "minicbor::bytes")]
+    chain: [u8; 32],
+    #[n(4)]
+    resend: bool,
+    #[n(5)]
+    refused: u8,
+    #[n(6)]
+    hub_time_ms: i64,
+    #[cbor(n(7), with = "minicbor::bytes")]
+    signature: [u8; 64],
+}
+
+/// Collects a batch's entries up to the limits, and compresses them.
+pub struct BatchBuilder {
+    raw: Vec<u8>,
+    entries: usize,
+    compressor: zstd::bulk::Compressor<'static>,
+}
+
+impl Default for BatchBuilder {
+    fn default() -> Self {
+        let compressor =
+            zstd::bulk::Compressor::new(ZSTD_LEVEL).expect("zstd knows its own level 1");
+        Self {
+            raw: Vec::new(),
+            entries: 0,
+            compressor,
+        }
+    }
+}
+
+impl BatchBuilder {
+    pub fn clear(&mut self) {
+        self.raw.clear();
+        self.entries = 0;
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
+    pub fn raw_bytes(&self) -> usize {
+        self.raw.len()
+    }
+
+    /// Takes one more entry, or says that the batch is full. An empty batch takes any entry.
+    pub fn push(&mut self, entry: &[u8]) -> bool {
+        let full = BATCH_RAW_BYTES_MAX < self.raw.len() + entry.len() + ENTRY_HEADER_BYTES_MAX
+            || self.entries == BATCH_ENTRIES_MAX;
+        if full && !self.is_empty() {
+            return false;
+        }
+        minicbor::Encoder::new(&mut self.raw)
+            .bytes(entry)
+            .expect("writing to memory");
+        self.entries += 1;
+        true
+    }
+
+    /// The message. `limit_bytes` is what the link carries at most.
+    pub fn encode(
+        &mut self,
+        claim: &BatchClaim<'_>,
+        signature: &Signature,
+        limit_bytes: usize,
+    ) -> Result<Vec<u8>, WireError> {
+        assert!(claim.first.count_to(claim.last) == self.entries as u64);
+        let body = self.compress();
+        let frame = BatchFrame {
+            lane: claim.lane.index() as u8,
+            epoch: claim.epoch.0,
+            oldest: claim.oldest.0,
+            first: claim.first.0,
+            count: self.entries as u32,
+            signature: *signature,
+            base: claim.base.0,
+            raw_bytes: self.raw.len() as u32,
+            body: Cow::Owned(body),
+        };
+        let message = framed(KIND_BATCH, &frame);
+        if limit_bytes < message.len() {
+            return Err(WireError::TooLarge {
+                bytes: message.len(),
+                limit: limit_bytes,
+            });
+        }
+        Ok(message)
+    }
+
+    fn compress(&mut self) -> Vec<u8> {
+        if self.raw.is_empty() {
+            return Vec::new();
+        }
+        self.compressor
+            .compress(&self.raw)
+            .expect("zstd compresses what is in memory")
+    }
+}
+
+/// A batch as received: the numbers, the evidence, and the entries still compressed.
+#[derive(Debug)]
+pub struct Batch {
+    pub offer: Offer,
+    pub base: Chain,
+    pub signature: Signature,
+    raw: Vec<u8>,
+}
+
+impl Batch {
+    /// The entries' bytes, in order.
+    pub fn entries(&self) -> impl Iterator<Item = &[u8]> {
+        let mut decoder = minicbor::Decoder::new(&self.raw);
+        std::iter::from_fn(move || decoder.bytes().ok())
+    }
+
+    /// What the box claims about this batch when its entries lead to `chain`.
+    pub fn claim<'a>(&self, box_id: &'a BoxId, chain: Chain) -> BatchClaim<'a> {
+        BatchClaim {
+            box_id,
+            lane: self.offer.log.lane,
+            epoch: self.offer.log.epoch,
+            oldest: self.offer.oldest,
+            first: self.offer.first,
+            last: self.offer.last,
+            base: self.base,
+            chain,
+        }
+    }
+}
+
+/// The hub's answer: a signed receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    pub ack: Ack,
+    pub chain: Chain,
+    pub refused: Option<RefusalCode>,
+    pub hub_time: UnixMs,
+    pub signature: Signature,
+}
+
+impl Receipt {
+    pub fn claim<'a>(&self, box_id: &'a BoxId) -> ReceiptClaim<'a> {
+        ReceiptClaim {
+            box_id,
+            lane: self.ack.log.lane,
+            epoch: self.ack.log.epoch,
+            applied: self.ack.applied,
+            chain: self.chain,
+            resend: self.ack.resend,
+            refused: self.refused.map_or(0, RefusalCode::number),
+            hub_time: self.hub_time,
+        }
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        framed(
+            KIND_RECEIPT,
+            &ReceiptFrame {
+                lane: self.ack.log.lane.index() as u8,
+                epoch: self.ack.log.epoch.0,
+                applied: self.ack.applied.0,
+                chain: self.chain.0,
+                resend: self.ack.resend,
+                refused: self.refused.map_or(0, RefusalCode::number),
+                hub_time_ms: self.hub_time.0,
+                signature: self.signature,
+            },
+        )
+    }
+
+    pub fn decode(message: &[u8]) -> Result<Receipt, WireError> {
+        let frame: ReceiptFrame = unframed(KIND_RECEIPT, message)?;
+        Ok(Receipt {
+            ack: Ack {
+                log: log_name(frame.lane, frame.epoch)?,
+                applied: Seq(frame.applied),
+                resend: frame.resend,
+            },
+            chain: Chain(frame.chain),
+            refused: RefusalCode::from_number(frame.refused),
+            hub_time: UnixMs(frame.hub_time_ms),
+            signature: frame.signature,
+        })
+    }
+}
+
+/// Reads batches; keeps its decompressor between them.
+pub struct BatchDecoder {
+    decompressor: zstd::bulk::Decompressor<'static>,
+}
+
+impl Default for BatchDecoder {
+    fn default() -> Self {
+        let decompressor =
+            zstd::bulk::Decompressor::new().expect("zstd has memory for one context");
+        Self { decompressor }
+    }
+}
+
+impl BatchDecoder {
+    /// Checks every limit before and after decompression; the numbers of the offer are well formed
+    /// and agree with the entries.
+    pub fn decode(&mut self, message: &[u8]) -> Result<Batch, WireError> {
+        let frame: BatchFrame<'_> = unframed(KIND_BATCH, message)?;
+        if BATCH_ENTRIES_MAX < frame.count as usize {
+            return Err(WireError::Damaged("too many entries"));
+        }
+        let raw_bytes = frame.raw_bytes as usize;
+        if BATCH_RAW_BYTES_MAX.max(ENTRY_BYTES_MAX + ENTRY_HEADER_BYTES_MAX) < raw_bytes {
+            return Err(WireError::Damaged("too many bytes when decompressed"));
+        }
+        let raw = if frame.body.is_empty() {
+            Vec::new()
+        } else {
+            self.decompressor
+                .decompress(&frame.body, raw_bytes)
+                .map_err(|_| WireError::Damaged("the body does not decompress"))?
+        };
+        let offer = Offer {
+            log: log_name(frame.lane, frame.epoch)?,
+            oldest: Seq(frame.oldest),
+            first: Seq(frame.first),
+            last: Seq(frame
+                .first
+                .saturating_add(u64::from(frame.count))
+                .saturating_sub(1)),
+        };
+        if !offer.is_well_formed() {
+            return Err(WireError::Damaged("the numbers do not belong together"));
+        }
+        let batch = Batch {
+            offer,
+            base: Chain(frame.base),
+            signature: frame.signature,
+            raw,
+        };
+        let read: usize = batch.entries().count();
+        let consumed = batch.raw.len() == raw_bytes && is_sequence_of(&batch.raw, read);
+        if read != frame.count as usize || !consumed {
+            return Err(WireError::Damaged("the entries do not fill the body"));
+        }
+        Ok(batch)
+    }
+}
+
+/// Whether `raw` is exactly `count` byte strings of lawful size.
+fn is_sequence_of(raw: &[u8], count: usize) -> bool {
+    let mut decoder = minicbor::Decoder::new(raw);
+    (0..count).all(|_| {
+        decoder
+            .bytes()
+            .is_ok_and(|entry| entry.len() <= ENTRY_BYTES_MAX)
+    }) && decoder.position() == raw.len()
+}
+
+fn log_name(lane: u8, epoch: u64) -> Result<LogName, WireError> {
+    let lane = Lane::from_index(u64::from(lane)).ok_or(WireError::Damaged("no such lane"))?;
+    if i64::try_from(epoch).is_err() {
+        return Err(WireError::Damaged("no such epoch"));
+    }
+    Ok(LogName {
+        lane,
+        epoch: Epoch(epoch),
+    })
+}
+
+fn framed<T: Encode<()>>(kind: u8, frame: &T) -> Vec<u8> {
+    let mut message = vec![MAGIC[0], MAGIC[1], VERSION, kind];
+    minicbor::encode(frame, &mut message).expect("writing to memory");
+    message
+}
+
+fn unframed<'b, T: Decode<'b, ()>>(kind: u8, message: &'b [u8]) -> Result<T, WireError> {
+    if MESSAGE_BYTES_MAX < message.len() {
+        return Err(WireError::TooLarge {
+            bytes: message.len(),
+            limit: MESSAGE_BYTES_MAX,
+        });
+    }
+    match message {
+        [m0, m1, version, found, frame @ ..] if [*m0, *m1] == MAGIC => {
+            if *version != VERSION {
+                return Err(WireError::Version(*version));
+            }
+            if *found != kind {
+                return Err(WireError::Foreign);
+            }
+            minicbor::decode(frame)
+                .map_err(|_| WireError::Damaged("the frame is not as it should be"))
+        }
+        _ => Err(WireError::Foreign),
+    }
+}
