@@ -1,0 +1,196 @@
+//! A WAN to break: a TCP proxy between boxes and hub that can be cut, made half-open, and shaped.
+//!
+//! Rate and delay hold per direction for all connections through the proxy together, as for an
+//! office's line. Nothing is lost inside TCP; what a cut loses is what a real cut loses.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::time::Instant;
+
+/// What the line does now.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Line {
+    /// Bytes pass; 0 means without a limit.
+    Open { bytes_per_s: u64, delay_ms: u64 },
+    /// Connections are closed, new ones refused at once.
+    Cut,
+    /// Connections stay open and nothing passes any more, without a word to either end.
+    HalfOpen,
+}
+
+impl Line {
+    pub const FREE: Line = Line::Open { bytes_per_s: 0, delay_ms: 0 };
+}
+
+/// What the line's own buffer holds, as time.
+const READ_AHEAD: Duration = Duration::from_millis(20);
+
+/// Bytes that have passed, per direction.
+#[derive(Debug, Default)]
+pub struct Passed {
+    pub up: AtomicU64,
+    pub down: AtomicU64,
+}
+
+pub struct Wan {
+    pub address: SocketAddr,
+    pub passed: Arc<Passed>,
+    line: watch::Sender<Line>,
+}
+
+impl Wan {
+    /// Listens on a free loopback port and forwards to `target`.
+    pub async fn start(target: SocketAddr, line: Line) -> std::io::Result<Wan> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let (sender, receiver) = watch::channel(line);
+        let passed = Arc::new(Passed::default());
+        let ways = [Arc::new(Way::default()), Arc::new(Way::default())];
+        tokio::spawn(accept(listener, target, receiver, ways, Arc::clone(&passed)));
+        Ok(Wan { address, passed, line: sender })
+    }
+
+    pub fn set(&self, line: Line) {
+        self.line.send_replace(line);
+    }
+
+    pub fn line(&self) -> Line {
+        *self.line.borrow()
+    }
+}
+
+/// One direction of the line: when it will have sent what it was given.
+#[derive(Default)]
+struct Way {
+    free_at: Mutex<Option<Instant>>,
+}
+
+impl Way {
+    /// When `bytes` that are handed over now will have left the line.
+    async fn schedule(&self, bytes: usize, bytes_per_s: u64) -> Instant {
+        let mut free_at = self.free_at.lock().await;
+        let start = free_at.map_or_else(Instant::now, |at| at.max(Instant::now()));
+        let time = if bytes_per_s == 0 {
+            Duration::ZERO
+        } else {
+            Duration::from_secs_f64(bytes as f64 / bytes_per_s as f64)
+        };
+        *free_at = Some(start + time);
+        start + time
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    target: SocketAddr,
+    line: watch::Receiver<Line>,
+    ways: [Arc<Way>; 2],
+    passed: Arc<Passed>,
+) {
+    while let Ok((near, _)) = listener.accept().await {
+        match *line.borrow() {
+            Line::Cut => drop(near),
+            Line::Open { .. } | Line::HalfOpen => {
+                let ways = ways.clone();
+                let passed = Arc::clone(&passed);
+                tokio::spawn(connect(near, target, line.clone(), ways, passed));
+            }
+        }
+    }
+}
+
+async fn connect(
+    near: TcpStream,
+    target: SocketAddr,
+    mut line: watch::Receiver<Line>,
+    ways: [Arc<Way>; 2],
+    passed: Arc<Passed>,
+) {
+    // A half-open line accepts (the near end's own router does) and leads nowhere.
+    if line.wait_for(|line| *line != Line::HalfOpen).await.is_err() {
+        return;
+    }
+    let Ok(far) = TcpStream::connect(target).await else { return };
+    // Small messages leave at once; the line itself is what delays.
+    let _ = (near.set_nodelay(true), far.set_nodelay(true));
+    let (near_read, near_write) = near.into_split();
+    let (far_read, far_write) = far.into_split();
+    let count = |bytes: u64, counter: &AtomicU64| counter.fetch_add(bytes, Ordering::Relaxed);
+    let up = {
+        let passed = Arc::clone(&passed);
+        forward(near_read, far_write, line.clone(), Arc::clone(&ways[0]), move |n| {
+            count(n, &passed.up);
+        })
+    };
+    let down = forward(far_read, near_write, line.clone(), Arc::clone(&ways[1]), move |n| {
+        count(n, &passed.down);
+    });
+    let cut = async {
+        let _ = line.wait_for(|line| *line == Line::Cut).await;
+    };
+    tokio::select! {
+        () = async { tokio::join!(up, down); } => {}
+        () = cut => {}
+    }
+}
+
+/// Carries one direction of one connection: reads, schedules, delivers when its time has come.
+async fn forward(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut line: watch::Receiver<Line>,
+    way: Arc<Way>,
+    count: impl Fn(u64),
+) {
+    // What the line may hold under way; a full queue stops the reading, as a full router does.
+    let (sender, mut queue) = mpsc::channel::<(Instant, Vec<u8>)>(64);
+    let read = {
+        let mut line = line.clone();
+        async move {
+            let mut buffer = vec![0; 16 * 1024];
+            loop {
+                let Ok(length) = from.read(&mut buffer).await else { break };
+                if length == 0 {
+                    break;
+                }
+                if line.wait_for(|line| *line != Line::HalfOpen).await.is_err() {
+                    break;
+                }
+                let (rate, delay_ms) = match *line.borrow() {
+                    Line::Open { bytes_per_s, delay_ms } => (bytes_per_s, delay_ms),
+                    Line::Cut | Line::HalfOpen => break,
+                };
+                let leaves = way.schedule(length, rate).await;
+                // Reading goes on when the bytes have nearly left: the line is the bottleneck, and
+                // what the timer rounds away does not make it slower.
+                let read_on = leaves.checked_sub(READ_AHEAD).unwrap_or(leaves);
+                tokio::time::sleep_until(read_on).await;
+                let due = leaves + Duration::from_millis(delay_ms);
+                if sender.send((due, buffer[..length].to_vec())).await.is_err() {
+                    break;
+                }
+            }
+        }
+    };
+    let write = async {
+        while let Some((due, bytes)) = queue.recv().await {
+            tokio::time::sleep_until(due).await;
+            if line.wait_for(|line| *line != Line::HalfOpen).await.is_err() {
+                break;
+            }
+            count(bytes.len() as u64);
+            if to.write_all(&bytes).await.is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown().await;
+    };
+    tokio::join!(read, write);
+}
