@@ -1,1 +1,2 @@
+mod wan;
 fn main() {}

@@ -26,17 +26,24 @@ pub enum Line {
 }
 
 impl Line {
-    pub const FREE: Line = Line::Open { bytes_per_s: 0, delay_ms: 0 };
+    pub const FREE: Line = Line::Open {
+        bytes_per_s: 0,
+        delay_ms: 0,
+    };
 }
 
 /// What the line's own buffer holds, as time.
 const READ_AHEAD: Duration = Duration::from_millis(20);
 
-/// Bytes that have passed, per direction.
+/// What the line has done.
 #[derive(Debug, Default)]
 pub struct Passed {
+    /// Bytes towards the hub.
     pub up: AtomicU64,
+    /// Bytes towards the box.
     pub down: AtomicU64,
+    /// How often the line was half-open: connections from before stay dead.
+    blackouts: AtomicU64,
 }
 
 pub struct Wan {
@@ -53,11 +60,24 @@ impl Wan {
         let (sender, receiver) = watch::channel(line);
         let passed = Arc::new(Passed::default());
         let ways = [Arc::new(Way::default()), Arc::new(Way::default())];
-        tokio::spawn(accept(listener, target, receiver, ways, Arc::clone(&passed)));
-        Ok(Wan { address, passed, line: sender })
+        tokio::spawn(accept(
+            listener,
+            target,
+            receiver,
+            ways,
+            Arc::clone(&passed),
+        ));
+        Ok(Wan {
+            address,
+            passed,
+            line: sender,
+        })
     }
 
     pub fn set(&self, line: Line) {
+        if line == Line::HalfOpen {
+            self.passed.blackouts.fetch_add(1, Ordering::Relaxed);
+        }
         self.line.send_replace(line);
     }
 
@@ -109,83 +129,93 @@ async fn accept(
 async fn connect(
     near: TcpStream,
     target: SocketAddr,
-    mut line: watch::Receiver<Line>,
+    line: watch::Receiver<Line>,
     ways: [Arc<Way>; 2],
     passed: Arc<Passed>,
 ) {
-    // A half-open line accepts (the near end's own router does) and leads nowhere.
-    if line.wait_for(|line| *line != Line::HalfOpen).await.is_err() {
-        return;
+    if *line.borrow() == Line::HalfOpen {
+        // The near end's own router accepts, and nothing answers.
+        return swallow(near).await;
     }
-    let Ok(far) = TcpStream::connect(target).await else { return };
+    let Ok(far) = TcpStream::connect(target).await else {
+        return;
+    };
     // Small messages leave at once; the line itself is what delays.
     let _ = (near.set_nodelay(true), far.set_nodelay(true));
     let (near_read, near_write) = near.into_split();
     let (far_read, far_write) = far.into_split();
-    let count = |bytes: u64, counter: &AtomicU64| counter.fetch_add(bytes, Ordering::Relaxed);
-    let up = {
-        let passed = Arc::clone(&passed);
-        forward(near_read, far_write, line.clone(), Arc::clone(&ways[0]), move |n| {
-            count(n, &passed.up);
-        })
+    let [up_way, down_way] = ways;
+    let blackouts = passed.blackouts.load(Ordering::Relaxed);
+    let is_dead = || passed.blackouts.load(Ordering::Relaxed) != blackouts;
+    let both = async {
+        tokio::select! {
+            () = forward(near_read, far_write, &line, &up_way, &passed.up, is_dead) => {}
+            () = forward(far_read, near_write, &line, &down_way, &passed.down, is_dead) => {}
+        }
     };
-    let down = forward(far_read, near_write, line.clone(), Arc::clone(&ways[1]), move |n| {
-        count(n, &passed.down);
-    });
-    let cut = async {
-        let _ = line.wait_for(|line| *line == Line::Cut).await;
-    };
+    let mut cut = line.clone();
     tokio::select! {
-        () = async { tokio::join!(up, down); } => {}
-        () = cut => {}
+        () = both => {}
+        _ = cut.wait_for(|line| *line == Line::Cut) => {}
     }
 }
 
+/// Reads and forgets, until the other end gives up.
+async fn swallow(mut stream: TcpStream) {
+    let mut buffer = [0; 4096];
+    while stream
+        .read(&mut buffer)
+        .await
+        .is_ok_and(|length| 0 < length)
+    {}
+}
+
 /// Carries one direction of one connection: reads, schedules, delivers when its time has come.
+///
+/// Returns when one end closes. A connection that has met a half-open line stays dead for ever, as
+/// one does whose router has forgotten it: what is read vanishes.
 async fn forward(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut line: watch::Receiver<Line>,
-    way: Arc<Way>,
-    count: impl Fn(u64),
+    line: &watch::Receiver<Line>,
+    way: &Way,
+    passed: &AtomicU64,
+    is_dead: impl Fn() -> bool,
 ) {
     // What the line may hold under way; a full queue stops the reading, as a full router does.
     let (sender, mut queue) = mpsc::channel::<(Instant, Vec<u8>)>(64);
-    let read = {
-        let mut line = line.clone();
-        async move {
-            let mut buffer = vec![0; 16 * 1024];
-            loop {
-                let Ok(length) = from.read(&mut buffer).await else { break };
-                if length == 0 {
-                    break;
-                }
-                if line.wait_for(|line| *line != Line::HalfOpen).await.is_err() {
-                    break;
-                }
-                let (rate, delay_ms) = match *line.borrow() {
-                    Line::Open { bytes_per_s, delay_ms } => (bytes_per_s, delay_ms),
-                    Line::Cut | Line::HalfOpen => break,
-                };
-                let leaves = way.schedule(length, rate).await;
-                // Reading goes on when the bytes have nearly left: the line is the bottleneck, and
-                // what the timer rounds away does not make it slower.
-                let read_on = leaves.checked_sub(READ_AHEAD).unwrap_or(leaves);
-                tokio::time::sleep_until(read_on).await;
-                let due = leaves + Duration::from_millis(delay_ms);
-                if sender.send((due, buffer[..length].to_vec())).await.is_err() {
-                    break;
-                }
+    let read = async {
+        let sender = sender;
+        let mut buffer = vec![0; 16 * 1024];
+        while let Ok(length @ 1..) = from.read(&mut buffer).await {
+            let state = *line.borrow();
+            let Line::Open {
+                bytes_per_s,
+                delay_ms,
+            } = state
+            else {
+                continue;
+            };
+            if is_dead() {
+                continue;
+            }
+            let leaves = way.schedule(length, bytes_per_s).await;
+            // Reading goes on when the bytes have nearly left: the line is the bottleneck, and
+            // what the timer rounds away does not make it slower.
+            tokio::time::sleep_until(leaves.checked_sub(READ_AHEAD).unwrap_or(leaves)).await;
+            let due = leaves + Duration::from_millis(delay_ms);
+            if sender.send((due, buffer[..length].to_vec())).await.is_err() {
+                break;
             }
         }
     };
     let write = async {
         while let Some((due, bytes)) = queue.recv().await {
             tokio::time::sleep_until(due).await;
-            if line.wait_for(|line| *line != Line::HalfOpen).await.is_err() {
-                break;
+            if is_dead() {
+                continue;
             }
-            count(bytes.len() as u64);
+            passed.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             if to.write_all(&bytes).await.is_err() {
                 break;
             }
