@@ -26,6 +26,8 @@
 //! | 2 | `sync`, `store`, `formats`, `catalogue`, `evidence`; never each other |
 //! | 1 | `model` |
 
+#[cfg(feature = "edge")]
+pub mod edge;
 pub mod engine;
 pub mod evidence;
 pub mod formats;

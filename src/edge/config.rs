@@ -1,0 +1,108 @@
+//! The box's configuration as it is meant: checked, with units gone and paths made whole.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::model::{AgencyCode, BoxId, DatasetId, SourceName};
+
+/// Everything that the daemon was told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub box_id: BoxId,
+    pub agency: AgencyCode,
+    pub store: StoreConfig,
+    pub http: HttpConfig,
+    /// Folder of the dataset catalogue.
+    pub catalogue: PathBuf,
+    pub sources: Vec<SourceConfig>,
+    /// The dataset that takes the box's own alarms.
+    pub alarm_dataset: DatasetId,
+    pub log_level: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    pub path: PathBuf,
+    pub quota_bytes: u64,
+    /// Entries with their receipt are kept so long …
+    pub tail_keep_ms: i64,
+    /// … and so many bytes of them per lane, whichever is less.
+    pub tail_bytes: u64,
+    /// Disk space that is held back for the day when the disk is full.
+    pub reserve_bytes: u64,
+    /// How many keys of repeats are remembered.
+    pub once_keys: u64,
+}
+
+/// Share of the store's quota that each lane's waiting entries may take, percent. The rest is held
+/// back for deletes, checkpoints and the kept tail.
+pub const LANE_PERCENT: [u64; 5] = [5, 20, 30, 15, 15];
+
+impl StoreConfig {
+    /// Bytes of entries that may wait in each lane.
+    pub fn lane_bytes_max(&self) -> [u64; 5] {
+        LANE_PERCENT.map(|percent| self.quota_bytes / 100 * percent)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct HttpConfig {
+    pub listen: SocketAddr,
+    /// Present wherever `listen` is not the machine itself.
+    pub tls: Option<HttpTls>,
+    pub tokens: Vec<Token>,
+    pub body_bytes_max: usize,
+    pub connections_max: usize,
+}
+
+#[derive(Debug, Clone)]
+pub struct HttpTls {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// Who may hand in what over HTTP.
+#[derive(Debug, Clone)]
+pub struct Token {
+    pub name: SourceName,
+    /// SHA-256 of the bearer token.
+    pub sha256: [u8; 32],
+    pub datasets: Vec<DatasetId>,
+}
+
+/// A `[[source]]`.
+#[derive(Debug, Clone)]
+pub struct SourceConfig {
+    pub name: SourceName,
+    pub dataset: DatasetId,
+    pub kind: SourceKind,
+}
+
+#[derive(Debug, Clone)]
+pub enum SourceKind {
+    Folder(FolderConfig),
+}
+
+#[derive(Debug, Clone)]
+pub struct FolderConfig {
+    pub path: PathBuf,
+    /// None: by the file's extension.
+    pub format: Option<FileFormat>,
+    /// File names that are taken, with `*` and `?`; empty means all.
+    pub patterns: Vec<String>,
+    /// A file that did not change for so long is settled.
+    pub settle_ms: u64,
+    /// The folder is looked through so often, beside inotify.
+    pub rescan_ms: u64,
+    /// Files in `done/` are deleted after this; 0 keeps them.
+    pub done_keep_ms: u64,
+}
+
+/// How records stand in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileFormat {
+    Json,
+    NdJson,
+    /// Environmental station file of Circular 10/2021/TT-BTNMT.
+    Station,
+}

@@ -1,0 +1,212 @@
+//! The box's state in one struct: page, `/status.json`, `tramd status` and systemd's line print it.
+//!
+//! It is read from the store, which works while the daemon is down, and completed with what only
+//! the running daemon knows: the link and the clock. Its JSON is stable.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::engine::sending::Level;
+use crate::model::{AgencyCode, BoxId, ClockQuality, Lane, Seq, UnixMs};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    #[serde(rename = "box")]
+    pub box_id: BoxId,
+    pub agency: AgencyCode,
+    /// When this was read.
+    pub at: Stamp,
+    /// Since when the daemon runs; none while it is down.
+    pub running_since: Option<Stamp>,
+    pub link: LinkStatus,
+    /// Five, P0 to P4; none when the store cannot be read.
+    pub lanes: Vec<LaneStatus>,
+    pub sources: Vec<SourceStatus>,
+    pub store: StoreStatus,
+    pub clock: ClockStatus,
+    /// None when the certificate cannot be read.
+    pub certificate: Option<CertificateStatus>,
+    /// Newest first.
+    pub events: Vec<EventStatus>,
+    /// What the hub last said when it refused a batch since the daemon started.
+    pub refused_by_hub: Option<RefusedByHub>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkState {
+    Up,
+    Connecting,
+    Down,
+    /// The daemon is not running.
+    Stopped,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LinkStatus {
+    pub state: LinkState,
+    /// The hub's address that is in use, or was tried last.
+    pub address: Option<String>,
+    pub since: Option<Stamp>,
+    /// When the hub's last receipt came.
+    pub last_receipt: Option<Stamp>,
+    /// Why there is no link.
+    pub reason: Option<LinkReason>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkReason {
+    /// Stable, such as `tcp-refused`.
+    pub code: String,
+    /// The broker's MQTT 5 reason code, where it gave one.
+    pub mqtt: Option<u8>,
+    /// What it means and what to do, in Vietnamese.
+    pub text_vi: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LaneStatus {
+    #[serde(with = "lane_text")]
+    pub lane: Lane,
+    /// Entries that wait for their receipt.
+    pub waiting: u64,
+    pub waiting_bytes: u64,
+    /// When the oldest of them was accepted.
+    pub oldest: Option<Stamp>,
+    pub oldest_s: u64,
+    pub quota_bytes: u64,
+    /// Whether an average record would be refused now.
+    pub full: bool,
+    pub newest: Seq,
+    pub received: Seq,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SourceStatus {
+    pub name: String,
+    /// `http`, `folder`, …; none for a source that is no longer configured.
+    pub kind: Option<String>,
+    pub accepted: u64,
+    pub refused: u64,
+    pub last_accepted: Option<Stamp>,
+    pub last_refused: Option<Stamp>,
+    pub last_reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StoreStatus {
+    pub path: String,
+    /// None while the store works.
+    pub trouble: Option<Trouble>,
+    pub used_bytes: u64,
+    /// Free inside the file.
+    pub free_bytes: u64,
+    pub quota_bytes: u64,
+    /// Free on the disk for everybody.
+    pub disk_free_bytes: Option<u64>,
+    /// Names this life of the store.
+    pub epoch: Option<String>,
+    /// Which life it is, from 1.
+    pub life: Option<u32>,
+}
+
+/// What is wrong, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    pub code: String,
+    pub text_vi: String,
+    pub text_en: String,
+    pub hint_vi: String,
+    pub hint_en: String,
+    pub since: Option<Stamp>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ClockStatus {
+    pub quality: ClockQuality,
+    /// The time is at least this.
+    pub floor: Stamp,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    pub common_name: String,
+    pub issuer: String,
+    pub not_after: Stamp,
+    /// Negative when it has ended.
+    pub days_left: i64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EventStatus {
+    pub at: Stamp,
+    pub level: Level,
+    pub code: String,
+    pub detail: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedByHub {
+    /// Such as `unknown_box`, `suspended`, `forged`.
+    pub code: String,
+    pub at: Stamp,
+    pub text_vi: String,
+}
+
+impl Status {
+    /// Entries that wait, over all lanes.
+    pub fn waiting(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.waiting).sum()
+    }
+
+    /// Age of the oldest entry that waits, seconds.
+    pub fn oldest_s(&self) -> u64 {
+        self.lanes
+            .iter()
+            .map(|lane| lane.oldest_s)
+            .max()
+            .unwrap_or(0)
+    }
+}
+
+/// A point in time that is written as RFC 3339 with Vietnam's offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stamp(pub UnixMs);
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Serialize for Stamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Stamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let timestamp: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
+        Ok(Stamp(UnixMs(timestamp.as_millisecond())))
+    }
+}
+
+mod lane_text {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::model::Lane;
+
+    pub fn serialize<S: Serializer>(lane: &Lane, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(lane)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Lane, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
