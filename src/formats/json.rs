@@ -118,19 +118,17 @@ fn whole(text: &str, limits: &Limits) -> Result<Vec<Range<usize>>, Faults> {
         Some(b'[') => array_items(&mut scan, text, &mut take, &mut place),
         Some(_) => take.record(&mut scan, text, &mut place),
     };
-    let read = read.and_then(|()| match scan.peek_token() {
-        None => Ok(()),
-        Some(_) => {
+    match read {
+        Err(wrong) => take.faults.push_with(|| syntax_fault(text, wrong)),
+        Ok(()) if scan.peek_token().is_some() => {
             let (vi, en) = (
                 "còn dữ liệu sau bản ghi; nếu mỗi dòng là một bản ghi, hãy gửi dạng NDJSON (tệp .ndjson)",
                 "more data follows the record; if each line is a record, send it as NDJSON (a .ndjson file)",
             );
-            take.faults.push_with(|| fault_at(text, scan.at, vi.to_owned(), en.to_owned()));
-            Ok(())
+            take.faults
+                .push_with(|| fault_at(text, scan.at, vi.to_owned(), en.to_owned()));
         }
-    });
-    if let Err(wrong) = read {
-        take.faults.push_with(|| syntax_fault(text, wrong));
+        Ok(()) => {}
     }
     take.faults.or(take.spans)
 }

@@ -5,6 +5,7 @@
 //! what it tolerates it says.
 
 pub mod json;
+pub mod station;
 
 use std::fmt;
 
