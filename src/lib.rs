@@ -26,6 +26,7 @@
 //! | 2 | `sync`, `store`, `formats`, `catalogue`, `evidence`; never each other |
 //! | 1 | `model` |
 
+pub mod catalogue;
 #[cfg(feature = "edge")]
 pub mod edge;
 pub mod engine;
