@@ -1,6 +1,10 @@
 //! The courier against real Mosquitto with mutual TLS, and against things that are no broker.
 
 #![cfg(feature = "hub")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot set its stage has failed"
+)]
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};

@@ -147,6 +147,7 @@ fn boot_ms() -> u64 {
 }
 
 /// What the system says, believed or not: for lines of the log only.
+#[expect(clippy::disallowed_methods, reason = "this is the one reader")]
 pub(in crate::shell) fn system_time() -> UnixMs {
     unix_ms(SystemTime::now())
 }
@@ -179,6 +180,10 @@ const fn decimal(text: &str) -> i64 {
 mod tests {
     use super::*;
     use std::fs::{File, FileTimes};
+
+    fn system_time_shifted_ms(shift_ms: i64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis((system_time().0 + shift_ms) as u64)
+    }
 
     const FAR_AHEAD: UnixMs = UnixMs(4_102_444_800_000);
 
@@ -223,11 +228,11 @@ mod tests {
         assert_eq!(quality(), ClockQuality::Free);
         let file = File::create(&stamp).unwrap();
         assert_eq!(quality(), ClockQuality::Synchronized);
-        let long_ago = SystemTime::now() - Duration::from_millis(STAMP_FRESH_MS as u64 + 1_000);
+        let long_ago = system_time_shifted_ms(-STAMP_FRESH_MS - 1_000);
         file.set_times(FileTimes::new().set_modified(long_ago))
             .unwrap();
         assert_eq!(quality(), ClockQuality::Free);
-        let ahead = SystemTime::now() + Duration::from_secs(60);
+        let ahead = system_time_shifted_ms(60_000);
         file.set_times(FileTimes::new().set_modified(ahead))
             .unwrap();
         assert_eq!(

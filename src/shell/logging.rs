@@ -236,7 +236,9 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     #[derive(Default, Clone)]
-    struct Caught(Arc<Mutex<Vec<(log::Level, String, BTreeMap<String, String>)>>>);
+    struct Caught(Arc<Mutex<Vec<Line>>>);
+
+    type Line = (log::Level, String, BTreeMap<String, String>);
 
     impl log::Log for Caught {
         fn enabled(&self, _: &log::Metadata<'_>) -> bool {

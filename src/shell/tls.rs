@@ -269,7 +269,8 @@ fn read_file(file: &Path) -> Result<Vec<u8>, Fault> {
     std::fs::read(file).map_err(fault)
 }
 
-#[cfg(all(test, feature = "hub"))]
+#[cfg(test)]
+#[cfg(feature = "hub")]
 mod tests {
     use super::*;
     use rcgen::{CertificateParams, DnType, KeyPair};

@@ -243,7 +243,8 @@ mod tests {
     }
 }
 
-#[cfg(all(test, feature = "hub"))]
+#[cfg(test)]
+#[cfg(feature = "hub")]
 mod tests_with_real_certificates {
     use super::*;
     use rcgen::{CertificateParams, DnType, IsCa, Issuer, KeyPair};
