@@ -35,7 +35,6 @@ pub mod formats;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod model;
-pub mod shell;
 pub mod store;
 pub mod sync;
 pub mod wire;

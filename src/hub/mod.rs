@@ -1,4 +1,5 @@
-//! The hub (`trucd`): its certificate authority.
+//! The hub (`trucd`): its certificate authority and its embedded broker.
 
 pub mod authority;
+pub mod broker;
 mod certificate;
