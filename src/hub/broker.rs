@@ -3,10 +3,10 @@
 //!
 //! # Why rmqtt
 //!
-//! `rmqtt` is kept up, speaks MQTT 5 whole and has a hook at each place where the access rule must
-//! stand. `rumqttd`, the other broker that can be a library, has no reason codes for what it
-//! refuses, and pins tokio-rustls 0.25 and rustls-webpki 0.102, for which RUSTSEC-2026-0049, -0098,
-//! -0099 and -0104 are open without a release that mends them.
+//! `rmqtt` is kept up, speaks MQTT 5 whole, and has a hook at each place where the access rule must
+//! stand; the advisories of August 2026 name nothing open in it. `rumqttd` 0.20, the other broker
+//! that can be a library, knows no access rule by topic, and pins tokio-rustls 0.25 with
+//! rustls-webpki 0.102, for which RUSTSEC-2026-0049, -0098, -0099 and -0104 stay open.
 //!
 //! # How it stands together
 //!
