@@ -35,6 +35,7 @@ pub mod formats;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod model;
+pub mod shell;
 pub mod store;
 pub mod sync;
 pub mod wire;

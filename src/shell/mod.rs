@@ -1,0 +1,12 @@
+//! Floor 5, the shells around the engine: clocks, TLS, the MQTT courier, systemd and the log.
+
+pub mod backoff;
+pub mod clock;
+pub mod courier;
+pub mod dial;
+pub mod down;
+pub mod logging;
+pub mod mqtt;
+pub mod systemd;
+pub mod tls;
+pub mod x509;
