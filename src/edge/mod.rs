@@ -5,4 +5,6 @@
 
 pub mod config;
 pub mod intake;
+pub mod metrics;
+pub mod page;
 pub mod status;

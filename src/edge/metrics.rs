@@ -1,0 +1,380 @@
+//! The box's state for Prometheus, text format 0.0.4.
+
+use std::fmt::{self, Write};
+
+use crate::edge::status::{LinkState, Stamp, Status};
+use crate::model::ClockQuality;
+
+/// What the answer's `Content-Type` says.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// All metrics of one moment. A metric whose value is not known is left out.
+pub fn render(status: &Status) -> String {
+    let mut out = String::with_capacity(8 * 1024);
+    program(&mut out, status);
+    link(&mut out, status);
+    lanes(&mut out, status);
+    store(&mut out, status);
+    sources(&mut out, status);
+    clock_and_certificate(&mut out, status);
+    out
+}
+
+fn program(out: &mut String, status: &Status) {
+    let labels = [
+        ("version", status.version.as_str()),
+        ("box", status.box_id.as_str()),
+        ("agency", status.agency.as_str()),
+    ];
+    Family::gauge(out, "lienthong_info", "Version and identity of the box.").sample(&labels, 1);
+    if let Some(since) = status.running_since {
+        Family::gauge(
+            out,
+            "lienthong_start_timestamp_seconds",
+            "When the daemon was started.",
+        )
+        .sample(&[], seconds(since));
+    }
+}
+
+fn link(out: &mut String, status: &Status) {
+    let link = &status.link;
+    let up = i32::from(link.state == LinkState::Up);
+    Family::gauge(
+        out,
+        "lienthong_link_up",
+        "1 while the link to the hub stands.",
+    )
+    .sample(&[], up);
+    if let Some(reason) = &link.reason {
+        Family::gauge(
+            out,
+            "lienthong_link_down_reason",
+            "1 for the reason why there is no link.",
+        )
+        .sample(&[("reason", &reason.code)], 1);
+    }
+    if let Some(since) = link.since {
+        Family::gauge(
+            out,
+            "lienthong_link_since_timestamp_seconds",
+            "Since when the link is in its present state.",
+        )
+        .sample(&[], seconds(since));
+    }
+    if let Some(at) = link.last_receipt {
+        Family::gauge(
+            out,
+            "lienthong_last_receipt_timestamp_seconds",
+            "When the hub's last receipt came.",
+        )
+        .sample(&[], seconds(at));
+    }
+    if let Some(refused) = &status.refused_by_hub {
+        Family::gauge(
+            out,
+            "lienthong_refused_by_hub_timestamp_seconds",
+            "When the hub last refused a batch.",
+        )
+        .sample(&[("code", &refused.code)], seconds(refused.at));
+    }
+}
+
+fn lanes(out: &mut String, status: &Status) {
+    if status.lanes.is_empty() {
+        return;
+    }
+    let families: [(&str, &str, fn(&crate::edge::status::LaneStatus) -> u64); 5] = [
+        (
+            "lienthong_waiting_entries",
+            "Entries that wait for the hub's receipt.",
+            |lane| lane.waiting,
+        ),
+        (
+            "lienthong_waiting_bytes",
+            "Bytes of entries that wait for the hub's receipt.",
+            |lane| lane.waiting_bytes,
+        ),
+        (
+            "lienthong_oldest_waiting_seconds",
+            "Age of the oldest entry that waits.",
+            |lane| lane.oldest_s,
+        ),
+        (
+            "lienthong_waiting_quota_bytes",
+            "Bytes that may wait.",
+            |lane| lane.quota_bytes,
+        ),
+        (
+            "lienthong_lane_full",
+            "1 while new records are refused because the lane is full.",
+            |lane| u64::from(lane.full),
+        ),
+    ];
+    for (name, help, value) in families {
+        let mut family = Family::gauge(out, name, help);
+        for lane in &status.lanes {
+            family.sample(&[("lane", &lane.lane.to_string())], value(lane));
+        }
+    }
+}
+
+fn store(out: &mut String, status: &Status) {
+    let store = &status.store;
+    let up = i32::from(store.trouble.is_none());
+    Family::gauge(out, "lienthong_store_up", "1 while the store works.").sample(&[], up);
+    let families = [
+        (
+            "lienthong_store_used_bytes",
+            "Bytes of the store in use.",
+            Some(store.used_bytes),
+        ),
+        (
+            "lienthong_store_free_bytes",
+            "Free bytes inside the store's file.",
+            Some(store.free_bytes),
+        ),
+        (
+            "lienthong_store_quota_bytes",
+            "Bytes that the store may take.",
+            Some(store.quota_bytes),
+        ),
+        (
+            "lienthong_disk_free_bytes",
+            "Free bytes on the store's disk.",
+            store.disk_free_bytes,
+        ),
+        (
+            "lienthong_store_life",
+            "Which life of the store this is, from 1.",
+            store.life.map(u64::from),
+        ),
+    ];
+    for (name, help, value) in families {
+        if let Some(value) = value {
+            Family::gauge(out, name, help).sample(&[], value);
+        }
+    }
+}
+
+fn sources(out: &mut String, status: &Status) {
+    if status.sources.is_empty() {
+        return;
+    }
+    let mut accepted = Family::counter(
+        out,
+        "lienthong_source_accepted_total",
+        "Records accepted from a source.",
+    );
+    for source in &status.sources {
+        accepted.sample(&[("source", &source.name)], source.accepted);
+    }
+    let mut refused = Family::counter(
+        out,
+        "lienthong_source_refused_total",
+        "Records of a source refused at the door.",
+    );
+    for source in &status.sources {
+        refused.sample(&[("source", &source.name)], source.refused);
+    }
+    if status
+        .sources
+        .iter()
+        .all(|source| source.last_accepted.is_none())
+    {
+        return;
+    }
+    let mut last = Family::gauge(
+        out,
+        "lienthong_source_last_accepted_timestamp_seconds",
+        "When a source's last records were accepted.",
+    );
+    for source in &status.sources {
+        if let Some(at) = source.last_accepted {
+            last.sample(&[("source", &source.name)], seconds(at));
+        }
+    }
+}
+
+fn clock_and_certificate(out: &mut String, status: &Status) {
+    let synchronized = status.clock.quality == ClockQuality::Synchronized;
+    Family::gauge(
+        out,
+        "lienthong_clock_synchronized",
+        "1 while a time server is known to discipline the clock.",
+    )
+    .sample(&[], i32::from(synchronized));
+    let believed = status.clock.quality != ClockQuality::Floor;
+    Family::gauge(
+        out,
+        "lienthong_clock_believed",
+        "0 while the system's clock stands before a time that is known to be past.",
+    )
+    .sample(&[], i32::from(believed));
+    if let Some(certificate) = &status.certificate {
+        Family::gauge(
+            out,
+            "lienthong_certificate_expiry_timestamp_seconds",
+            "When the box's certificate ends.",
+        )
+        .sample(&[], seconds(certificate.not_after));
+    }
+}
+
+/// One metric, with its samples in one group as the format wants it.
+struct Family<'o, 'n> {
+    out: &'o mut String,
+    name: &'n str,
+}
+
+impl<'o, 'n> Family<'o, 'n> {
+    fn gauge(out: &'o mut String, name: &'n str, help: &str) -> Self {
+        Family::new(out, name, "gauge", help)
+    }
+
+    fn counter(out: &'o mut String, name: &'n str, help: &str) -> Self {
+        Family::new(out, name, "counter", help)
+    }
+
+    fn new(out: &'o mut String, name: &'n str, kind: &str, help: &str) -> Self {
+        writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}").expect("writing to memory");
+        Family { out, name }
+    }
+
+    fn sample(&mut self, labels: &[(&str, &str)], value: impl fmt::Display) {
+        self.out.push_str(self.name);
+        for (index, (label, text)) in labels.iter().enumerate() {
+            self.out.push(if index == 0 { '{' } else { ',' });
+            write!(self.out, "{label}=\"").expect("writing to memory");
+            push_escaped(self.out, text);
+            self.out.push('"');
+        }
+        if !labels.is_empty() {
+            self.out.push('}');
+        }
+        writeln!(self.out, " {value}").expect("writing to memory");
+    }
+}
+
+fn push_escaped(out: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            c => out.push(c),
+        }
+    }
+}
+
+/// Seconds since 1970, with milliseconds and without the rounding of floating point.
+fn seconds(at: Stamp) -> impl fmt::Display {
+    let ms = at.0.0;
+    let sign = if ms < 0 { "-" } else { "" };
+    let ms = ms.unsigned_abs();
+    format!("{sign}{}.{:03}", ms / 1_000, ms % 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::edge::page::tests::{HOSTILE, bare, full};
+    use crate::model::UnixMs;
+
+    /// Reads the text as a scraper does: every sample after its HELP and TYPE, each family in one
+    /// group, values numbers, counters ending in `_total`.
+    fn read(text: &str) -> BTreeMap<String, f64> {
+        assert!(text.ends_with('\n'));
+        let (mut samples, mut families) = (BTreeMap::new(), Vec::new());
+        let mut lines = text.lines();
+        while let Some(line) = lines.next() {
+            if let Some(rest) = line.strip_prefix("# HELP ") {
+                let (name, help) = rest.split_once(' ').expect("name and help");
+                assert!(
+                    !help.is_empty() && !families.contains(&name),
+                    "{name} stands twice"
+                );
+                families.push(name);
+                let kind = lines.next().expect("a TYPE after each HELP");
+                let kind = kind
+                    .strip_prefix(&format!("# TYPE {name} "))
+                    .expect("its TYPE");
+                assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
+                assert!(name.starts_with("lienthong_"));
+                assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+                continue;
+            }
+            let (series, value) = line.rsplit_once(' ').expect("a sample");
+            let name = series.split('{').next().expect("a name");
+            assert_eq!(
+                Some(&name),
+                families.last(),
+                "{series} outside of its family"
+            );
+            let value: f64 = value.parse().expect("a number");
+            assert!(
+                samples.insert(series.to_owned(), value).is_none(),
+                "{series} twice"
+            );
+        }
+        samples
+    }
+
+    #[test]
+    fn a_running_box_is_told_in_numbers() {
+        let samples = read(&render(&full()));
+        let value = |series: &str| {
+            *samples
+                .get(series)
+                .unwrap_or_else(|| panic!("{series} in {samples:?}"))
+        };
+        assert_eq!(value("lienthong_waiting_entries{lane=\"P2\"}"), 12_345.0);
+        assert_eq!(
+            value("lienthong_oldest_waiting_seconds{lane=\"P2\"}"),
+            120.0
+        );
+        assert_eq!(value("lienthong_link_up"), 1.0);
+        assert_eq!(value("lienthong_store_up"), 1.0);
+        assert_eq!(
+            value("lienthong_source_accepted_total{source=\"quan-trac\"}"),
+            1_000.0
+        );
+        assert_eq!(
+            value("lienthong_certificate_expiry_timestamp_seconds"),
+            1_850_000_000.0
+        );
+    }
+
+    #[test]
+    fn an_unreadable_store_leaves_out_what_is_not_known() {
+        let text = render(&bare());
+        let samples = read(&text);
+        assert_eq!(samples["lienthong_link_up"], 0.0);
+        assert_eq!(samples["lienthong_store_up"], 0.0);
+        assert!(!text.contains("lienthong_waiting_entries"), "{text}");
+        assert!(!text.contains("certificate"), "{text}");
+    }
+
+    #[test]
+    fn labels_are_escaped() {
+        let mut status = full();
+        status.sources[0].name = format!("{HOSTILE}\\\n");
+        let text = render(&status);
+        read(&text);
+        assert!(
+            text.contains(r#"accepted_total{source="\"><script>alert('x')</script>&\\\n"} "#),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn times_keep_their_milliseconds() {
+        assert_eq!(
+            seconds(Stamp(UnixMs(1_790_000_000_007))).to_string(),
+            "1790000000.007"
+        );
+        assert_eq!(seconds(Stamp(UnixMs(-1_500))).to_string(), "-1.500");
+    }
+}
