@@ -1,9 +1,13 @@
 //! The box's configuration as it is meant: checked, with units gone and paths made whole.
 
+pub mod load;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::formats::station::mapping::StationMapping;
 use crate::model::{AgencyCode, BoxId, DatasetId, SourceName};
+use crate::shell::dial::Address;
 
 /// Everything that the daemon was told.
 #[derive(Debug, Clone)]
@@ -11,6 +15,7 @@ pub struct Config {
     pub box_id: BoxId,
     pub agency: AgencyCode,
     pub store: StoreConfig,
+    pub hub: HubConfig,
     pub http: HttpConfig,
     /// Folder of the dataset catalogue.
     pub catalogue: PathBuf,
@@ -43,6 +48,20 @@ impl StoreConfig {
     pub fn lane_bytes_max(&self) -> [u64; 5] {
         LANE_PERCENT.map(|percent| self.quota_bytes / 100 * percent)
     }
+}
+
+/// Where the hub is, and how we know each other.
+#[derive(Debug, Clone)]
+pub struct HubConfig {
+    /// The best first.
+    pub addresses: Vec<Address>,
+    pub authority: PathBuf,
+    pub certificate: PathBuf,
+    /// Private key of the certificate; signs batches too.
+    pub key: PathBuf,
+    /// Whose receipts count.
+    pub receipt_keys: Vec<PathBuf>,
+    pub allow_tls12: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -96,6 +115,8 @@ pub struct FolderConfig {
     pub rescan_ms: u64,
     /// Files in `done/` are deleted after this; 0 keeps them.
     pub done_keep_ms: u64,
+    /// What station files do not say themselves.
+    pub station: StationMapping,
 }
 
 /// How records stand in a file.

@@ -17,7 +17,7 @@ const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
 const UNIT_BYTES: usize = 1024;
 
 /// How the engine answers a submission.
-pub type Reply = oneshot::Sender<Answer>;
+pub type Reply = oneshot::Sender<Result<Answer, IntakeError>>;
 
 /// What the engine's thread is told.
 pub enum Input {
@@ -29,6 +29,17 @@ pub enum Input {
     },
     /// Records that count against the bytes waiting until the engine has taken them.
     Submit(Submission<Reply>, OwnedSemaphorePermit),
+    /// Is the loop alive?
+    Ping(oneshot::Sender<Pong>),
+    /// Take nothing more, write everything down, close the store.
+    Stop,
+}
+
+/// A sign of life of the engine's loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pong {
+    /// Whether the store is open and takes records.
+    pub is_ready: bool,
 }
 
 /// Why records were not kept; the engine's own refusals are an [`Answer`].
@@ -37,6 +48,9 @@ pub enum IntakeError {
     /// Nothing was kept.
     #[error("the store is not available")]
     StoreClosed,
+    /// Nothing was kept.
+    #[error("the disk or the store's quota is full")]
+    StoreFull,
     /// The store failed while these records were being written: most probably nothing was kept,
     /// but only a repeat with the same key or id makes sure.
     #[error("the store failed while writing")]
@@ -93,7 +107,7 @@ impl Intake {
             .send(input)
             .await
             .map_err(|_| IntakeError::Stopping)?;
-        answer.await.map_err(|_| IntakeError::Unsure)
+        answer.await.map_err(|_| IntakeError::Unsure)?
     }
 
     /// Counts records that a source refused at the door. `reason` goes onto the page and holds no
@@ -126,6 +140,27 @@ impl Intake {
             .await
             .map_err(|_| IntakeError::Stopping)?;
         answer.await.map_err(|_| IntakeError::StoreClosed)
+    }
+
+    /// Waits for a sign of life: the loop gives it after the step in hand.
+    pub async fn ping(&self) -> Result<Pong, IntakeError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue
+            .send(Input::Ping(reply))
+            .await
+            .map_err(|_| IntakeError::Stopping)?;
+        answer.await.map_err(|_| IntakeError::Stopping)
+    }
+
+    /// The link's events, in their order.
+    pub(in crate::edge) async fn link(&self, event: Event<Reply>) {
+        self.tell(event).await;
+    }
+
+    /// Ends the loop after what is queued already.
+    pub(in crate::edge) async fn stop(&self) {
+        // A loop that has ended needs no telling.
+        let _ = self.queue.send(Input::Stop).await;
     }
 
     /// Counts and notes are no part of any promise; at the end of the program they are dropped.

@@ -4,7 +4,13 @@
 //! after the commit. Everything that shows the box's state prints one [`status::Status`].
 
 pub mod config;
+pub mod door;
 pub mod intake;
+pub mod live;
+pub mod lock;
 pub mod metrics;
+pub mod owner;
 pub mod page;
+pub mod reserve;
 pub mod status;
+mod texts;

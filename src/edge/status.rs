@@ -3,6 +3,8 @@
 //! It is read from the store, which works while the daemon is down, and completed with what only
 //! the running daemon knows: the link and the clock. Its JSON is stable.
 
+pub mod read;
+
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -161,6 +163,31 @@ impl Status {
         self.lanes.iter().map(|lane| lane.waiting).sum()
     }
 
+    /// One line for systemd and for a terminal, Vietnamese.
+    pub fn line(&self) -> String {
+        let link = match self.link.state {
+            LinkState::Up => "Đã nối với trục".to_owned(),
+            LinkState::Connecting => "Đang nối với trục".to_owned(),
+            LinkState::Stopped => "Dịch vụ không chạy".to_owned(),
+            LinkState::Down => match &self.link.reason {
+                Some(reason) => format!("Mất liên kết ({})", reason.code),
+                None => "Mất liên kết".to_owned(),
+            },
+        };
+        let waiting = match self.waiting() {
+            0 => "không có bản ghi chờ".to_owned(),
+            waiting => {
+                format!(
+                    "{waiting} bản ghi chờ, lâu nhất {}",
+                    span_vi(self.oldest_s())
+                )
+            }
+        };
+        let trouble = self.store.trouble.as_ref();
+        let trouble = trouble.map_or(String::new(), |trouble| format!("; {}", trouble.text_vi));
+        format!("{link}; {waiting}{trouble}")
+    }
+
     /// Age of the oldest entry that waits, seconds.
     pub fn oldest_s(&self) -> u64 {
         self.lanes
@@ -168,6 +195,16 @@ impl Status {
             .map(|lane| lane.oldest_s)
             .max()
             .unwrap_or(0)
+    }
+}
+
+/// A span of time in its largest unit, Vietnamese.
+pub fn span_vi(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} giây"),
+        60..3_600 => format!("{} phút", seconds / 60),
+        3_600..86_400 => format!("{} giờ", seconds / 3_600),
+        _ => format!("{} ngày", seconds / 86_400),
     }
 }
 

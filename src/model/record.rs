@@ -92,7 +92,10 @@ impl Draft<'_> {
 }
 
 /// Puts the number and the stored time before a draft's tail: the entry's final bytes.
-pub fn complete(capture: Capture, now: Now, tail: &[u8]) -> Vec<u8> {
+///
+/// `life` counts the epochs of the box's store; it orders captures where a store was set back and
+/// numbers were used again, and stays out of the bytes while it is 1.
+pub fn complete(capture: Capture, life: u32, now: Now, tail: &[u8]) -> Vec<u8> {
     use std::io::Write;
     let mut bytes = Vec::with_capacity(96 + tail.len());
     write!(
@@ -101,6 +104,9 @@ pub fn complete(capture: Capture, now: Now, tail: &[u8]) -> Vec<u8> {
         capture.0, now.wall
     )
     .expect("writing to memory");
+    if life != 1 {
+        write!(bytes, r#""life":{life},"#).expect("writing to memory");
+    }
     match now.quality {
         ClockQuality::Synchronized => {}
         ClockQuality::Free => bytes.extend_from_slice(br#""clockquality":"free","#),
@@ -141,6 +147,8 @@ impl<'de> Deserialize<'de> for RecordType {
 #[derive(Debug, Clone, Deserialize)]
 pub struct Entry<'a> {
     pub capture: Capture,
+    #[serde(default = "first_life")]
+    pub life: u32,
     #[serde(borrow)]
     pub storedtime: Cow<'a, str>,
     #[serde(default = "synchronized")]
@@ -165,6 +173,10 @@ pub struct Entry<'a> {
     pub data: &'a RawValue,
     #[serde(borrow, default)]
     pub original: Option<Cow<'a, str>>,
+}
+
+fn first_life() -> u32 {
+    1
 }
 
 fn synchronized() -> ClockQuality {

@@ -147,14 +147,23 @@ impl Courier {
 
     /// Queues a message. Never waits; may be called from any thread.
     pub fn try_publish(&self, topic: &str, payload: Bytes) -> Result<(), NotQueued> {
+        self.queue(topic, payload, false)
+    }
+
+    /// As `try_publish`, for a message that the broker keeps for whoever subscribes later.
+    pub fn try_publish_retained(&self, topic: &str, payload: Bytes) -> Result<(), NotQueued> {
+        self.queue(topic, payload, true)
+    }
+
+    fn queue(&self, topic: &str, payload: Bytes, retained: bool) -> Result<(), NotQueued> {
         let publisher = self.link.publisher();
         let publisher = publisher.as_ref().ok_or(NotQueued::NoLink)?;
-        match publisher.try_publish(topic, payload.clone()) {
+        match publisher.try_publish(topic, payload.clone(), retained) {
             Err(NotQueued::Full) => {
                 // Asked for before the second try: else the queue could empty itself in between,
                 // and nobody would tell of the room.
                 self.link.wants_room.store(true, Ordering::SeqCst);
-                publisher.try_publish(topic, payload)
+                publisher.try_publish(topic, payload, retained)
             }
             result => result,
         }

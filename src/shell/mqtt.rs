@@ -270,8 +270,13 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Never waits.
-    pub fn try_publish(&self, topic: &str, payload: Bytes) -> Result<(), NotQueued> {
+    /// Never waits. The broker keeps a `retained` message for whoever subscribes later.
+    pub fn try_publish(
+        &self,
+        topic: &str,
+        payload: Bytes,
+        retained: bool,
+    ) -> Result<(), NotQueued> {
         let bytes = packet_bytes(topic, payload.len());
         if bytes > self.max_packet_bytes as usize {
             return Err(NotQueued::TooLarge {
@@ -279,10 +284,11 @@ impl Publisher {
                 limit_bytes: self.max_packet_bytes,
             });
         }
-        match self
-            .client
-            .try_publish(topic, payload, PublishOptions::at_least_once())
-        {
+        let options = match retained {
+            true => PublishOptions::at_least_once().retained(),
+            false => PublishOptions::at_least_once(),
+        };
+        match self.client.try_publish(topic, payload, options) {
             Ok(()) => Ok(()),
             Err(ClientError::RequestChannelFull(_)) => Err(NotQueued::Full),
             Err(ClientError::InvalidRequest(_)) => Err(NotQueued::BadTopic),

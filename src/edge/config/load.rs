@@ -1,0 +1,402 @@
+//! From `tramd.toml` and its drop-ins to [`Config`]: every setting of the box with its default.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::catalogue::{Catalogue, CatalogueFault};
+use crate::edge::config::{
+    Config, FileFormat, FolderConfig, HttpConfig, HttpTls, HubConfig, SourceConfig, SourceKind,
+    StoreConfig, Token,
+};
+use crate::model::{DatasetId, InvalidId, SourceName};
+use crate::shell::dial::Address;
+use crate::shell::settings::units::Wrong;
+use crate::shell::settings::{Effective, Fault, Section, Settings};
+
+/// Where the configuration lies when nobody says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/lienthong/tramd.toml";
+/// Names of sources that the program itself uses.
+pub const OWN_SOURCE: &str = "tramd";
+pub const PUT_SOURCE: &str = "put";
+const PORT: u16 = 8883;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const DAY_MS: u64 = 86_400_000;
+
+/// A configuration without faults.
+#[derive(Debug)]
+pub struct Loaded {
+    pub config: Config,
+    pub catalogue: Catalogue,
+    pub effective: Effective,
+}
+
+/// Reads the configuration and the catalogue that it names; on faults gives all of them.
+pub fn load(path: &Path) -> Result<Loaded, Vec<Fault>> {
+    let mut settings = Settings::read(path);
+    let config = config(&mut settings);
+    let catalogue = config
+        .as_ref()
+        .and_then(|config| catalogue(&mut settings, config));
+    let effective = settings.finish()?;
+    let (Some(config), Some(catalogue)) = (config, catalogue) else {
+        unreachable!("a setting that is not there is a fault");
+    };
+    Ok(Loaded {
+        config,
+        catalogue,
+        effective,
+    })
+}
+
+fn config(settings: &mut Settings) -> Option<Config> {
+    let mut section = settings.section("box");
+    let box_id = section.value("id", None, |text| id(text, "xa-tan-bien"));
+    let agency = section.value("agency", None, |text| id(text, "H53.12"));
+    drop(section);
+    let store = store(settings.section("store"));
+    let hub = hub(settings.section("hub"));
+    let http = http(settings.section("http"));
+    let mut section = settings.section("catalogue");
+    let catalogue = section.path("path", Some("/usr/share/lienthong/catalogue"));
+    drop(section);
+    let mut section = settings.section("alarms");
+    let alarm_dataset = section.value("dataset", Some("an_toan_thiet_bi"), |text| {
+        id(text, "an_toan_thiet_bi")
+    });
+    drop(section);
+    let mut section = settings.section("log");
+    let log_level = section.value("level", Some("info"), log_level);
+    drop(section);
+    let taken = http
+        .as_ref()
+        .map(|http| http.tokens.iter().map(|token| token.name.clone()));
+    let sources = sources(settings, taken.into_iter().flatten().collect());
+    Some(Config {
+        box_id: box_id?,
+        agency: agency?,
+        store: store?,
+        hub: hub?,
+        http: http?,
+        catalogue: catalogue?,
+        alarm_dataset: alarm_dataset?,
+        log_level: log_level?,
+        sources: sources?,
+    })
+}
+
+fn store(mut section: Section) -> Option<StoreConfig> {
+    let path = section.path("path", Some("/var/lib/lienthong/tramd.db"));
+    let quota_bytes = section.size("quota", "2 GiB", 8 * MIB..=4096 * GIB);
+    let tail_keep_ms = section.duration("tail_keep", "14 d", 0..=3650 * DAY_MS);
+    let tail_bytes = section.size("tail_size", "64 MiB", 0..=64 * GIB);
+    let reserve_bytes = section.size("reserve", "16 MiB", 0..=GIB);
+    let once_keys = section.number("repeat_keys", 200_000, 0..=10_000_000);
+    Some(StoreConfig {
+        path: path?,
+        quota_bytes: quota_bytes?,
+        tail_keep_ms: i64::try_from(tail_keep_ms?).expect("bounded above"),
+        tail_bytes: tail_bytes?,
+        reserve_bytes: reserve_bytes?,
+        once_keys: once_keys?,
+    })
+}
+
+fn hub(mut section: Section) -> Option<HubConfig> {
+    let addresses = section.texts("addresses", None, address);
+    let authority = section.path("ca", Some("ca.crt"));
+    let certificate = section.path("certificate", Some("box.crt"));
+    let key = section.path("key", Some("box.key"));
+    let receipt_keys = section.paths("receipt_keys");
+    let allow_tls12 = section.value("tls_min", Some("1.3"), |text| match text {
+        "1.3" => Ok(false),
+        "1.2" => Ok(true),
+        _ => Err(one_of(text, &["1.3", "1.2"])),
+    });
+    Some(HubConfig {
+        addresses: addresses?,
+        authority: authority?,
+        certificate: certificate?,
+        key: credential(key?),
+        receipt_keys: receipt_keys?,
+        allow_tls12: allow_tls12?,
+    })
+}
+
+fn http(mut section: Section) -> Option<HttpConfig> {
+    let listen = section.value("listen", Some("127.0.0.1:8480"), |text| {
+        SocketAddr::from_str(text).map_err(|_| Wrong {
+            vi: format!("“{text}” không phải là địa chỉ IP và cổng"),
+            en: format!("{text:?} is not an IP address and port"),
+            hint_vi: "Ví dụ: \"127.0.0.1:8480\".".to_owned(),
+            hint_en: "For example: \"127.0.0.1:8480\".".to_owned(),
+        })
+    });
+    let certificate = section.optional_path("certificate");
+    let key = section.optional_path("key");
+    let body_bytes_max = section.size("body_max", "4 MiB", 64 * KIB..=64 * MIB);
+    let connections_max = section.number("connections", 128, 4..=4096);
+    let mut names = BTreeSet::new();
+    let mut tokens = Some(Vec::new());
+    for mut entry in section.list("token") {
+        let name = source_name(&mut entry, &mut names);
+        let sha256 = entry.secret("sha256", digest);
+        let datasets = entry.texts("datasets", None, |text| id(text, "ho_so_tthc"));
+        match (name, sha256, datasets, &mut tokens) {
+            (Some(name), Some(sha256), Some(datasets), Some(tokens)) => {
+                tokens.push(Token {
+                    name,
+                    sha256,
+                    datasets,
+                });
+            }
+            _ => tokens = None,
+        }
+    }
+    let tls = match (certificate?, key?) {
+        (Some(certificate), Some(key)) => Some(HttpTls {
+            certificate,
+            key: credential(key),
+        }),
+        (None, None) => None,
+        (Some(_), None) => return missing(&mut section, "key"),
+        (None, Some(_)) => return missing(&mut section, "certificate"),
+    };
+    let listen = listen?;
+    if tls.is_none() && !listen.ip().is_loopback() {
+        section.fault(
+            "listen",
+            Wrong::new(
+                "địa chỉ trong mạng nội bộ cần TLS, nếu không mật khẩu và dữ liệu cá nhân đi trần trên mạng",
+                "an address on the network needs TLS, or tokens and personal data travel in the clear",
+                "Đặt http.certificate và http.key, hoặc dùng 127.0.0.1.",
+                "Set http.certificate and http.key, or use 127.0.0.1.",
+            ),
+        );
+        return None;
+    }
+    Some(HttpConfig {
+        listen,
+        tls,
+        tokens: tokens?,
+        body_bytes_max: usize::try_from(body_bytes_max?).expect("bounded above"),
+        connections_max: usize::try_from(connections_max?).expect("bounded above"),
+    })
+}
+
+fn missing<T>(section: &mut Section, key: &str) -> Option<T> {
+    section.fault(key, Wrong::missing());
+    None
+}
+
+fn sources(settings: &mut Settings, taken: Vec<SourceName>) -> Option<Vec<SourceConfig>> {
+    let mut names: BTreeSet<SourceName> = taken.into_iter().collect();
+    let mut sources = Some(Vec::new());
+    for mut section in settings.list("source") {
+        let name = source_name(&mut section, &mut names);
+        let dataset = section.value("dataset", None, |text| id(text, "quan_trac_moi_truong"));
+        let kind = section.value("kind", None, |text| match text {
+            "folder" => Ok(()),
+            _ => Err(one_of(text, &["folder"])),
+        });
+        let folder = match kind {
+            Some(()) => folder(section),
+            None => section.leave(),
+        };
+        match (name, dataset, folder, &mut sources) {
+            (Some(name), Some(dataset), Some(folder), Some(sources)) => {
+                sources.push(SourceConfig {
+                    name,
+                    dataset,
+                    kind: SourceKind::Folder(folder),
+                });
+            }
+            _ => sources = None,
+        }
+    }
+    sources
+}
+
+fn folder(mut section: Section) -> Option<FolderConfig> {
+    let path = section.path("path", None);
+    let format = section.optional("format", |text| match text {
+        "json" => Ok(FileFormat::Json),
+        "ndjson" => Ok(FileFormat::NdJson),
+        "station" => Ok(FileFormat::Station),
+        _ => Err(one_of(text, &["json", "ndjson", "station"])),
+    });
+    let patterns = section.texts("patterns", Some(&[]), |text| Ok(text.to_owned()));
+    let settle_ms = section.duration("settle", "2 s", 0..=DAY_MS);
+    let rescan_ms = section.duration("rescan", "60 s", 1_000..=DAY_MS);
+    let done_keep_ms = section.duration("done_keep", "30 d", 0..=3650 * DAY_MS);
+    let station = section.rest("station");
+    Some(FolderConfig {
+        path: path?,
+        format: format?,
+        patterns: patterns?,
+        settle_ms: settle_ms?,
+        rescan_ms: rescan_ms?,
+        done_keep_ms: done_keep_ms?,
+        station: station?,
+    })
+}
+
+/// Loads the catalogue, and holds the datasets that the configuration names against it.
+fn catalogue(settings: &mut Settings, config: &Config) -> Option<Catalogue> {
+    let catalogue = match Catalogue::load(&config.catalogue) {
+        Ok(catalogue) => catalogue,
+        Err(faults) => {
+            faults
+                .into_iter()
+                .for_each(|fault| settings.add_fault(of_catalogue(&config.catalogue, fault)));
+            return None;
+        }
+    };
+    let tokens = config.http.tokens.iter().flat_map(|token| {
+        token
+            .datasets
+            .iter()
+            .map(move |dataset| (format!("http.token[{}].datasets", token.name), dataset))
+    });
+    let sources = config
+        .sources
+        .iter()
+        .map(|source| (format!("source[{}].dataset", source.name), &source.dataset));
+    for (key, dataset) in tokens.chain(sources) {
+        if catalogue.get(dataset).is_none() {
+            settings.fault(&key, unknown_dataset(dataset, &catalogue));
+        }
+    }
+    Some(catalogue)
+}
+
+fn unknown_dataset(dataset: &DatasetId, catalogue: &Catalogue) -> Wrong {
+    let known: Vec<&str> = catalogue
+        .iter()
+        .map(|dataset| dataset.id.as_str())
+        .collect();
+    let known = known.join(", ");
+    Wrong {
+        vi: format!("danh mục không có bộ dữ liệu “{dataset}”"),
+        en: format!("the catalogue has no dataset {dataset:?}"),
+        hint_vi: format!("Các bộ dữ liệu có trong danh mục: {known}."),
+        hint_en: format!("Datasets of the catalogue: {known}."),
+    }
+}
+
+fn of_catalogue(folder: &Path, fault: CatalogueFault) -> Fault {
+    Fault {
+        file: folder.join(fault.file),
+        line: None,
+        key: fault.place,
+        message_vi: fault.message_vi,
+        message_en: fault.message_en,
+        hint_vi: fault.hint_vi,
+        hint_en: fault.hint_en,
+    }
+}
+
+fn source_name(section: &mut Section, taken: &mut BTreeSet<SourceName>) -> Option<SourceName> {
+    let name: SourceName = section.value("name", None, |text| id(text, "mot-cua"))?;
+    let reserved = [OWN_SOURCE, PUT_SOURCE].contains(&name.as_str());
+    if reserved || !taken.insert(name.clone()) {
+        section.fault(
+            "name",
+            Wrong::new(
+                "tên này đã có nguồn khác dùng",
+                "this name is taken by another source",
+                "Mỗi nguồn và mỗi mã truy cập có một tên riêng.",
+                "Give each source and each token a name of its own.",
+            ),
+        );
+        return None;
+    }
+    Some(name)
+}
+
+fn id<T: FromStr<Err = InvalidId>>(text: &str, example: &str) -> Result<T, Wrong> {
+    text.parse().map_err(|error: InvalidId| Wrong {
+        vi: format!("“{}” không đúng dạng", error.text),
+        en: error.to_string(),
+        hint_vi: format!("Ví dụ: \"{example}\"."),
+        hint_en: format!("For example: {example:?}."),
+    })
+}
+
+fn digest(text: &str) -> Result<[u8; 32], Wrong> {
+    let byte = |at: usize| {
+        text.get(2 * at..2 * at + 2)
+            .and_then(|two| u8::from_str_radix(two, 16).ok())
+    };
+    let bytes: Option<Vec<u8>> = (0..32).map(byte).collect();
+    match bytes.map(<[u8; 32]>::try_from) {
+        Some(Ok(digest)) if text.len() == 64 => Ok(digest),
+        _ => Err(Wrong::new(
+            "không phải là SHA-256 (64 chữ số thập lục phân)",
+            "is not a SHA-256 (64 hexadecimal digits)",
+            "Lấy bằng lệnh: printf %s 'mã truy cập' | sha256sum",
+            "Take it from: printf %s 'the token' | sha256sum",
+        )),
+    }
+}
+
+fn address(text: &str) -> Result<Address, Wrong> {
+    let wrong = || Wrong {
+        vi: format!("“{text}” không phải là địa chỉ máy chủ trục"),
+        en: format!("{text:?} is not the address of a hub"),
+        hint_vi: "Viết tên máy hoặc IP và cổng, ví dụ \"truc.tinh.example:8883\".".to_owned(),
+        hint_en: "Write a host name or IP address and a port, such as \"truc.tinh.example:8883\"."
+            .to_owned(),
+    };
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, rest) = rest.split_once(']').ok_or_else(wrong)?;
+            (host, rest.strip_prefix(':'))
+        }
+        None => match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    let port = port.map_or(Ok(PORT), str::parse).map_err(|_| wrong())?;
+    let letters = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+    if host.is_empty() || port == 0 || !host.chars().all(letters) {
+        return Err(wrong());
+    }
+    Ok(Address {
+        host: host.to_owned(),
+        port,
+    })
+}
+
+fn log_level(text: &str) -> Result<String, Wrong> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    if LEVELS.contains(&text) {
+        return Ok(text.to_owned());
+    }
+    Err(one_of(text, &LEVELS))
+}
+
+fn one_of(text: &str, known: &[&str]) -> Wrong {
+    let known = known.join(", ");
+    Wrong {
+        vi: format!("“{text}” không dùng được ở đây"),
+        en: format!("{text:?} is not usable here"),
+        hint_vi: format!("Chọn một trong: {known}."),
+        hint_en: format!("Choose one of: {known}."),
+    }
+}
+
+/// A secret that systemd handed over (`LoadCredential=`) is preferred to the file of that name.
+fn credential(path: PathBuf) -> PathBuf {
+    let handed = std::env::var_os("CREDENTIALS_DIRECTORY")
+        .zip(path.file_name())
+        .map(|(folder, name)| Path::new(&folder).join(name));
+    handed.filter(|handed| handed.exists()).unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests;

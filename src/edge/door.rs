@@ -1,0 +1,271 @@
+//! The check at the door, the same for every source: a record in, what the engine keeps out.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+
+use crate::catalogue::admit::Refusal;
+use crate::catalogue::{Catalogue, Dataset};
+use crate::edge::config::Config;
+use crate::edge::config::load::OWN_SOURCE;
+use crate::edge::intake::Intake;
+use crate::engine::sending::{Answer, Level, NewRecord, Submission};
+use crate::evidence::sha256;
+use crate::model::record::{Draft, Op};
+use crate::model::{AgencyCode, BoxId, DatasetId, Lane, MonoMs, RecordId, SourceName};
+use crate::shell::clock::Clock;
+use crate::store::edge::OnceKey;
+
+/// While a source keeps offering what it must not, the hub hears of it so often.
+const ALARM_EVERY_MS: MonoMs = 60_000;
+/// Longest reason that is kept for the page.
+const REASON_CHARS_MAX: usize = 240;
+
+/// What a source offers.
+#[derive(Debug, Clone)]
+pub struct Incoming<'a> {
+    pub data: &'a RawValue,
+    pub op: Op,
+    /// The file's own bytes where `data` was parsed from another format, base64.
+    pub original: Option<&'a str>,
+    /// The source's own id; a repeat of it is then harmless.
+    pub id: Option<RecordId>,
+}
+
+/// The check at the door.
+pub struct Door {
+    catalogue: Catalogue,
+    box_id: BoxId,
+    agency: AgencyCode,
+    alarm_dataset: DatasetId,
+    intake: Intake,
+    clock: Clock,
+    alarms: Mutex<BTreeMap<(SourceName, DatasetId), Alarm>>,
+}
+
+/// Alarms of one source about one dataset.
+#[derive(Debug, Default)]
+struct Alarm {
+    quiet_until_ms: MonoMs,
+    /// Refused since the last alarm went out.
+    records: u64,
+}
+
+impl Door {
+    pub fn new(config: &Config, catalogue: Catalogue, intake: Intake, clock: Clock) -> Door {
+        Door {
+            catalogue,
+            box_id: config.box_id.clone(),
+            agency: config.agency.clone(),
+            alarm_dataset: config.alarm_dataset.clone(),
+            intake,
+            clock,
+            alarms: Mutex::default(),
+        }
+    }
+
+    pub fn dataset(&self, id: &DatasetId) -> Option<&Dataset> {
+        self.catalogue.get(id)
+    }
+
+    pub fn intake(&self) -> &Intake {
+        &self.intake
+    }
+
+    /// Checks one record of `dataset`. Pure computing: it may be called from any thread.
+    pub fn admit(
+        &self,
+        dataset: &Dataset,
+        source: &SourceName,
+        incoming: Incoming<'_>,
+    ) -> Result<NewRecord, Refusal> {
+        let Incoming {
+            data,
+            op,
+            original,
+            id,
+        } = incoming;
+        let bytes = data.get().as_bytes();
+        let admitted = match op {
+            Op::Delete => dataset.admit_delete(bytes)?,
+            Op::Upsert | Op::Snapshot => dataset.admit(bytes)?,
+        };
+        let once = id.as_ref().map(|id| OnceKey {
+            key: short_digest(&["record", source.as_str(), dataset.id.as_str(), id.as_str()]),
+            digest: short_digest(&[op_text(op), data.get()]),
+        });
+        let lane = match op {
+            Op::Snapshot => Lane::P4,
+            Op::Upsert | Op::Delete => admitted.lane,
+        };
+        let draft = Draft {
+            id: id.clone(),
+            source,
+            kind: dataset.record_type(),
+            subject: admitted.subject,
+            time: admitted.time,
+            agency: &self.agency,
+            op,
+            sensitivity: dataset.sensitivity,
+            classification: &admitted.classification,
+            attachments: &[],
+            data,
+            original,
+        };
+        Ok(NewRecord {
+            lane,
+            tail: draft.to_tail(),
+            id,
+            once,
+        })
+    }
+
+    /// Counts what was refused, and raises the alarm where the refusal asks for one: an event on
+    /// the page, and a record to the hub that says who and how many but nothing of the content.
+    pub async fn refused(
+        &self,
+        source: &SourceName,
+        dataset: &DatasetId,
+        records: u64,
+        refusal: &Refusal,
+    ) {
+        let reason = reason_of(refusal);
+        self.intake.refused(source.clone(), records, reason).await;
+        if refusal.alarm() && self.is_alarm_due(source, dataset) {
+            self.raise_alarm(source, dataset).await;
+        }
+    }
+
+    /// Counts one more; says whether the hub is to hear of it now.
+    fn is_alarm_due(&self, source: &SourceName, dataset: &DatasetId) -> bool {
+        let now_ms = self.clock.mono_ms();
+        let mut alarms = self.alarms.lock().expect("no holder panics");
+        let alarm = alarms.entry((source.clone(), dataset.clone())).or_default();
+        alarm.records += 1;
+        if now_ms < alarm.quiet_until_ms {
+            return false;
+        }
+        alarm.quiet_until_ms = now_ms + ALARM_EVERY_MS;
+        true
+    }
+
+    /// How many were refused since the last alarm.
+    fn take_count(&self, source: &SourceName, dataset: &DatasetId) -> u64 {
+        let mut alarms = self.alarms.lock().expect("no holder panics");
+        let alarm = alarms.get_mut(&(source.clone(), dataset.clone()));
+        alarm.map_or(0, |alarm| std::mem::take(&mut alarm.records))
+    }
+
+    async fn raise_alarm(&self, source: &SourceName, dataset: &DatasetId) {
+        let records = self.take_count(source, dataset);
+        tracing::error!(%source, %dataset, records, "a state secret was offered and refused");
+        let detail = format!("{source} / {dataset}: {records}");
+        self.intake.note(Level::Alarm, "state_secret", detail).await;
+        let own: SourceName = OWN_SOURCE
+            .parse()
+            .expect("the program's own name is a source name");
+        let Some(record) = self.alarm_record(&own, source, dataset, records) else {
+            return;
+        };
+        let submission = Submission {
+            reply: (),
+            source: own,
+            records: vec![record],
+            once: None,
+            cursor: None,
+        };
+        match self.intake.submit(submission).await {
+            Ok(Answer::Stored { .. }) => {}
+            Ok(answer) => tracing::error!(?answer, "the alarm was not kept"),
+            Err(error) => tracing::error!(%error, "the alarm was not kept"),
+        }
+    }
+
+    fn alarm_record(
+        &self,
+        own: &SourceName,
+        source: &SourceName,
+        dataset: &DatasetId,
+        records: u64,
+    ) -> Option<NewRecord> {
+        let Some(security) = self.dataset(&self.alarm_dataset) else {
+            tracing::warn!(dataset = %self.alarm_dataset, "the catalogue has no dataset for alarms");
+            return None;
+        };
+        let data = serde_json::json!({
+            "loai_ban_ghi": "su_kien",
+            "thiet_bi": self.box_id,
+            "su_kien": "tai_lieu_mat_bi_tu_choi",
+            "muc": "nghiem_trong",
+            "thoi_diem": self.clock.now().wall.to_string(),
+            "mo_ta": format!("Nguồn {source} đưa tài liệu mang dấu mật vào bộ dữ liệu {dataset}; trạm đã từ chối và không lưu nội dung."),
+            "dem": records.max(1),
+        });
+        let data = serde_json::value::to_raw_value(&data).expect("an alarm is plain JSON");
+        let incoming = Incoming {
+            data: &data,
+            op: Op::Upsert,
+            original: None,
+            id: None,
+        };
+        match self.admit(security, own, incoming) {
+            Ok(record) => Some(record),
+            Err(refusal) => {
+                tracing::warn!(dataset = %self.alarm_dataset, %refusal, "the catalogue does not take alarms");
+                None
+            }
+        }
+    }
+
+    /// Sends the alarms that were held back, for ever: a burst of refusals ends with its count.
+    pub async fn send_alarms_held_back(&self) -> std::convert::Infallible {
+        loop {
+            tokio::time::sleep(Duration::from_millis(ALARM_EVERY_MS)).await;
+            let now_ms = self.clock.mono_ms();
+            let due: Vec<_> = {
+                let mut alarms = self.alarms.lock().expect("no holder panics");
+                alarms.retain(|_, alarm| 0 < alarm.records || now_ms < alarm.quiet_until_ms);
+                let due = alarms
+                    .iter()
+                    .filter(|(_, alarm)| 0 < alarm.records && alarm.quiet_until_ms <= now_ms);
+                due.map(|(key, _)| key.clone()).collect()
+            };
+            for (source, dataset) in due {
+                self.raise_alarm(&source, &dataset).await;
+            }
+        }
+    }
+}
+
+/// The first fault, as it may stand on the page: the catalogue's sentences quote no personal data.
+fn reason_of(refusal: &Refusal) -> String {
+    let faults = refusal.faults();
+    let first = faults.first().map_or("", |fault| fault.message_vi.as_str());
+    let mut reason: String = first.chars().take(REASON_CHARS_MAX).collect();
+    if faults.len() > 1 {
+        reason.push_str(&format!(" (và {} lỗi khác)", faults.len() - 1));
+    }
+    reason
+}
+
+/// The first 16 bytes of a SHA-256 over texts, each with its end marked.
+pub fn short_digest(parts: &[&str]) -> [u8; 16] {
+    let mut bytes = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
+    for part in parts {
+        bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(part.as_bytes());
+    }
+    let mut short = [0; 16];
+    short.copy_from_slice(&sha256(&bytes)[..16]);
+    short
+}
+
+pub fn op_text(op: Op) -> &'static str {
+    match op {
+        Op::Upsert => "upsert",
+        Op::Delete => "delete",
+        Op::Snapshot => "snapshot",
+    }
+}

@@ -1,0 +1,119 @@
+//! What only the running daemon knows: how the link stands, and what troubles the store.
+
+use std::sync::{Mutex, MutexGuard};
+
+use crate::edge::status::{LinkReason, LinkState, LinkStatus, RefusedByHub, Stamp, Trouble};
+use crate::edge::texts;
+use crate::model::UnixMs;
+use crate::shell::down::DownReason;
+use crate::store::StoreError;
+use crate::wire::RefusalCode;
+
+#[derive(Debug)]
+pub struct Live {
+    facts: Mutex<Facts>,
+    pub running_since: UnixMs,
+}
+
+#[derive(Debug, Clone)]
+pub struct Facts {
+    pub link: LinkStatus,
+    /// None while the store works.
+    pub trouble: Option<Trouble>,
+    pub refused_by_hub: Option<RefusedByHub>,
+    /// Receipts without a valid signature.
+    pub forged_receipts: u64,
+}
+
+impl Live {
+    pub fn new(now: UnixMs) -> Live {
+        let link = LinkStatus {
+            state: LinkState::Connecting,
+            address: None,
+            since: Some(Stamp(now)),
+            last_receipt: None,
+            reason: None,
+        };
+        let facts = Facts {
+            link,
+            trouble: None,
+            refused_by_hub: None,
+            forged_receipts: 0,
+        };
+        Live {
+            facts: Mutex::new(facts),
+            running_since: now,
+        }
+    }
+
+    pub fn facts(&self) -> Facts {
+        self.lock().clone()
+    }
+
+    /// The link is there.
+    pub fn link_up(&self, address: String, now: UnixMs) {
+        let mut facts = self.lock();
+        facts.link = LinkStatus {
+            state: LinkState::Up,
+            address: Some(address),
+            since: Some(Stamp(now)),
+            last_receipt: None,
+            reason: None,
+        };
+    }
+
+    /// The link is being made; what is known of the last failure stays.
+    pub fn link_connecting(&self, address: String) {
+        let mut facts = self.lock();
+        facts.link.address = Some(address);
+    }
+
+    /// There is no link, and why; `since` tells when it was lost, not when it was last tried.
+    pub fn link_down(&self, address: String, reason: DownReason, now: UnixMs) {
+        let mut facts = self.lock();
+        if facts.link.state != LinkState::Down {
+            facts.link.state = LinkState::Down;
+            facts.link.since = Some(Stamp(now));
+        }
+        facts.link.address = Some(address);
+        facts.link.reason = Some(LinkReason {
+            code: reason.as_code().to_owned(),
+            mqtt: reason.reason_code(),
+            text_vi: reason.vietnamese().to_owned(),
+        });
+    }
+
+    /// Says how the store is; true when that is new.
+    pub fn store(&self, error: Option<&StoreError>, now: UnixMs) -> bool {
+        let mut facts = self.lock();
+        let trouble = error.map(|error| texts::trouble(error, Stamp(now)));
+        let code = |trouble: &Option<Trouble>| trouble.as_ref().map(|trouble| trouble.code.clone());
+        let changed = code(&facts.trouble) != code(&trouble);
+        if changed {
+            facts.trouble = trouble;
+        }
+        changed
+    }
+
+    /// The hub has refused a batch; true when that is new.
+    pub fn refused_by_hub(&self, code: RefusalCode, now: UnixMs) -> bool {
+        let mut facts = self.lock();
+        let before = facts.refused_by_hub.replace(RefusedByHub {
+            code: code.as_str().to_owned(),
+            at: Stamp(now),
+            text_vi: texts::refusal_vi(code).to_owned(),
+        });
+        before.is_none_or(|before| before.code != code.as_str())
+    }
+
+    /// Counts a receipt without a valid signature; true for the first.
+    pub fn forged_receipt(&self) -> bool {
+        let mut facts = self.lock();
+        facts.forged_receipts += 1;
+        facts.forged_receipts == 1
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().expect("no holder panics")
+    }
+}

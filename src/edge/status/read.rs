@@ -1,0 +1,261 @@
+//! Reads the status: the store's numbers, completed with what only the running daemon knows.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::edge::config::load::{OWN_SOURCE, PUT_SOURCE};
+use crate::edge::config::{Config, SourceKind};
+use crate::edge::live::Live;
+use crate::edge::reserve::disk_free_bytes;
+use crate::edge::status::{
+    CertificateStatus, ClockStatus, EventStatus, LaneStatus, LinkState, LinkStatus, SourceStatus,
+    Stamp, Status, StoreStatus,
+};
+use crate::edge::texts;
+use crate::engine::sending::Level;
+use crate::model::{Lane, Now, UnixMs};
+use crate::shell::clock::Clock;
+use crate::shell::x509::{self, Facts};
+use crate::store::StoreError;
+use crate::store::edge_status::{EdgeView, EventFacts, LaneFacts, SourceFacts};
+
+/// A lane with less room than this for another record counts as full.
+const RECORD_BYTES: u64 = 2_048;
+/// Events that the status tells, and how old they may be.
+const EVENTS_MAX: u32 = 50;
+const EVENTS_MS: i64 = 7 * 86_400_000;
+
+/// Reads the status of one box.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    config: Arc<Config>,
+    clock: Clock,
+    /// None while the daemon is down.
+    live: Option<Arc<Live>>,
+    /// None when the certificate cannot be read.
+    certificate: Option<Facts>,
+}
+
+impl Reader {
+    /// `live` is there in the daemon itself.
+    pub fn new(config: Arc<Config>, clock: Clock, live: Option<Arc<Live>>) -> Reader {
+        let certificate = std::fs::read(&config.hub.certificate)
+            .ok()
+            .and_then(|pem| x509::from_pem(&pem).ok());
+        Reader {
+            config,
+            clock,
+            live,
+            certificate,
+        }
+    }
+
+    /// Takes the same time whatever the backlog; reads files, so not for the runtime's thread.
+    pub fn read(&self) -> Status {
+        let now = self.clock.now();
+        let stored = Stored::read(&self.config.store.path, now);
+        let facts = self.live.as_ref().map(|live| live.facts());
+        let Stored {
+            lanes,
+            sources,
+            events,
+            mut store,
+            trouble,
+            receipt_at,
+        } = stored;
+        store.quota_bytes = self.config.store.quota_bytes;
+        store.trouble = match (&facts, trouble) {
+            (Some(facts), _) if facts.trouble.is_some() => facts.trouble.clone(),
+            // A store that was just now being made is no trouble.
+            (Some(_), _) => None,
+            (None, trouble) => trouble.map(|error| texts::trouble(&error, Stamp(now.wall))),
+        };
+        let quotas = self.config.store.lane_bytes_max();
+        let mut link = facts
+            .as_ref()
+            .map_or_else(stopped, |facts| facts.link.clone());
+        link.last_receipt = receipt_at;
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            box_id: self.config.box_id.clone(),
+            agency: self.config.agency.clone(),
+            at: Stamp(now.wall),
+            running_since: self.live.as_ref().map(|live| Stamp(live.running_since)),
+            link,
+            lanes: lanes
+                .iter()
+                .map(|lane| lane_status(lane, &quotas, now))
+                .collect(),
+            sources: self.sources(sources),
+            store,
+            clock: ClockStatus {
+                quality: now.quality,
+                floor: Stamp(self.clock.floor()),
+            },
+            certificate: self.certificate.as_ref().map(|facts| CertificateStatus {
+                common_name: facts.common_name.clone(),
+                issuer: facts.issuer.clone(),
+                not_after: Stamp(facts.not_after),
+                days_left: facts.days_left(now.wall),
+            }),
+            events,
+            refused_by_hub: facts.and_then(|facts| facts.refused_by_hub),
+        }
+    }
+
+    /// The configured sources, whatever they did so far, then others that once did something.
+    fn sources(&self, facts: Vec<SourceFacts>) -> Vec<SourceStatus> {
+        let tokens = self
+            .config
+            .http
+            .tokens
+            .iter()
+            .map(|token| (token.name.as_str(), "http"));
+        let others = self.config.sources.iter().map(|source| {
+            let SourceKind::Folder(_) = source.kind;
+            (source.name.as_str(), "folder")
+        });
+        let mut left = facts;
+        let mut statuses: Vec<SourceStatus> = tokens
+            .chain(others)
+            .map(|(name, kind)| {
+                let place = left.iter().position(|facts| facts.source == name);
+                let facts = place.map(|place| left.remove(place));
+                source_status(name, Some(kind), facts)
+            })
+            .collect();
+        statuses.extend(left.into_iter().map(|facts| {
+            let name = facts.source.clone();
+            let kind = [PUT_SOURCE, OWN_SOURCE]
+                .into_iter()
+                .find(|own| *own == name);
+            source_status(&name, kind, Some(facts))
+        }));
+        statuses
+    }
+}
+
+/// What the store says.
+struct Stored {
+    lanes: Vec<LaneFacts>,
+    sources: Vec<SourceFacts>,
+    events: Vec<EventStatus>,
+    store: StoreStatus,
+    trouble: Option<StoreError>,
+    receipt_at: Option<Stamp>,
+}
+
+impl Stored {
+    fn read(path: &Path, now: Now) -> Stored {
+        let mut stored = Stored {
+            lanes: Vec::new(),
+            sources: Vec::new(),
+            events: Vec::new(),
+            store: StoreStatus {
+                path: path.display().to_string(),
+                trouble: None,
+                used_bytes: 0,
+                free_bytes: 0,
+                quota_bytes: 0,
+                disk_free_bytes: disk_free_bytes(path).ok(),
+                epoch: None,
+                life: None,
+            },
+            trouble: None,
+            receipt_at: None,
+        };
+        if let Err(error) = stored.fill(path, now) {
+            stored.trouble = Some(error);
+        }
+        stored
+    }
+
+    fn fill(&mut self, path: &Path, now: Now) -> Result<(), StoreError> {
+        let view = EdgeView::open(path)?;
+        let facts = view.facts()?;
+        self.store.used_bytes = facts.used_bytes;
+        self.store.free_bytes = facts.free_bytes;
+        self.store.epoch = Some(facts.epoch.to_string());
+        self.store.life = Some(facts.life);
+        self.lanes = Lane::ALL
+            .into_iter()
+            .map(|lane| view.lane(lane))
+            .collect::<Result<_, _>>()?;
+        self.receipt_at = self
+            .lanes
+            .iter()
+            .filter_map(|lane| lane.receipt_at)
+            .max()
+            .map(Stamp);
+        self.sources = view.sources()?;
+        let since = UnixMs(now.wall.0 - EVENTS_MS);
+        let events = view
+            .events(EVENTS_MAX)?
+            .into_iter()
+            .filter(|event| since <= event.at);
+        self.events = events.map(event_status).collect();
+        Ok(())
+    }
+}
+
+fn lane_status(facts: &LaneFacts, quotas: &[u64; 5], now: Now) -> LaneStatus {
+    let quota_bytes = quotas[facts.lane.index()];
+    let age_ms = facts
+        .oldest
+        .map_or(0, |oldest| (now.wall.0 - oldest.0).max(0));
+    LaneStatus {
+        lane: facts.lane,
+        waiting: facts.waiting,
+        waiting_bytes: facts.waiting_bytes,
+        oldest: facts.oldest.map(Stamp),
+        oldest_s: u64::try_from(age_ms / 1_000).unwrap_or(0),
+        quota_bytes,
+        full: quota_bytes < facts.waiting_bytes + RECORD_BYTES,
+        newest: facts.newest,
+        received: facts.received,
+    }
+}
+
+fn source_status(name: &str, kind: Option<&str>, facts: Option<SourceFacts>) -> SourceStatus {
+    let mut status = SourceStatus {
+        name: name.to_owned(),
+        kind: kind.map(str::to_owned),
+        accepted: 0,
+        refused: 0,
+        last_accepted: None,
+        last_refused: None,
+        last_reason: None,
+    };
+    if let Some(facts) = facts {
+        status.accepted = facts.accepted;
+        status.refused = facts.refused;
+        status.last_accepted = facts.last_accepted.map(Stamp);
+        status.last_refused = facts.last_refused.map(Stamp);
+        status.last_reason = facts.last_refusal;
+    }
+    status
+}
+
+fn event_status(facts: EventFacts) -> EventStatus {
+    let level = match facts.level.as_str() {
+        "alarm" => Level::Alarm,
+        "warning" => Level::Warning,
+        _ => Level::Info,
+    };
+    EventStatus {
+        at: Stamp(facts.at),
+        level,
+        code: facts.code,
+        detail: facts.detail,
+    }
+}
+
+fn stopped() -> LinkStatus {
+    LinkStatus {
+        state: LinkState::Stopped,
+        address: None,
+        since: None,
+        last_receipt: None,
+        reason: None,
+    }
+}

@@ -1,0 +1,290 @@
+//! The box's store, read beside its owner or while there is none: what the status is made of.
+//!
+//! Every question reads a bounded number of rows, whatever the backlog.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+
+use super::{StoreError, edge};
+use crate::model::{Epoch, Lane, Seq, UnixMs};
+
+/// Facts about the store as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoxFacts {
+    pub box_id: String,
+    pub epoch: Epoch,
+    /// Which life of the store this is, from 1.
+    pub life: u32,
+    pub time_floor: UnixMs,
+    /// Bytes in use, and bytes free inside the file.
+    pub used_bytes: u64,
+    pub free_bytes: u64,
+}
+
+/// What one lane holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneFacts {
+    pub lane: Lane,
+    /// Entries without a receipt.
+    pub waiting: u64,
+    pub waiting_bytes: u64,
+    /// When the oldest of them was accepted.
+    pub oldest: Option<UnixMs>,
+    pub newest: Seq,
+    pub received: Seq,
+    /// When the hub's last receipt for this lane came.
+    pub receipt_at: Option<UnixMs>,
+}
+
+/// What a source did since the store was created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFacts {
+    pub source: String,
+    pub accepted: u64,
+    pub refused: u64,
+    pub last_accepted: Option<UnixMs>,
+    pub last_refused: Option<UnixMs>,
+    pub last_refusal: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventFacts {
+    pub at: UnixMs,
+    /// `info`, `warning` or `alarm`.
+    pub level: String,
+    pub code: String,
+    pub detail: String,
+}
+
+/// A short look at the store. One transaction, so that the numbers belong together.
+pub struct EdgeView {
+    connection: Connection,
+}
+
+impl EdgeView {
+    pub fn open(path: &Path) -> Result<EdgeView, StoreError> {
+        let connection = open(path)?;
+        connection.execute_batch("BEGIN")?;
+        Ok(EdgeView { connection })
+    }
+
+    pub fn facts(&self) -> Result<BoxFacts, StoreError> {
+        let (used_bytes, free_bytes) = super::space(&self.connection)?;
+        let facts = self.connection.query_row(
+            "SELECT box_id, epoch, life, time_floor_ms FROM box",
+            [],
+            |row| {
+                Ok(BoxFacts {
+                    box_id: row.get(0)?,
+                    epoch: Epoch(row.get::<_, i64>(1)? as u64),
+                    life: row.get(2)?,
+                    time_floor: UnixMs(row.get(3)?),
+                    used_bytes,
+                    free_bytes,
+                })
+            },
+        )?;
+        Ok(facts)
+    }
+
+    pub fn lane(&self, lane: Lane) -> Result<LaneFacts, StoreError> {
+        let (shift, tail, acked, acked_sum, receipt_ms) = self.connection.query_row(
+            "SELECT shift, tail, acked, acked_sum, receipt_ms FROM lane WHERE lane = ?1",
+            [lane.index() as i64],
+            |row| {
+                Ok((
+                    row.get::<_, i64>(0)?,
+                    row.get::<_, i64>(1)?,
+                    row.get::<_, i64>(2)?,
+                    row.get::<_, i64>(3)?,
+                    row.get::<_, Option<i64>>(4)?,
+                ))
+            },
+        )?;
+        let held_to = acked.max(tail);
+        let [first, last] =
+            [held_to + 1, edge::POSITION_MAX].map(|position| edge::place(lane, position));
+        let end = |order: &str, column: &str| {
+            let question = format!(
+                "SELECT place, {column} FROM outbox WHERE place BETWEEN ?1 AND ?2
+                 ORDER BY place {order} LIMIT 1"
+            );
+            self.connection
+                .query_row(&question, [first, last], |row| {
+                    Ok((edge::position_of(row.get(0)?), row.get::<_, i64>(1)?))
+                })
+                .optional()
+        };
+        let oldest = end("ASC", "stored_ms")?;
+        let (newest, newest_sum) = end("DESC", "sum")?.unwrap_or((held_to, acked_sum));
+        Ok(LaneFacts {
+            lane,
+            waiting: (newest - held_to) as u64,
+            waiting_bytes: (newest_sum - acked_sum).max(0) as u64,
+            oldest: oldest.map(|(_, stored_ms)| UnixMs(stored_ms)),
+            newest: edge::seq_of(newest, shift),
+            received: edge::seq_of(acked, shift),
+            receipt_at: receipt_ms.map(UnixMs),
+        })
+    }
+
+    pub fn sources(&self) -> Result<Vec<SourceFacts>, StoreError> {
+        let mut statement = self.connection.prepare(
+            "SELECT source, accepted, refused, last_accepted_ms, last_refused_ms, last_refusal
+             FROM source ORDER BY source LIMIT 1000",
+        )?;
+        let rows = statement.query_map([], |row| {
+            Ok(SourceFacts {
+                source: row.get(0)?,
+                accepted: row.get::<_, i64>(1)? as u64,
+                refused: row.get::<_, i64>(2)? as u64,
+                last_accepted: row.get::<_, Option<i64>>(3)?.map(UnixMs),
+                last_refused: row.get::<_, Option<i64>>(4)?.map(UnixMs),
+                last_refusal: row.get(5)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The newest events, newest first.
+    pub fn events(&self, count_max: u32) -> Result<Vec<EventFacts>, StoreError> {
+        let mut statement = self.connection.prepare(
+            "SELECT at_ms, level, code, detail FROM event ORDER BY number DESC LIMIT ?1",
+        )?;
+        let rows = statement.query_map([count_max], |row| {
+            Ok(EventFacts {
+                at: UnixMs(row.get(0)?),
+                level: row.get(1)?,
+                code: row.get(2)?,
+                detail: row.get(3)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+}
+
+/// A store that nobody has open and whose folder may not be written to has no shared memory to be
+/// read through. Then nobody can change it either, and it is read as it lies.
+fn open(path: &Path) -> Result<Connection, StoreError> {
+    let probe = |connection: &Connection| {
+        connection.query_row("SELECT count(*) FROM box", [], |row| row.get::<_, i64>(0))
+    };
+    let wal = PathBuf::from(format!("{}-wal", path.display()));
+    let opened = super::open_read_only(path).and_then(|connection| {
+        probe(&connection)?;
+        Ok(connection)
+    });
+    match opened {
+        Err(_) if path.exists() && !wal.exists() => {
+            let plain = path
+                .display()
+                .to_string()
+                .replace('%', "%25")
+                .replace('?', "%3f")
+                .replace('#', "%23");
+            let connection = Connection::open_with_flags(
+                format!("file:{plain}?immutable=1"),
+                OpenFlags::SQLITE_OPEN_READ_ONLY
+                    | OpenFlags::SQLITE_OPEN_URI
+                    | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+            )?;
+            probe(&connection)?;
+            Ok(connection)
+        }
+        opened => opened,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BoxId, Capture, Chain};
+    use crate::store::Options;
+    use crate::store::edge::{EdgeStore, Mark, SourceTally};
+
+    const OPTIONS: Options = Options {
+        quota_bytes: 64 << 20,
+        cache_bytes: 1 << 20,
+    };
+
+    fn mark(seq: u64) -> Mark {
+        Mark {
+            seq: Seq(seq),
+            chain: Chain([seq as u8; 32]),
+            sum_bytes: seq * 10,
+        }
+    }
+
+    #[test]
+    fn the_view_agrees_with_the_owner_through_trim_and_new_epoch() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a store?.db");
+        let box_id: BoxId = "xa-ba-vi".parse().expect("valid");
+        let mut store = EdgeStore::open(&path, OPTIONS, &box_id, Epoch(7)).expect("a store");
+        store.begin().expect("begun");
+        for seq in 1..=9 {
+            let stored = UnixMs(1_000 * seq as i64);
+            let capture = Capture(seq);
+            store
+                .append(Lane::P2, mark(seq), capture, stored, &[b'x'; 10])
+                .expect("kept");
+        }
+        store
+            .set_acked(Lane::P2, mark(4), b"receipt", UnixMs(77))
+            .expect("kept");
+        let tally = SourceTally {
+            accepted: 9,
+            ..SourceTally::default()
+        };
+        store.add_tally("mot-cua", &tally).expect("kept");
+        store
+            .add_event(UnixMs(5), "alarm", "state_secret", "mot-cua")
+            .expect("kept");
+        store.commit().expect("committed");
+
+        let view = EdgeView::open(&path).expect("beside its owner");
+        let p2 = LaneFacts {
+            lane: Lane::P2,
+            waiting: 5,
+            waiting_bytes: 50,
+            oldest: Some(UnixMs(5_000)),
+            newest: Seq(9),
+            received: Seq(4),
+            receipt_at: Some(UnixMs(77)),
+        };
+        assert_eq!(view.lane(Lane::P2).expect("read"), p2);
+        let empty = view.lane(Lane::P1).expect("read");
+        assert_eq!(
+            (empty.waiting, empty.waiting_bytes, empty.oldest),
+            (0, 0, None)
+        );
+        assert_eq!(view.facts().expect("read").epoch, Epoch(7));
+        assert_eq!(view.sources().expect("read")[0].accepted, 9);
+        assert_eq!(view.events(5).expect("read")[0].code, "state_secret");
+        drop(view);
+
+        store.begin().expect("begun");
+        store
+            .trim(Lane::P2, UnixMs(i64::MAX), 0, 3)
+            .expect("trimmed");
+        store.begin_epoch(Epoch(8)).expect("begun");
+        store.commit().expect("committed");
+        drop(store);
+
+        let view = EdgeView::open(&path).expect("without an owner");
+        let after = view.lane(Lane::P2).expect("read");
+        assert_eq!((after.waiting, after.waiting_bytes), (6, 60));
+        assert_eq!((after.newest, after.received), (Seq(6), Seq(0)));
+        assert_eq!(view.facts().expect("read").life, 2);
+    }
+
+    #[test]
+    fn what_is_no_store_is_an_error() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(EdgeView::open(&folder.path().join("none.db")).is_err());
+        let path = folder.path().join("text.db");
+        std::fs::write(&path, "not a database, only a text of some length").expect("written");
+        assert!(matches!(EdgeView::open(&path), Err(StoreError::Damaged)));
+    }
+}
