@@ -55,6 +55,7 @@ pub struct BatchClaim<'a> {
     pub box_id: &'a BoxId,
     pub lane: Lane,
     pub epoch: Epoch,
+    pub begin: Seq,
     pub oldest: Seq,
     pub first: Seq,
     pub last: Seq,
@@ -84,7 +85,7 @@ pub trait Claim {
 impl Claim for BatchClaim<'_> {
     fn to_signed_bytes(&self) -> Vec<u8> {
         let mut bytes = labelled(b"lienthong/1 batch\0", self.box_id, self.lane, self.epoch);
-        for number in [self.oldest, self.first, self.last] {
+        for number in [self.begin, self.oldest, self.first, self.last] {
             bytes.extend_from_slice(&number.0.to_be_bytes());
         }
         bytes.extend_from_slice(&self.base.0);
@@ -201,6 +202,7 @@ mod tests {
             box_id,
             lane: Lane::P2,
             epoch: Epoch(5),
+            begin: Seq(1),
             oldest: Seq(1),
             first: Seq(3),
             last: Seq(4),
@@ -227,6 +229,10 @@ mod tests {
             },
             BatchClaim {
                 epoch: Epoch(6),
+                ..original
+            },
+            BatchClaim {
+                begin: Seq(2),
                 ..original
             },
             BatchClaim {

@@ -128,18 +128,20 @@ struct BatchFrame<'a> {
     #[n(1)]
     epoch: u64,
     #[n(2)]
-    oldest: u64,
+    begin: u64,
     #[n(3)]
-    first: u64,
+    oldest: u64,
     #[n(4)]
+    first: u64,
+    #[n(5)]
     count: u32,
-    #[cbor(n(5), with = "minicbor::bytes")]
-    signature: [u8; 64],
     #[cbor(n(6), with = "minicbor::bytes")]
+    signature: [u8; 64],
+    #[cbor(n(7), with = "minicbor::bytes")]
     base: [u8; 32],
-    #[n(7)]
+    #[n(8)]
     raw_bytes: u32,
-    #[cbor(b(8), with = "minicbor::bytes")]
+    #[cbor(b(9), with = "minicbor::bytes")]
     body: Cow<'a, [u8]>,
 }
 
@@ -223,6 +225,7 @@ impl BatchBuilder {
         let frame = BatchFrame {
             lane: claim.lane.index() as u8,
             epoch: claim.epoch.0,
+            begin: claim.begin.0,
             oldest: claim.oldest.0,
             first: claim.first.0,
             count: self.entries as u32,
@@ -273,6 +276,7 @@ impl Batch {
             box_id,
             lane: self.offer.log.lane,
             epoch: self.offer.log.epoch,
+            begin: self.offer.begin,
             oldest: self.offer.oldest,
             first: self.offer.first,
             last: self.offer.last,
@@ -324,6 +328,9 @@ impl Receipt {
 
     pub fn decode(message: &[u8]) -> Result<Receipt, WireError> {
         let frame: ReceiptFrame = unframed(KIND_RECEIPT, message)?;
+        if Seq::MAX < Seq(frame.applied) {
+            return Err(WireError::Damaged("no such number"));
+        }
         Ok(Receipt {
             ack: Ack {
                 log: log_name(frame.lane, frame.epoch)?,
@@ -372,6 +379,7 @@ impl BatchDecoder {
         };
         let offer = Offer {
             log: log_name(frame.lane, frame.epoch)?,
+            begin: Seq(frame.begin),
             oldest: Seq(frame.oldest),
             first: Seq(frame.first),
             last: Seq(frame

@@ -144,11 +144,6 @@ fn store(out: &mut String, status: &Status) {
             "Free bytes on the store's disk.",
             store.disk_free_bytes,
         ),
-        (
-            "lienthong_store_life",
-            "Which life of the store this is, from 1.",
-            store.life.map(u64::from),
-        ),
     ];
     for (name, help, value) in families {
         if let Some(value) = value {

@@ -406,7 +406,6 @@ pub(in crate::edge) mod tests {
                 quota_bytes: 2 << 30,
                 disk_free_bytes: Some(9 << 30),
                 epoch: Some("00000000000000a1".to_owned()),
-                life: Some(1),
             },
             clock: ClockStatus {
                 quality: ClockQuality::Synchronized,

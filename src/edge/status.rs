@@ -110,8 +110,6 @@ pub struct StoreStatus {
     pub disk_free_bytes: Option<u64>,
     /// Names this life of the store.
     pub epoch: Option<String>,
-    /// Which life it is, from 1.
-    pub life: Option<u32>,
 }
 
 /// What is wrong, and what to do.

@@ -15,7 +15,7 @@ use crate::model::{BoxId, Capture, Chain, Now, Seq, UnixMs};
 use crate::store::hub::{BatchRow, BoxState, EntryRow, Growth, HubStore, LogState, StateRow};
 use crate::store::{Options, StoreError};
 use crate::sync::receiver::{Receiver, Verdict};
-use crate::sync::{Ack, LogName};
+use crate::sync::{Ack, LogName, Offer};
 use crate::wire::{Batch, BatchDecoder, Receipt, RefusalCode};
 
 /// What an engine is made with.
@@ -105,19 +105,15 @@ impl HubEngine {
         Ok(std::mem::take(&mut self.effects))
     }
 
-    /// Says to every active box where the newest logs of it stand. A box that waits goes on at
-    /// once; one that believes more than the hub has, after a restore, goes back.
+    /// Asks every active box to greet. A box that waits goes on at once; one that believes more
+    /// than the hub has, after a restore, goes back.
     fn announce(&mut self, now: Now) -> Result<(), StoreError> {
         self.receivers.clear();
         if fault::is_planted(Fault::NoGreeting) {
             return Ok(());
         }
-        for (box_id, epoch, lane, state) in self.store.current_logs()? {
-            let mut receiver = Receiver::new(LogName { lane, epoch }, state.applied);
-            receiver.handle_up();
-            if let Some(ack) = receiver.poll_transmit() {
-                self.answer(now, &box_id, ack, state.chain, None);
-            }
+        for box_id in self.store.active_boxes()? {
+            self.answer(now, &box_id, Ack::GREET, Chain::ZERO, None);
         }
         Ok(())
     }
@@ -213,11 +209,20 @@ impl HubEngine {
     ) -> Result<(), StoreError> {
         let offer = batch.offer;
         let LogName { lane, epoch } = offer.log;
-        let log = match state {
-            Some(state) => state,
-            None => self.store.create_log(box_id, lane, epoch, now.wall)?,
+        let siblings = self.store.sibling_logs(box_id, lane, epoch)?;
+        let (log, missing) = match state {
+            Some(state) => (state, [range.missing, None]),
+            None => {
+                let log = self
+                    .store
+                    .create_log(box_id, lane, epoch, offer.begin, now.wall)?;
+                (log, lost_before(&offer, &siblings))
+            }
         };
-        if let Some(missing) = range.missing {
+        for missing in missing.into_iter().flatten() {
+            if fault::is_planted(Fault::LossNotNoted) {
+                break;
+            }
             self.store
                 .add_gap(box_id, lane, epoch, missing, "lost_at_box", now.wall)?;
         }
@@ -242,13 +247,12 @@ impl HubEngine {
                 },
                 now.wall,
             )?;
-            let siblings = self.store.sibling_logs(box_id, lane, epoch)?;
             let mut seq = offer.first;
             for bytes in batch.entries() {
                 if range.first <= seq {
                     let writer = EntryWriter {
                         box_id,
-                        log: log.log,
+                        log,
                         siblings: &siblings,
                         at: now.wall,
                     };
@@ -299,6 +303,17 @@ impl HubEngine {
     }
 }
 
+/// What a log that is seen for the first time lacks: of the numbers before its epoch, those that no
+/// earlier log has; of its own, those that the box no longer holds.
+fn lost_before(offer: &Offer, siblings: &[LogState]) -> [Option<(Seq, Seq)>; 2] {
+    let had = siblings.iter().map(|log| log.applied).max();
+    let range = |first: Seq, end: Seq| (first < end).then(|| (first, end.previous()));
+    [
+        range(had.unwrap_or(Seq::ZERO).next(), offer.begin),
+        range(offer.begin, offer.oldest),
+    ]
+}
+
 struct CommitRange {
     missing: Option<(Seq, Seq)>,
     first: Seq,
@@ -342,7 +357,7 @@ fn check(
 /// Writes one entry of a batch, and the present state of its subject.
 struct EntryWriter<'a> {
     box_id: &'a BoxId,
-    log: i64,
+    log: LogState,
     /// The box's logs of this lane under other epochs, in which the entry may stand already.
     siblings: &'a [LogState],
     at: UnixMs,
@@ -364,7 +379,7 @@ impl EntryWriter<'_> {
             Err(_) => None,
         };
         let place = store.add_entry(
-            self.log,
+            self.log.log,
             &EntryRow {
                 seq,
                 capture,
@@ -404,7 +419,7 @@ impl EntryWriter<'_> {
             dataset,
             agency: &entry.agency,
             subject: entry.subject.as_str(),
-            life: entry.life,
+            life: self.log.life,
             capture: entry.capture,
             place,
             deleted: entry.op == Op::Delete,

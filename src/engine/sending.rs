@@ -15,7 +15,7 @@ use crate::store::edge::{EdgeStore, Mark, OnceKey, SourceTally};
 use crate::store::{Options, StoreError};
 use crate::sync::lanes::Lanes;
 use crate::sync::sender::{Fit, Sender};
-use crate::sync::{Limits, LogName, Offer};
+use crate::sync::{Ack, Limits, LogName, Offer};
 use crate::wire::{BatchBuilder, Receipt, RefusalCode, WireError};
 
 /// What an engine is made with.
@@ -350,7 +350,15 @@ impl<R> EdgeEngine<R> {
             self.store.commit()?;
             self.store.begin()?;
         }
-        let answer = match self.admit(&records, once)? {
+        let admission = self.admit(&records, once)?;
+        if let (Some(once), Admission::New(_)) = (once, &admission)
+            && fault::is_planted(Fault::OnceOutside)
+        {
+            self.store.put_once(once, "[]", now.wall)?;
+            self.store.commit()?;
+            self.store.begin()?;
+        }
+        let answer = match admission {
             Admission::Refused(answer) => answer,
             Admission::Known(accepted) => {
                 if let Some(cursor) = cursor {
@@ -364,9 +372,7 @@ impl<R> EdgeEngine<R> {
             Admission::New(known) => {
                 let accepted = self.keep(now, &records, known)?;
                 if let Some(once) = once {
-                    let text = serde_json::to_string(&accepted).expect("an answer is plain JSON");
-                    self.store.put_once(once, &text, now.wall)?;
-                    self.once_due = true;
+                    self.remember(now, once, &accepted)?;
                 }
                 if let Some(cursor) = cursor {
                     self.store.set_cursor(source.as_str(), &cursor)?;
@@ -388,7 +394,6 @@ impl<R> EdgeEngine<R> {
     fn admit(&self, records: &[NewRecord], once: Option<OnceKey>) -> Result<Admission, StoreError> {
         if let Some(once) = once
             && let Some((digest, answer)) = self.store.find_once(&once.key)?
-            && !fault::is_planted(Fault::RepeatTakenAgain)
         {
             if digest != once.digest {
                 return Ok(Admission::Refused(Answer::OtherContent { index: None }));
@@ -397,6 +402,7 @@ impl<R> EdgeEngine<R> {
             return Ok(Admission::Known(accepted));
         }
         let mut known = Vec::new();
+        let mut here = BTreeMap::new();
         let mut bytes = [0_u64; 5];
         for (index, record) in records.iter().enumerate() {
             if ENTRY_BYTES_MAX < record.tail.len() + 128 {
@@ -404,17 +410,19 @@ impl<R> EdgeEngine<R> {
                 return Ok(Admission::Refused(Answer::TooLarge { index, bytes }));
             }
             let found = match record.once {
-                Some(once) if !fault::is_planted(Fault::RepeatTakenAgain) => {
-                    self.store.find_once(&once.key)?.map(|found| (once, found))
-                }
-                _ => None,
+                Some(once) => self.store.find_once(&once.key)?.map(|found| (once, found)),
+                None => None,
             };
+            let other_content = Ok(Admission::Refused(Answer::OtherContent {
+                index: Some(index),
+            }));
+            if let Some(OnceKey { key, digest }) = record.once
+                && *here.entry(key).or_insert(digest) != digest
+            {
+                return other_content;
+            }
             match found {
-                Some((once, (digest, _))) if digest != once.digest => {
-                    return Ok(Admission::Refused(Answer::OtherContent {
-                        index: Some(index),
-                    }));
-                }
+                Some((once, (digest, _))) if digest != once.digest => return other_content,
                 Some((_, (_, answer))) => {
                     let accepted =
                         serde_json::from_str(&answer).map_err(|_| StoreError::Damaged)?;
@@ -463,9 +471,7 @@ impl<R> EdgeEngine<R> {
             }
             let answer = self.append(now, record)?;
             if let Some(once) = record.once {
-                let text = serde_json::to_string(&answer).expect("an answer is plain JSON");
-                self.store.put_once(once, &text, now.wall)?;
-                self.once_due = true;
+                self.remember(now, once, &answer)?;
                 here.insert(once.key, answer.clone());
             }
             accepted.push(answer);
@@ -479,9 +485,24 @@ impl<R> EdgeEngine<R> {
         Ok(accepted)
     }
 
+    /// Keeps the answer for a repeat.
+    fn remember(
+        &mut self,
+        now: Now,
+        once: OnceKey,
+        answer: &impl Serialize,
+    ) -> Result<(), StoreError> {
+        if fault::is_planted(Fault::RepeatTakenAgain) || fault::is_planted(Fault::OnceOutside) {
+            return Ok(());
+        }
+        let text = serde_json::to_string(answer).expect("an answer is plain JSON");
+        self.once_due = true;
+        self.store.put_once(once, &text, now.wall)
+    }
+
     fn append(&mut self, now: Now, record: &NewRecord) -> Result<Accepted, StoreError> {
         self.capture = Capture(self.capture.0 + 1);
-        let entry = complete(self.capture, self.store.life(), now, &record.tail);
+        let entry = complete(self.capture, now, &record.tail);
         let newest = &mut self.newest[record.lane.index()];
         *newest = Mark {
             seq: newest.seq.next(),
@@ -543,6 +564,7 @@ impl<R> EdgeEngine<R> {
     fn forget(&mut self, now: Now, offer: Offer) -> Result<(), StoreError> {
         if let Some(mark) = self.store.mark_at(offer.log.lane, offer.last)? {
             self.store.set_acked(offer.log.lane, mark, &[], now.wall)?;
+            self.trim_due = true;
         }
         Ok(())
     }
@@ -556,13 +578,16 @@ impl<R> EdgeEngine<R> {
         };
         let claim = receipt.claim(&self.config.box_id);
         let signed = |key: &PublicKey| key.verify(&claim, &receipt.signature).is_ok();
-        if !self.config.hub_keys.iter().any(signed) {
+        if !self.config.hub_keys.iter().any(signed) && !fault::is_planted(Fault::AnyReceipt) {
             self.effects.push(Effect::ForgedReceipt);
             return Ok(());
         }
         self.take_hub_time(receipt.hub_time)?;
         if let Some(code) = receipt.refused {
             self.effects.push(Effect::RefusedByHub(code));
+        }
+        if receipt.ack == Ack::GREET {
+            self.lanes.greet();
         }
         if receipt.ack.log.epoch == self.store.epoch() {
             self.take_ack(now, message, &receipt)?;
@@ -573,21 +598,24 @@ impl<R> EdgeEngine<R> {
     fn take_ack(&mut self, now: Now, message: &[u8], receipt: &Receipt) -> Result<(), StoreError> {
         let lane = receipt.ack.log.lane;
         let applied = receipt.ack.applied;
-        let mark = self.store.mark_at(lane, applied)?;
-        let diverged = applied != Seq::ZERO && mark.is_some_and(|mark| mark.chain != receipt.chain);
+        // A hub that was set back behind all that is held gets what is held.
+        let tail = self.lanes.sender(lane).oldest().previous();
+        let mark = self.store.mark_at(lane, applied.max(tail))?;
+        let diverged = Seq::ZERO < applied
+            && mark.is_some_and(|mark| mark.seq == applied && mark.chain != receipt.chain)
+            && !fault::is_planted(Fault::ChainNotCompared);
         let before = self.lanes.sender(lane).acked();
         if diverged || self.lanes.handle_ack(now.mono_ms, receipt.ack).is_err() {
             return self.begin_epoch();
         }
         let after = self.lanes.sender(lane).acked();
-        match mark {
-            Some(mark) if after != before => {
-                assert!(mark.seq == after);
-                self.store.set_acked(lane, mark, message, now.wall)?;
-                self.acked_sum[lane.index()] = mark.sum_bytes;
-                self.trim_due = true;
-            }
-            _ => self.store.note_receipt(lane, message, now.wall)?,
+        if after != before {
+            let mark = mark.ok_or(StoreError::Damaged)?;
+            self.store.set_acked(lane, mark, message, now.wall)?;
+            self.acked_sum[lane.index()] = mark.sum_bytes;
+            self.trim_due = true;
+        } else if applied == after && receipt.refused.is_none() {
+            self.store.note_receipt(lane, message, now.wall)?;
         }
         if after < before {
             self.sent[lane.index()] = None;
@@ -715,8 +743,14 @@ fn lanes(config: &Config, store: &EdgeStore) -> Result<Lanes, StoreError> {
             lane,
             epoch: store.epoch(),
         };
-        let (oldest, newest, acked) = (state.tail.seq.next(), state.newest.seq, state.acked.seq);
-        senders.push(Sender::new(config.limits, log, oldest, newest, acked));
+        senders.push(Sender::new(
+            config.limits,
+            log,
+            state.begin,
+            state.tail.seq.next(),
+            state.newest.seq,
+            state.acked.seq,
+        ));
     }
     let senders = senders.try_into().expect("five lanes make five senders");
     Ok(Lanes::new(config.limits, senders))
@@ -764,6 +798,7 @@ fn build(
             box_id: &config.box_id,
             lane,
             epoch: offer.log.epoch,
+            begin: offer.begin,
             oldest: offer.oldest,
             first: offer.first,
             last: end.seq,

@@ -16,24 +16,58 @@ pub enum Fault {
     NoResendTimer,
     /// The hub does not ask for what is missing.
     NoResendRequest,
-    /// After a connection error the window goes on from memory instead of from the store.
+    /// What was sent counts as delivered: the window goes on from memory instead of from the store.
     WindowFromMemory,
     /// The hub takes a batch without looking at chain and signature.
     ChainNotChecked,
     /// A source's cursor is written in a transaction of its own, before the rows.
     CursorOutside,
+    /// A repeat's key is written in a transaction of its own, before the rows.
+    OnceOutside,
     /// A repeat with the same key is taken again.
     RepeatTakenAgain,
     /// Entries are forgotten when they are sent, not when the receipt comes.
     ForgetOnSend,
+    /// A receipt is believed, whoever signed it.
+    AnyReceipt,
     /// A range that was lost is not announced.
     LossNotSaid,
+    /// A range that was announced as lost is not written down.
+    LossNotNoted,
     /// A store that was set back goes on in its old epoch.
     NoNewEpoch,
+    /// A receipt for other entries with our numbers, a clone's, is taken for ours.
+    ChainNotCompared,
     /// The hub does not look for doubles after a new epoch.
     NoContentIds,
     /// A late record overwrites a newer one in the current state.
     LateOverwrites,
+    /// The lane that is least urgent goes first.
+    UrgentLast,
+}
+
+impl Fault {
+    pub const ALL: [Fault; 19] = [
+        Fault::AnswerBeforeCommit,
+        Fault::ReceiptBeforeCommit,
+        Fault::NoGreeting,
+        Fault::NoResendTimer,
+        Fault::NoResendRequest,
+        Fault::WindowFromMemory,
+        Fault::ChainNotChecked,
+        Fault::CursorOutside,
+        Fault::OnceOutside,
+        Fault::RepeatTakenAgain,
+        Fault::ForgetOnSend,
+        Fault::AnyReceipt,
+        Fault::LossNotSaid,
+        Fault::LossNotNoted,
+        Fault::NoNewEpoch,
+        Fault::ChainNotCompared,
+        Fault::NoContentIds,
+        Fault::LateOverwrites,
+        Fault::UrgentLast,
+    ];
 }
 
 #[cfg(feature = "planted-faults")]

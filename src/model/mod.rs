@@ -206,6 +206,9 @@ pub struct Seq(pub u64);
 
 impl Seq {
     pub const ZERO: Seq = Seq(0);
+    /// The greatest number of a log: a thousand entries a second for a generation. The stores keep
+    /// lane or log and number in one integer.
+    pub const MAX: Seq = Seq((1 << 40) - 1);
 
     #[must_use]
     pub fn next(self) -> Seq {

@@ -92,10 +92,7 @@ impl Draft<'_> {
 }
 
 /// Puts the number and the stored time before a draft's tail: the entry's final bytes.
-///
-/// `life` counts the epochs of the box's store; it orders captures where a store was set back and
-/// numbers were used again, and stays out of the bytes while it is 1.
-pub fn complete(capture: Capture, life: u32, now: Now, tail: &[u8]) -> Vec<u8> {
+pub fn complete(capture: Capture, now: Now, tail: &[u8]) -> Vec<u8> {
     use std::io::Write;
     let mut bytes = Vec::with_capacity(96 + tail.len());
     write!(
@@ -104,9 +101,6 @@ pub fn complete(capture: Capture, life: u32, now: Now, tail: &[u8]) -> Vec<u8> {
         capture.0, now.wall
     )
     .expect("writing to memory");
-    if life != 1 {
-        write!(bytes, r#""life":{life},"#).expect("writing to memory");
-    }
     match now.quality {
         ClockQuality::Synchronized => {}
         ClockQuality::Free => bytes.extend_from_slice(br#""clockquality":"free","#),
@@ -147,8 +141,6 @@ impl<'de> Deserialize<'de> for RecordType {
 #[derive(Debug, Clone, Deserialize)]
 pub struct Entry<'a> {
     pub capture: Capture,
-    #[serde(default = "first_life")]
-    pub life: u32,
     #[serde(borrow)]
     pub storedtime: Cow<'a, str>,
     #[serde(default = "synchronized")]
@@ -173,10 +165,6 @@ pub struct Entry<'a> {
     pub data: &'a RawValue,
     #[serde(borrow, default)]
     pub original: Option<Cow<'a, str>>,
-}
-
-fn first_life() -> u32 {
-    1
 }
 
 fn synchronized() -> ClockQuality {

@@ -9,8 +9,6 @@ use crate::model::{BoxId, Capture, Chain, Epoch, Lane, Seq, UnixMs};
 
 const MIGRATIONS: &[&str] = &[include_str!("edge.sql")];
 const LANE_SHIFT: u32 = 56;
-/// The largest position within a lane.
-pub(super) const POSITION_MAX: i64 = (1 << LANE_SHIFT) - 1;
 
 /// Where a log stands at some entry: its chain, and the bytes of all entries up to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,9 +18,11 @@ pub struct Mark {
     pub sum_bytes: u64,
 }
 
-/// Where a lane's log stands, in numbers of the present epoch.
+/// Where a lane's log stands. Numbers go on through the epochs.
 #[derive(Debug, Clone, Copy)]
 pub struct LaneState {
+    /// The first entry under this epoch.
+    pub begin: Seq,
     /// The newest entry that was deleted; what is held begins after it.
     pub tail: Mark,
     pub acked: Mark,
@@ -60,9 +60,6 @@ pub struct SourceTally {
 pub struct EdgeStore {
     connection: Connection,
     epoch: Epoch,
-    life: u32,
-    /// Per lane: position before this epoch's entry 1.
-    shifts: [i64; 5],
 }
 
 impl EdgeStore {
@@ -91,42 +88,16 @@ impl EdgeStore {
             }
             Some(_) => {}
         }
+        let epoch: i64 = transaction.query_row("SELECT epoch FROM box", [], |row| row.get(0))?;
         transaction.commit()?;
-        let mut store = Self {
+        Ok(Self {
             connection,
-            epoch: fresh,
-            life: 1,
-            shifts: [0; 5],
-        };
-        store.reload()?;
-        Ok(store)
-    }
-
-    fn reload(&mut self) -> Result<(), StoreError> {
-        let (epoch, life): (i64, u32) =
-            self.connection
-                .query_row("SELECT epoch, life FROM box", [], |row| {
-                    Ok((row.get(0)?, row.get(1)?))
-                })?;
-        self.epoch = Epoch(epoch as u64);
-        self.life = life;
-        for lane in Lane::ALL {
-            self.shifts[lane.index()] = self.connection.query_row(
-                "SELECT shift FROM lane WHERE lane = ?1",
-                [lane.index() as i64],
-                |row| row.get(0),
-            )?;
-        }
-        Ok(())
+            epoch: Epoch(epoch as u64),
+        })
     }
 
     pub fn epoch(&self) -> Epoch {
         self.epoch
-    }
-
-    /// Which life of the store this is, from 1.
-    pub fn life(&self) -> u32 {
-        self.life
     }
 
     pub fn begin(&mut self) -> Result<(), StoreError> {
@@ -144,16 +115,15 @@ impl EdgeStore {
 
     /// Where a lane stands; reads a constant number of rows, whatever the backlog.
     pub fn lane_state(&self, lane: Lane) -> Result<LaneState, StoreError> {
-        let shift = self.shifts[lane.index()];
-        let mark = |position: i64, chain: Vec<u8>, sum: i64| {
+        let mark = |seq: i64, chain: Vec<u8>, sum: i64| {
             Ok::<_, StoreError>(Mark {
-                seq: seq_of(position, shift),
+                seq: Seq(seq as u64),
                 chain: chain_from(chain)?,
                 sum_bytes: sum as u64,
             })
         };
-        let (tail, acked, capture) = self.connection.query_row(
-            "SELECT tail, tail_chain, tail_sum, acked, acked_chain, acked_sum, acked_capture
+        let (tail, acked, capture, begin) = self.connection.query_row(
+            "SELECT tail, tail_chain, tail_sum, acked, acked_chain, acked_sum, acked_capture, begin
              FROM lane WHERE lane = ?1",
             [lane.index() as i64],
             |row| {
@@ -161,6 +131,7 @@ impl EdgeStore {
                     (row.get(0)?, row.get(1)?, row.get(2)?),
                     (row.get(3)?, row.get(4)?, row.get(5)?),
                     row.get::<_, i64>(6)?,
+                    row.get::<_, i64>(7)?,
                 ))
             },
         )?;
@@ -170,7 +141,7 @@ impl EdgeStore {
             .query_row(
                 "SELECT place, chain, sum, capture FROM outbox
                  WHERE place BETWEEN ?1 AND ?2 ORDER BY place DESC LIMIT 1",
-                [place(lane, 0), place(lane, POSITION_MAX)],
+                [place(lane, Seq::ZERO), place(lane, Seq::MAX)],
                 |row| {
                     Ok((
                         row.get::<_, i64>(0)?,
@@ -182,10 +153,11 @@ impl EdgeStore {
             )
             .optional()?;
         let (newest, newest_capture) = match newest {
-            Some((found, chain, sum, capture)) => (mark(position_of(found), chain, sum)?, capture),
+            Some((found, chain, sum, capture)) => (mark(seq_in(found), chain, sum)?, capture),
             None => (acked, capture),
         };
         Ok(LaneState {
+            begin: Seq(begin as u64),
             tail: mark(tail.0, tail.1, tail.2)?,
             acked,
             newest,
@@ -208,7 +180,7 @@ impl EdgeStore {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
             .execute(params![
-                self.place(lane, mark.seq),
+                place(lane, mark.seq),
                 capture.0 as i64,
                 stored.0,
                 mark.sum_bytes as i64,
@@ -230,13 +202,12 @@ impl EdgeStore {
             "SELECT place, stored_ms, sum, chain, entry FROM outbox
              WHERE place BETWEEN ?1 AND ?2 ORDER BY place",
         )?;
-        let mut rows = statement.query([self.place(lane, first), self.place(lane, last)])?;
-        let shift = self.shifts[lane.index()];
+        let mut rows = statement.query([place(lane, first), place(lane, last)])?;
         while let Some(row) = rows.next()? {
             let blob = |index| row.get_ref(index).and_then(|value| Ok(value.as_blob()?));
             let chain: [u8; 32] = blob(3)?.try_into().map_err(|_| StoreError::Damaged)?;
             let go_on = visit(Row {
-                seq: seq_of(position_of(row.get(0)?), shift),
+                seq: Seq(seq_in(row.get(0)?) as u64),
                 stored: UnixMs(row.get(1)?),
                 sum_bytes: row.get::<_, i64>(2)? as u64,
                 chain: Chain(chain),
@@ -278,11 +249,10 @@ impl EdgeStore {
         receipt: &[u8],
         at: UnixMs,
     ) -> Result<(), StoreError> {
-        let position = self.position(lane, mark.seq);
         let capture: Option<i64> = self
             .connection
             .prepare_cached("SELECT capture FROM outbox WHERE place = ?1")?
-            .query_row([self.place(lane, mark.seq)], |row| row.get(0))
+            .query_row([place(lane, mark.seq)], |row| row.get(0))
             .optional()?;
         self.connection
             .prepare_cached(
@@ -292,7 +262,7 @@ impl EdgeStore {
             )?
             .execute(params![
                 lane.index() as i64,
-                position,
+                mark.seq.0 as i64,
                 mark.chain.0,
                 mark.sum_bytes as i64,
                 capture,
@@ -346,36 +316,32 @@ impl EdgeStore {
         }
         self.connection
             .prepare_cached("DELETE FROM outbox WHERE place BETWEEN ?1 AND ?2")?
-            .execute([
-                self.place(lane, state.tail.seq.next()),
-                self.place(lane, tail.seq),
-            ])?;
+            .execute([place(lane, state.tail.seq.next()), place(lane, tail.seq)])?;
         self.connection
             .prepare_cached(
                 "UPDATE lane SET tail = ?2, tail_chain = ?3, tail_sum = ?4 WHERE lane = ?1",
             )?
             .execute(params![
                 lane.index() as i64,
-                self.position(lane, tail.seq),
+                tail.seq.0 as i64,
                 tail.chain.0,
                 tail.sum_bytes as i64
             ])?;
         Ok(Some(tail.seq.next()))
     }
 
-    /// Begins a new epoch: every entry still held, the kept tail included, is numbered anew from 1
-    /// without being touched, and counts as not received.
+    /// Begins a new epoch with the oldest entry still held: everything held, the kept tail included,
+    /// keeps its number and counts as not received.
     pub fn begin_epoch(&mut self, epoch: Epoch) -> Result<(), StoreError> {
         self.connection.execute(
-            "UPDATE lane SET shift = tail, acked = tail, acked_chain = tail_chain,
+            "UPDATE lane SET begin = tail + 1, acked = tail, acked_chain = tail_chain,
                acked_sum = tail_sum, receipt = NULL, receipt_ms = NULL",
             [],
         )?;
-        self.connection.execute(
-            "UPDATE box SET epoch = ?1, life = life + 1",
-            [epoch.0 as i64],
-        )?;
-        self.reload()
+        self.connection
+            .execute("UPDATE box SET epoch = ?1", [epoch.0 as i64])?;
+        self.epoch = epoch;
+        Ok(())
     }
 
     /// The answer that this key got before, with the digest of what it stood for.
@@ -503,39 +469,27 @@ impl EdgeStore {
         while rows.next()?.is_some() {}
         Ok(())
     }
-
-    fn position(&self, lane: Lane, seq: Seq) -> i64 {
-        seq.0 as i64 + self.shifts[lane.index()]
-    }
-
-    fn place(&self, lane: Lane, seq: Seq) -> i64 {
-        place(lane, self.position(lane, seq))
-    }
 }
 
 fn create(connection: &Connection, box_id: &BoxId, epoch: Epoch) -> Result<(), StoreError> {
     connection.execute(
-        "INSERT INTO box (one, box_id, epoch, life, time_floor_ms) VALUES (1, ?1, ?2, 1, 0)",
+        "INSERT INTO box (one, box_id, epoch, time_floor_ms) VALUES (1, ?1, ?2, 0)",
         params![box_id.as_str(), epoch.0 as i64],
     )?;
     for lane in Lane::ALL {
         connection.execute(
-            "INSERT INTO lane (lane, shift, tail, tail_chain, tail_sum,
-               acked, acked_chain, acked_sum, acked_capture) VALUES (?1, 0, 0, ?2, 0, 0, ?2, 0, 0)",
+            "INSERT INTO lane (lane, begin, tail, tail_chain, tail_sum,
+               acked, acked_chain, acked_sum, acked_capture) VALUES (?1, 1, 0, ?2, 0, 0, ?2, 0, 0)",
             params![lane.index() as i64, Chain::ZERO.0],
         )?;
     }
     Ok(())
 }
 
-pub(super) fn place(lane: Lane, position: i64) -> i64 {
-    ((lane.index() as i64) << LANE_SHIFT) + position
+pub(super) fn place(lane: Lane, seq: Seq) -> i64 {
+    ((lane.index() as i64) << LANE_SHIFT) + seq.0 as i64
 }
 
-pub(super) fn position_of(place: i64) -> i64 {
-    place & POSITION_MAX
-}
-
-pub(super) fn seq_of(position: i64, shift: i64) -> Seq {
-    Seq((position - shift) as u64)
+pub(super) fn seq_in(place: i64) -> i64 {
+    place & ((1 << LANE_SHIFT) - 1)
 }

@@ -5,19 +5,18 @@ CREATE TABLE box (
     one           INTEGER PRIMARY KEY CHECK (one = 1),
     box_id        TEXT    NOT NULL,
     epoch         INTEGER NOT NULL,  -- random, names this life of the store (model::Epoch)
-    life          INTEGER NOT NULL,  -- which life it is: 1, 2, 3, …
     time_floor_ms INTEGER NOT NULL   -- latest time known to be past, ms since 1970 UTC
 ) STRICT;
 
--- Where each lane's log stands. Positions count the lane's entries since the store was created;
--- an entry's number within the epoch is its position minus `shift`.
+-- Where each lane's log stands. Numbers count the lane's entries since the store was created, through
+-- all epochs.
 CREATE TABLE lane (
     lane          INTEGER PRIMARY KEY,  -- 0 to 4: P0 to P4
-    shift         INTEGER NOT NULL,     -- position before this epoch's entry 1
-    tail          INTEGER NOT NULL,     -- position of the newest entry that was deleted
+    begin         INTEGER NOT NULL,     -- number of the first entry under this epoch
+    tail          INTEGER NOT NULL,     -- number of the newest entry that was deleted
     tail_chain    BLOB    NOT NULL,     -- chain at `tail`
     tail_sum      INTEGER NOT NULL,     -- bytes of all entries up to `tail`
-    acked         INTEGER NOT NULL,     -- position up to which the hub has given its receipt
+    acked         INTEGER NOT NULL,     -- number up to which the hub has given its receipt
     acked_chain   BLOB    NOT NULL,     -- chain at `acked`
     acked_sum     INTEGER NOT NULL,     -- bytes of all entries up to `acked`
     acked_capture INTEGER NOT NULL,     -- capture number of the entry at `acked`
@@ -27,7 +26,7 @@ CREATE TABLE lane (
 
 -- The entries, waiting and in the kept tail.
 CREATE TABLE outbox (
-    place     INTEGER PRIMARY KEY,  -- lane * 2^56 + position
+    place     INTEGER PRIMARY KEY,  -- lane * 2^56 + number
     capture   INTEGER NOT NULL,     -- box-wide number of the capture
     stored_ms INTEGER NOT NULL,     -- when it was accepted
     sum       INTEGER NOT NULL,     -- bytes of this lane's entries up to and with this one

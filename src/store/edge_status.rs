@@ -14,8 +14,6 @@ use crate::model::{Epoch, Lane, Seq, UnixMs};
 pub struct BoxFacts {
     pub box_id: String,
     pub epoch: Epoch,
-    /// Which life of the store this is, from 1.
-    pub life: u32,
     pub time_floor: UnixMs,
     /// Bytes in use, and bytes free inside the file.
     pub used_bytes: u64,
@@ -72,14 +70,13 @@ impl EdgeView {
     pub fn facts(&self) -> Result<BoxFacts, StoreError> {
         let (used_bytes, free_bytes) = super::space(&self.connection)?;
         let facts = self.connection.query_row(
-            "SELECT box_id, epoch, life, time_floor_ms FROM box",
+            "SELECT box_id, epoch, time_floor_ms FROM box",
             [],
             |row| {
                 Ok(BoxFacts {
                     box_id: row.get(0)?,
                     epoch: Epoch(row.get::<_, i64>(1)? as u64),
-                    life: row.get(2)?,
-                    time_floor: UnixMs(row.get(3)?),
+                    time_floor: UnixMs(row.get(2)?),
                     used_bytes,
                     free_bytes,
                 })
@@ -89,22 +86,21 @@ impl EdgeView {
     }
 
     pub fn lane(&self, lane: Lane) -> Result<LaneFacts, StoreError> {
-        let (shift, tail, acked, acked_sum, receipt_ms) = self.connection.query_row(
-            "SELECT shift, tail, acked, acked_sum, receipt_ms FROM lane WHERE lane = ?1",
+        let (tail, acked, acked_sum, receipt_ms) = self.connection.query_row(
+            "SELECT tail, acked, acked_sum, receipt_ms FROM lane WHERE lane = ?1",
             [lane.index() as i64],
             |row| {
                 Ok((
                     row.get::<_, i64>(0)?,
                     row.get::<_, i64>(1)?,
                     row.get::<_, i64>(2)?,
-                    row.get::<_, i64>(3)?,
-                    row.get::<_, Option<i64>>(4)?,
+                    row.get::<_, Option<i64>>(3)?,
                 ))
             },
         )?;
         let held_to = acked.max(tail);
         let [first, last] =
-            [held_to + 1, edge::POSITION_MAX].map(|position| edge::place(lane, position));
+            [Seq(held_to as u64).next(), Seq::MAX].map(|seq| edge::place(lane, seq));
         let end = |order: &str, column: &str| {
             let question = format!(
                 "SELECT place, {column} FROM outbox WHERE place BETWEEN ?1 AND ?2
@@ -112,7 +108,7 @@ impl EdgeView {
             );
             self.connection
                 .query_row(&question, [first, last], |row| {
-                    Ok((edge::position_of(row.get(0)?), row.get::<_, i64>(1)?))
+                    Ok((edge::seq_in(row.get(0)?), row.get::<_, i64>(1)?))
                 })
                 .optional()
         };
@@ -123,8 +119,8 @@ impl EdgeView {
             waiting: (newest - held_to) as u64,
             waiting_bytes: (newest_sum - acked_sum).max(0) as u64,
             oldest: oldest.map(|(_, stored_ms)| UnixMs(stored_ms)),
-            newest: edge::seq_of(newest, shift),
-            received: edge::seq_of(acked, shift),
+            newest: Seq(newest as u64),
+            received: Seq(acked as u64),
             receipt_at: receipt_ms.map(UnixMs),
         })
     }
@@ -275,8 +271,8 @@ mod tests {
         let view = EdgeView::open(&path).expect("without an owner");
         let after = view.lane(Lane::P2).expect("read");
         assert_eq!((after.waiting, after.waiting_bytes), (6, 60));
-        assert_eq!((after.newest, after.received), (Seq(6), Seq(0)));
-        assert_eq!(view.facts().expect("read").life, 2);
+        assert_eq!((after.newest, after.received), (Seq(9), Seq(3)));
+        assert_eq!(view.facts().expect("read").epoch, Epoch(8));
     }
 
     #[test]

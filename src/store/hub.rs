@@ -59,6 +59,8 @@ pub struct NewBox<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct LogState {
     pub log: i64,
+    /// Orders what was captured under different epochs: the first log of this one's epoch.
+    pub life: i64,
     pub applied: Seq,
     pub chain: Chain,
     pub max_capture: Capture,
@@ -103,7 +105,7 @@ pub struct StateRow<'a> {
     pub dataset: i64,
     pub agency: &'a AgencyCode,
     pub subject: &'a str,
-    pub life: u32,
+    pub life: i64,
     pub capture: Capture,
     pub place: i64,
     pub deleted: bool,
@@ -243,7 +245,7 @@ impl HubStore {
         let found = self
             .connection
             .prepare_cached(
-                "SELECT log, applied, chain, max_capture FROM log
+                "SELECT log, life, applied, chain, max_capture FROM log
                  WHERE box_id = ?1 AND lane = ?2 AND epoch = ?3",
             )?
             .query_row(
@@ -262,7 +264,7 @@ impl HubStore {
         epoch: Epoch,
     ) -> Result<Vec<LogState>, StoreError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT log, applied, chain, max_capture FROM log
+            "SELECT log, life, applied, chain, max_capture FROM log
              WHERE box_id = ?1 AND lane = ?2 AND epoch <> ?3",
         )?;
         let rows = statement.query_map(
@@ -272,30 +274,14 @@ impl HubStore {
         rows.map(|row| log_state(row?)).collect()
     }
 
-    /// The newest epoch's logs of every active box: where the hub says it stands.
-    pub fn current_logs(&self) -> Result<Vec<(BoxId, Epoch, Lane, LogState)>, StoreError> {
-        let mut statement = self.connection.prepare(
-            "SELECT log, applied, chain, max_capture, box_id, epoch, lane FROM log JOIN box USING (box_id)
-             WHERE state = 'active' AND epoch = (
-               SELECT epoch FROM log AS newest WHERE newest.box_id = log.box_id
-               ORDER BY newest.log DESC LIMIT 1)
-             ORDER BY log",
-        )?;
-        let rows = statement.query_map([], |row| {
-            Ok((
-                log_row(row)?,
-                row.get::<_, String>(4)?,
-                row.get::<_, i64>(5)?,
-                row.get::<_, i64>(6)?,
-            ))
-        })?;
-        rows.map(|row| {
-            let (state, box_id, epoch, lane) = row?;
-            let box_id = box_id.parse().map_err(|_| StoreError::Damaged)?;
-            let lane = Lane::from_index(lane as u64).ok_or(StoreError::Damaged)?;
-            Ok((box_id, Epoch(epoch as u64), lane, log_state(state)?))
-        })
-        .collect()
+    /// The boxes that may hand in data.
+    pub fn active_boxes(&self) -> Result<Vec<BoxId>, StoreError> {
+        let mut statement = self
+            .connection
+            .prepare("SELECT box_id FROM box WHERE state = 'active' ORDER BY box_id")?;
+        let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+        rows.map(|row| row?.parse().map_err(|_| StoreError::Damaged))
+            .collect()
     }
 
     /// Creates the log, which must not exist, with nothing committed.
@@ -304,15 +290,30 @@ impl HubStore {
         box_id: &BoxId,
         lane: Lane,
         epoch: Epoch,
+        begin: Seq,
         at: UnixMs,
     ) -> Result<LogState, StoreError> {
-        self.connection.execute(
-            "INSERT INTO log (box_id, epoch, lane, applied, chain, max_capture,
-               entries, doubles, bytes, first_ms, last_ms) VALUES (?1, ?2, ?3, 0, ?4, 0, 0, 0, 0, ?5, ?5)",
-            params![box_id.as_str(), epoch.0 as i64, lane.index() as i64, Chain::ZERO.0, at.0],
+        let (log, life) = self.connection.query_row(
+            "INSERT INTO log (log, box_id, epoch, lane, life, begin, applied, chain, max_capture,
+               entries, doubles, bytes, first_ms, last_ms)
+             SELECT next, ?1, ?2, ?3,
+               coalesce((SELECT min(log) FROM log WHERE box_id = ?1 AND epoch = ?2), next),
+               ?4, 0, ?5, 0, 0, 0, 0, ?6, ?6
+             FROM (SELECT coalesce(max(log), 0) + 1 AS next FROM log)
+             RETURNING log, life",
+            params![
+                box_id.as_str(),
+                epoch.0 as i64,
+                lane.index() as i64,
+                begin.0 as i64,
+                Chain::ZERO.0,
+                at.0
+            ],
+            |row| Ok((row.get(0)?, row.get(1)?)),
         )?;
         Ok(LogState {
-            log: self.connection.last_insert_rowid(),
+            log,
+            life,
             applied: Seq::ZERO,
             chain: Chain::ZERO,
             max_capture: Capture(0),
@@ -513,15 +514,22 @@ impl HubStore {
     }
 }
 
-type RawLog = (i64, i64, Vec<u8>, i64);
+type RawLog = (i64, i64, i64, Vec<u8>, i64);
 
 fn log_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<RawLog> {
-    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+    Ok((
+        row.get(0)?,
+        row.get(1)?,
+        row.get(2)?,
+        row.get(3)?,
+        row.get(4)?,
+    ))
 }
 
-fn log_state((log, applied, chain, max_capture): RawLog) -> Result<LogState, StoreError> {
+fn log_state((log, life, applied, chain, max_capture): RawLog) -> Result<LogState, StoreError> {
     Ok(LogState {
         log,
+        life,
         applied: Seq(applied as u64),
         chain: chain_from(chain)?,
         max_capture: Capture(max_capture as u64),

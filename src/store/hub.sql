@@ -28,6 +28,8 @@ CREATE TABLE log (
     box_id      TEXT    NOT NULL,
     epoch       INTEGER NOT NULL,
     lane        INTEGER NOT NULL,     -- 0 to 4: P0 to P4
+    life        INTEGER NOT NULL,     -- the first `log` of this epoch: puts epochs and boxes in order
+    begin       INTEGER NOT NULL,     -- first number under this epoch; those before are in earlier logs
     applied     INTEGER NOT NULL,     -- number up to which everything is committed or said lost
     chain       BLOB    NOT NULL,     -- SHA-256 chain at `applied`
     max_capture INTEGER NOT NULL,     -- greatest capture number in this log
@@ -71,14 +73,15 @@ CREATE TABLE state (
     dataset INTEGER NOT NULL,
     agency  TEXT    NOT NULL,     -- who owns the record
     subject TEXT    NOT NULL,
-    life    INTEGER NOT NULL,     -- order of capture: the box's life, its capture number, …
+    life    INTEGER NOT NULL,     -- order of capture: the life of the log, the capture number, …
     capture INTEGER NOT NULL,
     place   INTEGER NOT NULL,     -- … and the place in the log, which also holds the record
     deleted INTEGER NOT NULL,     -- 1: the subject is gone
     PRIMARY KEY (dataset, agency, subject)
 ) STRICT, WITHOUT ROWID;
 
--- What was lost by force: ranges that a box has said it no longer holds.
+-- What was lost by force: ranges that a box has said it no longer holds. A range before the log's
+-- `begin` was lost when the box's store and this one were set back: no earlier log has it.
 CREATE TABLE gap (
     gap      INTEGER PRIMARY KEY,
     box_id   TEXT    NOT NULL,

@@ -93,6 +93,8 @@ fn open(path: &Path, options: Options, migrations: &[&str]) -> Result<Connection
     )?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     connection.set_prepared_statement_cache_capacity(64);
+    // A file of the future is left as it is, pragmas included.
+    known_version(&connection, migrations)?;
     let pages = options.quota_bytes / PAGE_BYTES;
     connection.execute_batch(&format!(
         "PRAGMA page_size = {PAGE_BYTES};
@@ -113,24 +115,28 @@ fn open(path: &Path, options: Options, migrations: &[&str]) -> Result<Connection
 }
 
 fn migrate(connection: &Connection, migrations: &[&str]) -> Result<(), StoreError> {
-    let version = |connection: &Connection| {
-        connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))
-    };
-    let known = migrations.len() as i64;
     let transaction =
         rusqlite::Transaction::new_unchecked(connection, rusqlite::TransactionBehavior::Immediate)?;
-    let found = version(&transaction)?;
-    if known < found {
-        return Err(StoreError::Newer { found, known });
-    }
-    for step in &migrations[found as usize..] {
+    let found = known_version(&transaction, migrations)?;
+    let steps = &migrations[found..];
+    for step in steps {
         transaction.execute_batch(step)?;
     }
-    if found < known {
-        transaction.execute_batch(&format!("PRAGMA user_version = {known}"))?;
+    if !steps.is_empty() {
+        transaction.execute_batch(&format!("PRAGMA user_version = {}", migrations.len()))?;
     }
     transaction.commit()?;
     Ok(())
+}
+
+/// The version of the file's schema, which is one that `migrations` leads on from.
+fn known_version(connection: &Connection, migrations: &[&str]) -> Result<usize, StoreError> {
+    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let known = migrations.len() as i64;
+    if known < found {
+        return Err(StoreError::Newer { found, known });
+    }
+    usize::try_from(found).map_err(|_| StoreError::Damaged)
 }
 
 /// Opens an existing database for reading only, beside its owner.

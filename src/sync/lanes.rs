@@ -7,6 +7,7 @@
 
 use super::sender::{Fit, Sender, SenderError};
 use super::{Ack, Limits, Offer};
+use crate::model::fault::{self, Fault};
 use crate::model::{Lane, MonoMs, Seq};
 
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub struct Lanes {
     /// How often each lane had something to send and another went first.
     passed_over: [u32; 5],
     up: bool,
+    /// When every lane is greeted again.
+    greet_at: Option<MonoMs>,
     /// When any lane last made progress on this connection.
     answered_at: MonoMs,
     stalled: bool,
@@ -32,6 +35,7 @@ impl Lanes {
             senders,
             passed_over: [0; 5],
             up: false,
+            greet_at: None,
             answered_at: 0,
             stalled: false,
         }
@@ -61,8 +65,14 @@ impl Lanes {
 
     pub fn handle_down(&mut self) {
         self.up = false;
+        self.greet_at = None;
         self.stalled = false;
         self.senders.iter_mut().for_each(Sender::handle_down);
+    }
+
+    /// The receiver asks where each log stands.
+    pub fn greet(&mut self) {
+        self.senders.iter_mut().for_each(Sender::greet);
     }
 
     /// Lets a lane rest until the next connection.
@@ -84,6 +94,13 @@ impl Lanes {
         self.senders
             .iter_mut()
             .for_each(|sender| sender.handle_timeout(now));
+        if self.up {
+            let next = now + self.limits.greet_every_ms;
+            if *self.greet_at.get_or_insert(next) <= now {
+                self.greet_at = Some(next);
+                self.greet();
+            }
+        }
         self.stalled |= self.stalled_at().is_some_and(|at| at <= now);
     }
 
@@ -113,7 +130,7 @@ impl Lanes {
         } else {
             self.stalled_at()
         };
-        [resend, stall].into_iter().flatten().min()
+        [resend, stall, self.greet_at].into_iter().flatten().min()
     }
 
     /// Whether the link makes no progress and must be rebuilt. Said once per connection.
@@ -127,6 +144,9 @@ impl Lanes {
 
     fn turn(&self) -> Option<usize> {
         let waiting = || (0..5).filter(|&lane| self.senders[lane].wants_to_transmit());
+        if fault::is_planted(Fault::UrgentLast) {
+            return waiting().last();
+        }
         waiting()
             .find(|&lane| self.limits.passed_over_max <= self.passed_over[lane])
             .or_else(|| waiting().next())
@@ -157,6 +177,7 @@ mod tests {
             Sender::new(
                 Limits::FIELD,
                 log,
+                Seq(1),
                 Seq(1),
                 Seq(newest[lane.index()]),
                 Seq(0),
@@ -198,11 +219,33 @@ mod tests {
     }
 
     #[test]
+    fn a_quiet_link_greets_again_within_the_hour_and_keeps_its_window() {
+        let mut lanes = lanes([4; 5]);
+        let mut greetings = 0;
+        let mut now = 0;
+        while now < 24 * 3_600_000 {
+            lanes.handle_timeout(now);
+            while let Some(offer) = one(&mut lanes, now) {
+                greetings += u32::from(offer.last < offer.first);
+                let ack = Ack {
+                    log: offer.log,
+                    applied: offer.last,
+                    resend: false,
+                };
+                lanes.handle_ack(now, ack).expect("in step");
+            }
+            now = lanes.poll_timeout().expect("the next greeting is due");
+        }
+        assert_eq!(greetings, 23 * 5);
+    }
+
+    #[test]
     fn no_progress_is_said_once_and_within_two_minutes() {
         let mut lanes = lanes([1, 0, 0, 0, 0]);
         let mut now = 0;
         while one(&mut lanes, now).is_some() {}
         let mut said = 0;
+        lanes.handle_timeout(now);
         while let Some(at) = lanes.poll_timeout() {
             now = at;
             lanes.handle_timeout(now);

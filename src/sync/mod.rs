@@ -1,7 +1,7 @@
 //! How one end's log reaches the other end: the protocol, as a specification.
 //!
 //! A *log* is a numbered, append-only list of entries, 1, 2, 3, … without holes, named by its lane
-//! and by the [`Epoch`] of the store that keeps it. The sender offers entries; the receiver commits
+//! and by the [`Epoch`] of the store that keeps it. Numbers go on through the epochs. The sender offers entries; the receiver commits
 //! them in order and answers with the last number that it has committed.
 //!
 //! Invariants:
@@ -29,13 +29,15 @@ pub struct LogName {
     pub epoch: Epoch,
 }
 
-/// "These are my entries `first..=last`; I hold nothing older than `oldest`."
+/// "These are my entries `first..=last`; I hold nothing older than `oldest`. This epoch began with
+/// `begin`; what has a smaller number, you have under earlier epochs."
 ///
 /// An empty offer (`last` stands one before `first`) is a greeting: it asks where the receiver
 /// stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Offer {
     pub log: LogName,
+    pub begin: Seq,
     pub oldest: Seq,
     pub first: Seq,
     pub last: Seq,
@@ -44,10 +46,11 @@ pub struct Offer {
 impl Offer {
     /// Whether the numbers can belong together; what comes from the wire is checked with this.
     pub fn is_well_formed(&self) -> bool {
-        Seq::ZERO < self.oldest
+        Seq::ZERO < self.begin
+            && self.begin <= self.oldest
             && self.oldest <= self.first
+            && self.last <= Seq::MAX
             && self.first <= self.last.next()
-            && self.last.0 < u64::MAX / 2
     }
 }
 
@@ -57,6 +60,18 @@ pub struct Ack {
     pub log: LogName,
     pub applied: Seq,
     pub resend: bool,
+}
+
+impl Ack {
+    /// "Greet me", about no log: the receiver has forgotten which logs there are.
+    pub const GREET: Ack = Ack {
+        log: LogName {
+            lane: Lane::P0,
+            epoch: Epoch(0),
+        },
+        applied: Seq::ZERO,
+        resend: true,
+    };
 }
 
 /// How much may be under way, and how long to wait.
@@ -71,6 +86,9 @@ pub struct Limits {
     pub answer_target_ms: u64,
     pub resend_after_min_ms: u64,
     pub resend_after_max_ms: u64,
+    /// How often a log is greeted again though nothing new is in it: the longest time for which a
+    /// receiver that was set back stays unnoticed when its request to be greeted was lost.
+    pub greet_every_ms: u64,
     /// Something is under way and nothing was acknowledged for so long: the link is dead.
     pub stalled_after_ms: u64,
     /// A waiting lane is passed over at most so often in favour of more urgent ones.
@@ -84,6 +102,7 @@ impl Limits {
         answer_target_ms: 3_000,
         resend_after_min_ms: 15_000,
         resend_after_max_ms: 60_000,
+        greet_every_ms: 3_600_000,
         stalled_after_ms: 75_000,
         passed_over_max: 7,
     };

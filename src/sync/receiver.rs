@@ -78,13 +78,6 @@ impl Receiver {
         self.answer = Some(self.ack(false));
     }
 
-    /// A connection begins: say unasked where we stand, so that a sender that waits goes on at
-    /// once, and one that believes more than we have goes back.
-    pub fn handle_up(&mut self) {
-        self.asked_at = None;
-        self.answer = Some(self.ack(true));
-    }
-
     pub fn poll_transmit(&mut self) -> Option<Ack> {
         self.answer.take()
     }
@@ -111,6 +104,7 @@ mod tests {
     fn offer(oldest: u64, first: u64, last: u64) -> Offer {
         Offer {
             log: LOG,
+            begin: Seq(1),
             oldest: Seq(oldest),
             first: Seq(first),
             last: Seq(last),

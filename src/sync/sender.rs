@@ -12,6 +12,8 @@ use crate::model::{MonoMs, Seq};
 pub struct Sender {
     limits: Limits,
     log: LogName,
+    /// First entry under this epoch.
+    begin: Seq,
     /// Oldest entry that the store still holds (`newest + 1` when it holds none).
     oldest: Seq,
     /// Newest entry that the store has committed.
@@ -57,11 +59,20 @@ pub enum SenderError {
 }
 
 impl Sender {
-    /// `oldest` is the oldest entry held, `newest + 1` when none is.
-    pub fn new(limits: Limits, log: LogName, oldest: Seq, newest: Seq, acked: Seq) -> Self {
+    /// `begin` is the first entry under this epoch; `oldest` the oldest entry held, `newest + 1` when
+    /// none is.
+    pub fn new(
+        limits: Limits,
+        log: LogName,
+        begin: Seq,
+        oldest: Seq,
+        newest: Seq,
+        acked: Seq,
+    ) -> Self {
         let sender = Self {
             limits,
             log,
+            begin,
             oldest,
             newest,
             acked,
@@ -109,10 +120,8 @@ impl Sender {
 
     pub fn handle_up(&mut self) {
         self.up = true;
-        self.greet = !fault::is_planted(Fault::NoGreeting);
-        if !fault::is_planted(Fault::WindowFromMemory) {
-            self.rewind();
-        }
+        self.greet();
+        self.rewind();
         self.window_batches = self.limits.window_batches_max.min(2);
         self.resend_after_ms = self.limits.resend_after_min_ms;
         self.waiting_since = None;
@@ -120,9 +129,13 @@ impl Sender {
 
     pub fn handle_down(&mut self) {
         self.up = false;
-        self.flight.clear();
-        self.resend_at = None;
+        self.rewind();
         self.waiting_since = None;
+    }
+
+    /// Asks where the receiver stands, unless something that is under way asks already.
+    pub fn greet(&mut self) {
+        self.greet = !fault::is_planted(Fault::NoGreeting);
     }
 
     pub fn handle_ack(&mut self, now: MonoMs, ack: Ack) -> Result<(), SenderError> {
@@ -144,7 +157,7 @@ impl Sender {
             if ack.resend {
                 self.rewind();
             }
-            let waits = self.in_flight();
+            let waits = self.up && self.in_flight();
             self.resend_at = waits.then_some(now + self.resend_after_ms);
             self.waiting_since = waits.then_some(now);
         } else if ack.resend {
@@ -155,6 +168,7 @@ impl Sender {
                 self.waiting_since = None;
             }
         } else if !self.in_flight() {
+            self.flight.clear();
             self.resend_at = None;
             self.waiting_since = None;
         }
@@ -188,6 +202,7 @@ impl Sender {
         }
         let widest = Offer {
             log: self.log,
+            begin: self.begin,
             oldest: if fault::is_planted(Fault::LossNotSaid) {
                 Seq(1)
             } else {
@@ -258,7 +273,9 @@ impl Sender {
     }
 
     fn rewind(&mut self) {
-        self.next = self.next_to_hold();
+        if !fault::is_planted(Fault::WindowFromMemory) {
+            self.next = self.next_to_hold();
+        }
         self.flight.clear();
         self.resend_at = None;
     }
@@ -273,6 +290,7 @@ impl Sender {
     }
 
     fn assert_invariants(&self) {
+        assert!(self.begin <= self.oldest);
         assert!(self.oldest <= self.newest.next());
         assert!(self.acked <= self.newest);
         assert!(self.acked < self.next);
@@ -291,7 +309,8 @@ mod tests {
     };
 
     fn sender(oldest: u64, newest: u64, acked: u64) -> Sender {
-        Sender::new(Limits::FIELD, LOG, Seq(oldest), Seq(newest), Seq(acked))
+        let [oldest, newest, acked] = [oldest, newest, acked].map(Seq);
+        Sender::new(Limits::FIELD, LOG, Seq(1), oldest, newest, acked)
     }
 
     fn transmit(sender: &mut Sender, now: MonoMs, most: u64) -> Option<(u64, u64)> {
@@ -371,6 +390,37 @@ mod tests {
         assert_eq!(sender.flight.len(), 8);
         sender.handle_ack(60_000, ack(21, false)).expect("in step");
         assert_eq!(sender.window_batches, 4);
+    }
+
+    #[test]
+    fn a_greeting_long_ago_does_not_count_as_a_slow_answer() {
+        let mut sender = sender(1, 4, 4);
+        sender.handle_up();
+        transmit(&mut sender, 0, 10);
+        sender.handle_ack(10, ack(4, false)).expect("in step");
+        sender.handle_appended(Seq(5));
+        assert_eq!(transmit(&mut sender, 3_600_000, 10), Some((5, 5)));
+        let narrow = sender.window_batches;
+        sender
+            .handle_ack(3_600_010, ack(5, false))
+            .expect("in step");
+        assert!(narrow < sender.window_batches);
+    }
+
+    #[test]
+    fn a_resting_lane_never_counts_as_a_dead_link() {
+        let mut sender = sender(1, 9, 0);
+        sender.handle_up();
+        assert_eq!(transmit(&mut sender, 0, 2), Some((1, 2)));
+        assert_eq!(transmit(&mut sender, 0, 2), Some((3, 4)));
+        sender.handle_down();
+        sender.handle_ack(5, ack(2, false)).expect("in step");
+        assert_eq!(
+            (sender.poll_timeout(), sender.waiting_since()),
+            (None, None)
+        );
+        sender.handle_up();
+        assert_eq!(transmit(&mut sender, 10, 9), Some((3, 9)));
     }
 
     #[test]

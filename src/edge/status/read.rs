@@ -159,7 +159,6 @@ impl Stored {
                 quota_bytes: 0,
                 disk_free_bytes: disk_free_bytes(path).ok(),
                 epoch: None,
-                life: None,
             },
             trouble: None,
             receipt_at: None,
@@ -176,7 +175,6 @@ impl Stored {
         self.store.used_bytes = facts.used_bytes;
         self.store.free_bytes = facts.free_bytes;
         self.store.epoch = Some(facts.epoch.to_string());
-        self.store.life = Some(facts.life);
         self.lanes = Lane::ALL
             .into_iter()
             .map(|lane| view.lane(lane))
