@@ -1,0 +1,204 @@
+//! The promise, end to end: real brokers, real processes, real SIGKILLs. Nothing lost, nothing
+//! doubled, the evidence whole. Each story runs on the embedded broker and on Mosquitto.
+
+mod rig;
+
+use std::fs;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use rig::{Broker, Rig, free_port, hand_in, hand_in_all, run, tramd, wait_for};
+
+const AGENCY: &str = "H53.12";
+const XA: &str = "xa-tan-bien";
+const DRAIN: Duration = Duration::from_secs(120);
+
+/// Makes one test per broker out of a story.
+macro_rules! stories {
+    ($($(#[$doc:meta])* $name:ident)*) => {
+        mod on_the_embedded_broker {
+            $($(#[$doc])* #[test] fn $name() { super::$name(super::Broker::Embedded); })*
+        }
+        mod on_mosquitto {
+            $($(#[$doc])* #[test] fn $name() { super::$name(super::Broker::Mosquitto); })*
+        }
+    };
+}
+
+stories! {
+    ten_thousand_records_while_the_broker_is_down
+    f28_broker_restarts_without_memory_in_the_middle
+    hub_killed_in_the_middle
+    box_killed_during_intake_and_during_draining
+    a_strangers_certificate_gets_nowhere
+    a_box_on_anothers_topic_changes_nothing
+    a_suspended_box_is_refused_and_loses_nothing
+}
+
+fn one_box(broker: Broker) -> Rig {
+    let mut rig = Rig::start(broker);
+    rig.add_box(XA, AGENCY, rig.port);
+    rig
+}
+
+fn http_port(rig: &Rig) -> u16 {
+    rig.boxes[XA].http_port
+}
+
+fn ten_thousand_records_while_the_broker_is_down(broker: Broker) {
+    let mut rig = one_box(broker);
+    rig.kill_broker();
+    rig.start_box(XA);
+    hand_in_all(http_port(&rig), AGENCY, 10_000, 500);
+    assert_eq!(rig.waiting(XA), 10_000);
+    rig.start_broker();
+    rig.wait_until_drained(XA, DRAIN);
+    rig.assert_exactly(XA, AGENCY, 10_000);
+}
+
+fn f28_broker_restarts_without_memory_in_the_middle(broker: Broker) {
+    let mut rig = one_box(broker);
+    rig.start_box(XA);
+    for part in 1..=4 {
+        hand_in_all(http_port(&rig), AGENCY, part * 1_500, 100);
+        rig.kill_broker();
+        hand_in_all(http_port(&rig), AGENCY, part * 1_500 + 300, 100);
+        rig.start_broker();
+    }
+    rig.wait_until_drained(XA, DRAIN);
+    rig.assert_exactly(XA, AGENCY, 6_300);
+}
+
+fn hub_killed_in_the_middle(broker: Broker) {
+    let mut rig = one_box(broker);
+    rig.start_box(XA);
+    for part in 1..=5 {
+        hand_in_all(http_port(&rig), AGENCY, part * 1_000, 50);
+        rig.kill_hub();
+        hand_in_all(http_port(&rig), AGENCY, part * 1_000 + 200, 50);
+        rig.start_hub();
+    }
+    rig.wait_until_drained(XA, DRAIN);
+    rig.assert_exactly(XA, AGENCY, 5_200);
+}
+
+fn box_killed_during_intake_and_during_draining(broker: Broker) {
+    let mut rig = one_box(broker);
+    rig.start_box(XA);
+    let port = http_port(&rig);
+    // A program that hands in and repeats what was not answered, while the box is killed under it.
+    let sender = std::thread::spawn(move || hand_in_all(port, AGENCY, 6_000, 20));
+    for pause_ms in [300, 700, 150, 1_100, 500, 900] {
+        std::thread::sleep(Duration::from_millis(pause_ms));
+        rig.kill_box(XA);
+        rig.start_box(XA);
+    }
+    sender.join().expect("everything was taken in the end");
+    rig.kill_box(XA);
+    rig.start_box(XA);
+    rig.wait_until_drained(XA, DRAIN);
+    rig.assert_exactly(XA, AGENCY, 6_000);
+}
+
+fn a_strangers_certificate_gets_nowhere(broker: Broker) {
+    let mut rig = one_box(broker);
+    let stranger = Rig::start(Broker::Embedded);
+    let issued = stranger.folder.path().join("x");
+    stranger.trucd(&["box", "add", XA, "--agency", AGENCY, "--out", issued.to_str().expect("UTF-8")], 0);
+    // Same name, right addresses, right hub authority; but key and certificate of another province.
+    for file in ["box.crt", "box.key"] {
+        fs::copy(issued.join(file), rig.boxes[XA].folder.join(file)).expect("copied");
+    }
+    rig.start_box(XA);
+    hand_in_all(http_port(&rig), AGENCY, 50, 50);
+    std::thread::sleep(Duration::from_secs(8));
+    assert_eq!(rig.waiting(XA), 50, "nothing may be forgotten");
+    assert!(rig.at_hub(XA).is_empty());
+    let link = rig.status(XA)["link"].clone();
+    assert_ne!(link["state"], "up", "{link}");
+}
+
+fn a_box_on_anothers_topic_changes_nothing(broker: Broker) {
+    let mut rig = one_box(broker);
+    rig.add_box("xa-hoa-hiep", "H53.13", rig.port);
+    // The intruder has a certificate of its own, and claims the neighbour's name in everything that
+    // it says: topics, client id, batches.
+    let [victim, intruder] = [XA, "xa-hoa-hiep"].map(|name| rig.boxes[name].folder.clone());
+    for file in ["box.crt", "box.key"] {
+        fs::copy(intruder.join(file), victim.join(format!("stolen-{file}"))).expect("copied");
+    }
+    fs::write(
+        victim.join("tramd.d/20-intruder.toml"),
+        "[hub]\ncertificate = \"../stolen-box.crt\"\nkey = \"../stolen-box.key\"\n",
+    )
+    .expect("written");
+    let output = tramd()
+        .args(["run", "--config"])
+        .arg(victim.join("tramd.toml"))
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn();
+    let mut child = output.expect("it starts");
+    std::thread::sleep(Duration::from_secs(8));
+    let _ = hand_in(http_port(&rig), AGENCY, 0..20);
+    std::thread::sleep(Duration::from_secs(8));
+    let _ = child.kill();
+    let _ = child.wait();
+    assert!(rig.at_hub(XA).is_empty(), "a forged record was taken");
+    // The neighbour itself works on, and the victim too once it has its own key again.
+    fs::remove_file(victim.join("tramd.d/20-intruder.toml")).expect("removed");
+    rig.start_box(XA);
+    hand_in_all(http_port(&rig), AGENCY, 40, 20);
+    rig.wait_until_drained(XA, DRAIN);
+    rig.assert_exactly(XA, AGENCY, 40);
+}
+
+fn a_suspended_box_is_refused_and_loses_nothing(broker: Broker) {
+    let mut rig = one_box(broker);
+    rig.trucd(&["box", "suspend", XA], 0);
+    rig.start_box(XA);
+    hand_in_all(http_port(&rig), AGENCY, 30, 30);
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(rig.waiting(XA), 30);
+    assert!(rig.at_hub(XA).is_empty());
+    rig.trucd(&["box", "resume", XA], 0);
+    rig.wait_until_drained(XA, DRAIN);
+    rig.assert_exactly(XA, AGENCY, 30);
+}
+
+/// F13: a broker that is frozen keeps its connections and moves nothing.
+#[test]
+fn f13_a_frozen_broker_is_noticed_and_its_return_too() {
+    let mut rig = one_box(Broker::Mosquitto);
+    rig.start_box(XA);
+    hand_in_all(http_port(&rig), AGENCY, 10, 10);
+    rig.wait_until_drained(XA, DRAIN);
+    rig.signal_broker(Signal::SIGSTOP);
+    hand_in_all(http_port(&rig), AGENCY, 20, 10);
+    wait_for("the link is seen to be dead", Duration::from_secs(120), || {
+        rig.status(XA)["link"]["state"] != "up"
+    });
+    rig.signal_broker(Signal::SIGCONT);
+    rig.wait_until_drained(XA, DRAIN);
+    rig.assert_exactly(XA, AGENCY, 20);
+}
+
+/// F41, and the order of the stop: no hub anywhere, yet the box is ready within seconds, takes in,
+/// and ends by itself when asked.
+#[test]
+fn f41_a_box_without_network_starts_takes_in_and_stops_in_order() {
+    let mut rig = Rig::start(Broker::Embedded);
+    rig.add_box(XA, AGENCY, free_port());
+    rig.start_box(XA);
+    hand_in_all(http_port(&rig), AGENCY, 100, 10);
+    rig.process(XA).signal(Signal::SIGTERM);
+    let status = rig.process(XA).wait(Duration::from_secs(15)).expect("it ends in time");
+    assert_eq!(status.code(), Some(0), "{}", rig.log(XA));
+    let folder = rig.boxes[XA].folder.clone();
+    let output = run(tramd().args(["status", "--json", "--config"]).arg(folder.join("tramd.toml")), 0);
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let waiting: u64 =
+        status["lanes"].as_array().expect("lanes").iter().filter_map(|l| l["waiting"].as_u64()).sum();
+    assert_eq!(waiting, 100, "the store answers while the daemon is down");
+}
