@@ -104,7 +104,18 @@ fn a_strangers_certificate_gets_nowhere(broker: Broker) {
     let mut rig = one_box(broker);
     let stranger = Rig::start(Broker::Embedded);
     let issued = stranger.folder.path().join("x");
-    stranger.trucd(&["box", "add", XA, "--agency", AGENCY, "--out", issued.to_str().expect("UTF-8")], 0);
+    stranger.trucd(
+        &[
+            "box",
+            "add",
+            XA,
+            "--agency",
+            AGENCY,
+            "--out",
+            issued.to_str().expect("UTF-8"),
+        ],
+        0,
+    );
     // Same name, right addresses, right hub authority; but key and certificate of another province.
     for file in ["box.crt", "box.key"] {
         fs::copy(issued.join(file), rig.boxes[XA].folder.join(file)).expect("copied");
@@ -176,9 +187,11 @@ fn f13_a_frozen_broker_is_noticed_and_its_return_too() {
     rig.wait_until_drained(XA, DRAIN);
     rig.signal_broker(Signal::SIGSTOP);
     hand_in_all(http_port(&rig), AGENCY, 20, 10);
-    wait_for("the link is seen to be dead", Duration::from_secs(120), || {
-        rig.status(XA)["link"]["state"] != "up"
-    });
+    wait_for(
+        "the link is seen to be dead",
+        Duration::from_secs(120),
+        || rig.status(XA)["link"]["state"] != "up",
+    );
     rig.signal_broker(Signal::SIGCONT);
     rig.wait_until_drained(XA, DRAIN);
     rig.assert_exactly(XA, AGENCY, 20);
@@ -193,12 +206,24 @@ fn f41_a_box_without_network_starts_takes_in_and_stops_in_order() {
     rig.start_box(XA);
     hand_in_all(http_port(&rig), AGENCY, 100, 10);
     rig.process(XA).signal(Signal::SIGTERM);
-    let status = rig.process(XA).wait(Duration::from_secs(15)).expect("it ends in time");
+    let status = rig
+        .process(XA)
+        .wait(Duration::from_secs(15))
+        .expect("it ends in time");
     assert_eq!(status.code(), Some(0), "{}", rig.log(XA));
     let folder = rig.boxes[XA].folder.clone();
-    let output = run(tramd().args(["status", "--json", "--config"]).arg(folder.join("tramd.toml")), 0);
+    let output = run(
+        tramd()
+            .args(["status", "--json", "--config"])
+            .arg(folder.join("tramd.toml")),
+        0,
+    );
     let status: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let waiting: u64 =
-        status["lanes"].as_array().expect("lanes").iter().filter_map(|l| l["waiting"].as_u64()).sum();
+    let waiting: u64 = status["lanes"]
+        .as_array()
+        .expect("lanes")
+        .iter()
+        .filter_map(|l| l["waiting"].as_u64())
+        .sum();
     assert_eq!(waiting, 100, "the store answers while the daemon is down");
 }

@@ -29,14 +29,25 @@ pub struct Process {
 
 impl Process {
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Process {
-        let file = fs::OpenOptions::new().create(true).append(true).open(log).expect("a log file");
+        let file = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .expect("a log file");
         let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a second handle"))
             .stderr(file)
             .spawn()
             .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
-        Process { child, name: name.to_owned() }
+        Process {
+            child,
+            name: name.to_owned(),
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// SIGKILL, and wait until it is gone.
@@ -46,7 +57,8 @@ impl Process {
 
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
         let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
-        nix::sys::signal::kill(pid, signal).unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        nix::sys::signal::kill(pid, signal)
+            .unwrap_or_else(|error| panic!("{}: {error}", self.name));
     }
 
     /// Waits for an orderly end.
@@ -100,7 +112,9 @@ pub fn trucd() -> Command {
 
 /// `TRAMD_BIN` may name another build of the box's program, such as the one for ARM.
 pub fn tramd() -> Command {
-    Command::new(std::env::var_os("TRAMD_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_tramd").into()))
+    Command::new(
+        std::env::var_os("TRAMD_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_tramd").into()),
+    )
 }
 
 /// Runs a command to its end; panics with its output unless it exits with `code`.
@@ -123,7 +137,13 @@ impl Rig {
         let port = free_port();
         let listen = format!("127.0.0.1:{port}");
         let hub = folder.path().join("hub");
-        run(trucd().arg("init").arg(&hub).args(["--listen", &listen, "--ip", "127.0.0.1"]), 0);
+        run(
+            trucd()
+                .arg("init")
+                .arg(&hub)
+                .args(["--listen", &listen, "--ip", "127.0.0.1"]),
+            0,
+        );
         if broker == Broker::Mosquitto {
             let path = hub.join("trucd.toml");
             let text = fs::read_to_string(&path).expect("init wrote it");
@@ -131,8 +151,14 @@ impl Rig {
             assert_ne!(text, external, "{text}");
             fs::write(&path, external).expect("written");
         }
-        let mut rig =
-            Rig { folder, broker, port, hub: None, mosquitto: None, boxes: BTreeMap::new() };
+        let mut rig = Rig {
+            folder,
+            broker,
+            port,
+            hub: None,
+            mosquitto: None,
+            boxes: BTreeMap::new(),
+        };
         rig.start_broker();
         rig.start_hub();
         rig
@@ -179,7 +205,10 @@ impl Rig {
 
     /// Mosquitto only: stops it in its tracks, or lets it go on.
     pub fn signal_broker(&self, signal: nix::sys::signal::Signal) {
-        self.mosquitto.as_ref().expect("mosquitto runs").signal(signal);
+        self.mosquitto
+            .as_ref()
+            .expect("mosquitto runs")
+            .signal(signal);
     }
 
     pub fn start_hub(&mut self) {
@@ -207,7 +236,9 @@ impl Rig {
         let hub = format!("127.0.0.1:{hub_port}");
         run(
             trucd()
-                .args(["box", "add", name, "--agency", agency, "--hub", &hub, "--out"])
+                .args([
+                    "box", "add", name, "--agency", agency, "--hub", &hub, "--out",
+                ])
                 .arg(&out)
                 .arg("--config")
                 .arg(self.hub_config()),
@@ -224,17 +255,28 @@ impl Rig {
         );
         fs::write(out.join("tramd.d/10-test.toml"), drop_in).expect("written");
         let folder = out;
-        self.boxes.insert(name.to_owned(), TheBox { folder, http_port, process: None });
+        self.boxes.insert(
+            name.to_owned(),
+            TheBox {
+                folder,
+                http_port,
+                process: None,
+            },
+        );
     }
 
     pub fn start_box(&mut self, name: &str) {
         let log = self.folder.path().join(format!("{name}.log"));
         let the_box = self.boxes.get_mut(name).expect("added");
         let mut command = tramd();
-        command.args(["run", "--config"]).arg(the_box.folder.join("tramd.toml"));
+        command
+            .args(["run", "--config"])
+            .arg(the_box.folder.join("tramd.toml"));
         the_box.process = Some(Process::start(name, &mut command, &log));
         let url = format!("http://127.0.0.1:{}/healthz", the_box.http_port);
-        wait_for("the box takes in", Duration::from_secs(60), || agent().get(&url).call().is_ok());
+        wait_for("the box takes in", Duration::from_secs(60), || {
+            agent().get(&url).call().is_ok()
+        });
     }
 
     pub fn kill_box(&mut self, name: &str) {
@@ -244,7 +286,20 @@ impl Rig {
     }
 
     pub fn process(&mut self, name: &str) -> &mut Process {
-        self.boxes.get_mut(name).expect("added").process.as_mut().expect("started")
+        self.boxes
+            .get_mut(name)
+            .expect("added")
+            .process
+            .as_mut()
+            .expect("started")
+    }
+
+    pub fn pid(&self, name: &str) -> u32 {
+        self.boxes[name].process.as_ref().expect("started").pid()
+    }
+
+    pub fn hub_pid(&self) -> u32 {
+        self.hub.as_ref().expect("started").pid()
     }
 
     pub fn status(&self, name: &str) -> serde_json::Value {
@@ -261,7 +316,10 @@ impl Rig {
     pub fn waiting(&self, name: &str) -> u64 {
         let status = self.status(name);
         let lanes = status["lanes"].as_array().expect("lanes");
-        lanes.iter().map(|lane| lane["waiting"].as_u64().expect("a number")).sum()
+        lanes
+            .iter()
+            .map(|lane| lane["waiting"].as_u64().expect("a number"))
+            .sum()
     }
 
     pub fn wait_until_drained(&self, name: &str, most: Duration) {
@@ -279,7 +337,9 @@ impl Rig {
                  WHERE log.box_id = ?1 AND entry.same_as IS NULL",
             )
             .expect("the tables are there");
-        let rows = statement.query_map([name], |row| row.get::<_, Vec<u8>>(0)).expect("read");
+        let rows = statement
+            .query_map([name], |row| row.get::<_, Vec<u8>>(0))
+            .expect("read");
         let mut found = BTreeMap::new();
         for row in rows {
             let entry: serde_json::Value =
@@ -295,21 +355,41 @@ impl Rig {
     /// whole.
     pub fn assert_exactly(&self, name: &str, agency: &str, count: u32) {
         let found = self.at_hub(name);
-        let doubled: Vec<_> = found.iter().filter(|(_, times)| **times != 1).take(5).collect();
+        let doubled: Vec<_> = found
+            .iter()
+            .filter(|(_, times)| **times != 1)
+            .take(5)
+            .collect();
         assert!(doubled.is_empty(), "doubled: {doubled:?}");
-        let lost: Vec<_> =
-            (0..count).map(|n| code(agency, n)).filter(|code| !found.contains_key(code)).collect();
-        assert!(lost.is_empty(), "{} lost, first {:?}", lost.len(), lost.first());
+        let lost: Vec<_> = (0..count)
+            .map(|n| code(agency, n))
+            .filter(|code| !found.contains_key(code))
+            .collect();
+        assert!(
+            lost.is_empty(),
+            "{} lost, first {:?}",
+            lost.len(),
+            lost.first()
+        );
         assert_eq!(found.len(), count as usize, "more than was handed in");
         self.verify();
     }
 
     pub fn verify(&self) {
-        run(trucd().args(["verify", "--config"]).arg(self.hub_config()), 0);
+        run(
+            trucd().args(["verify", "--config"]).arg(self.hub_config()),
+            0,
+        );
     }
 
     pub fn trucd(&self, arguments: &[&str], code: i32) -> String {
-        let output = run(trucd().args(arguments).arg("--config").arg(self.hub_config()), code);
+        let output = run(
+            trucd()
+                .args(arguments)
+                .arg("--config")
+                .arg(self.hub_config()),
+            code,
+        );
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
@@ -368,7 +448,10 @@ pub fn hand_in_all(http_port: u16, agency: &str, count: u32, group: u32) {
 pub fn wait_for(what: &str, most: Duration, mut done: impl FnMut() -> bool) {
     let until = Instant::now() + most;
     while !done() {
-        assert!(Instant::now() < until, "waited {most:?} in vain until {what}");
+        assert!(
+            Instant::now() < until,
+            "waited {most:?} in vain until {what}"
+        );
         std::thread::sleep(Duration::from_millis(100));
     }
 }
