@@ -1,6 +1,7 @@
 //! The promise, end to end: real brokers, real processes, real SIGKILLs. Nothing lost, nothing
 //! doubled, the evidence whole. Each story runs on the embedded broker and on Mosquitto.
 
+mod asyncapi;
 mod rig;
 
 use std::fs;

@@ -326,8 +326,8 @@ impl Rig {
         wait_for("nothing waits any more", most, || self.waiting(name) == 0);
     }
 
-    /// How often each dossier stands in the hub's log of a box, read with our own SQL.
-    pub fn at_hub(&self, name: &str) -> BTreeMap<String, u32> {
+    /// What the hub's log of a box holds, read with our own SQL.
+    pub fn entries(&self, name: &str) -> Vec<serde_json::Value> {
         let path = self.hub_folder().join("trucd.db");
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
             .expect("the hub's database");
@@ -340,10 +340,14 @@ impl Rig {
         let rows = statement
             .query_map([name], |row| row.get::<_, Vec<u8>>(0))
             .expect("read");
+        rows.map(|row| serde_json::from_slice(&row.expect("read")).expect("an entry is JSON"))
+            .collect()
+    }
+
+    /// How often each dossier stands in the hub's log of a box.
+    pub fn at_hub(&self, name: &str) -> BTreeMap<String, u32> {
         let mut found = BTreeMap::new();
-        for row in rows {
-            let entry: serde_json::Value =
-                serde_json::from_slice(&row.expect("read")).expect("an entry is JSON");
+        for entry in self.entries(name) {
             if let Some(code) = entry["data"]["ma_ho_so"].as_str() {
                 *found.entry(code.to_owned()).or_insert(0) += 1;
             }
