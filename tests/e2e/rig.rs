@@ -106,8 +106,11 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("bound").port()
 }
 
+/// `TRUCD_BIN` may name another build of the hub's program.
 pub fn trucd() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_trucd"))
+    Command::new(
+        std::env::var_os("TRUCD_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_trucd").into()),
+    )
 }
 
 /// `TRAMD_BIN` may name another build of the box's program, such as the one for ARM.
@@ -460,7 +463,8 @@ pub fn wait_for(what: &str, most: Duration, mut done: impl FnMut() -> bool) {
     }
 }
 
-fn agent() -> ureq::Agent {
+/// An HTTP client that takes every status for an answer.
+pub fn agent() -> ureq::Agent {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(Duration::from_secs(30)))
