@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod door;
+pub mod folder;
 pub mod intake;
 pub mod live;
 pub mod lock;

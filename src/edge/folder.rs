@@ -1,0 +1,504 @@
+//! The drop folder: files that an office's software leaves become records, each file whole or not
+//! at all.
+//!
+//! A file is taken once it is *settled*: two looks, some time apart, found the same size, time and
+//! inode. inotify only hastens the next look; nothing depends on it. After the commit the file
+//! moves to `done/`, or to `refused/` with its reason beside it. Where records cannot be kept now
+//! the file stays and is tried again. A crash between commit and move takes nothing twice, because
+//! the file's name and content make the submission's key.
+
+pub mod files;
+pub mod reading;
+mod reason;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use notify::{RecursiveMode, Watcher};
+use tokio::sync::{mpsc, watch};
+
+use crate::edge::config::FolderConfig;
+use crate::edge::door::{Door, short_digest};
+use crate::engine::sending::{Answer, Level, NewRecord, Submission};
+use crate::model::{DatasetId, MonoMs, Now, SourceName};
+use crate::shell::clock::Clock;
+use crate::store::edge::OnceKey;
+use files::{Folder, Found, Print, Verdict};
+use reading::{Refused, Taken};
+
+/// Files that are handed in together, so that one commit takes them.
+const GROUP_FILES: usize = 128;
+/// Bytes of files that are in memory together; one file may be as large as the limit.
+const GROUP_BYTES: u64 = 4 * 1024 * 1024;
+/// Shortest time between two looks.
+const LOOK_MS: u64 = 50;
+/// Pauses after something that may pass by itself.
+const RETRY_MS: (MonoMs, MonoMs) = (500, 60_000);
+
+/// One `[[source]]` of kind `folder`.
+#[derive(Debug, Clone)]
+pub struct FolderSource {
+    pub name: SourceName,
+    pub dataset: DatasetId,
+    pub folder: FolderConfig,
+    /// Without inotify only the re-scan finds files, as on a network share.
+    pub inotify: bool,
+}
+
+/// Takes what is dropped, until `stop` turns true or its sender is gone.
+pub async fn watch(
+    source: FolderSource,
+    door: Arc<Door>,
+    clock: Clock,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut drop_folder = DropFolder::new(source, door, clock);
+    loop {
+        // Never cancelled inside: a sweep has an end, and what it decided it also does.
+        let pause = drop_folder.sweep(&stop).await;
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = drop_folder.wait(pause) => {}
+        }
+    }
+}
+
+struct DropFolder {
+    source: Arc<FolderSource>,
+    folder: Folder,
+    door: Arc<Door>,
+    clock: Clock,
+    seen: BTreeMap<OsString, Seen>,
+    watcher: Option<Watching>,
+    /// Why the folder could not be used at the last look.
+    trouble: Option<io::ErrorKind>,
+    /// The last pause after something that may pass; 0 when all went well.
+    pause_ms: MonoMs,
+}
+
+/// What is remembered of a file that is still in the folder.
+struct Seen {
+    print: Print,
+    since_ms: MonoMs,
+    /// What is left to do: only the move.
+    verdict: Option<Verdict>,
+    retry_at_ms: MonoMs,
+    tries: u32,
+}
+
+struct Watching {
+    _watcher: notify::RecommendedWatcher,
+    changed: mpsc::Receiver<()>,
+    /// The folder that is watched; another may take its name.
+    identity: (u64, u64),
+}
+
+type Job = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+/// What became of one file's records.
+enum Outcome {
+    Verdict(Verdict),
+    /// Something that passes by itself: full lane, closed store.
+    Later,
+    /// The file changed while it was read.
+    Changed,
+    Unreadable,
+}
+
+impl DropFolder {
+    fn new(source: FolderSource, door: Arc<Door>, clock: Clock) -> DropFolder {
+        DropFolder {
+            folder: Folder::new(&source.folder.path, &source.folder.patterns),
+            source: Arc::new(source),
+            door,
+            clock,
+            seen: BTreeMap::new(),
+            watcher: None,
+            trouble: None,
+            pause_ms: 0,
+        }
+    }
+
+    /// Waits for the next look: after `pause`, or as soon as inotify tells of something.
+    async fn wait(&mut self, pause: Pause) {
+        tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+        let rest = Duration::from_millis(pause.ms.saturating_sub(LOOK_MS));
+        match &mut self.watcher {
+            Some(watcher) if !pause.is_backoff => {
+                let changed = tokio::time::timeout(rest, watcher.changed.recv()).await;
+                if matches!(changed, Ok(None)) {
+                    self.watcher = None;
+                    tokio::time::sleep(rest).await;
+                }
+            }
+            _ => tokio::time::sleep(rest).await,
+        }
+    }
+
+    /// Looks once and takes what is settled; returns how long to wait.
+    async fn sweep(&mut self, stop: &watch::Receiver<bool>) -> Pause {
+        let listing = self.blocking(|folder, _| folder.look()).await;
+        let listing = match listing {
+            Ok(listing) => listing,
+            Err(error) => return self.is_in_trouble(&error).await,
+        };
+        self.is_out_of_trouble().await;
+        self.watch_changes(listing.identity);
+        let now_ms = self.clock.mono_ms();
+        self.notice(&listing.files, now_ms);
+        let settled = self.settled(listing.files, now_ms);
+        let mut failed = false;
+        for group in groups(settled) {
+            if failed || *stop.borrow() {
+                break;
+            }
+            failed = self.take(group).await;
+        }
+        self.clean_done().await;
+        if failed {
+            self.pause_ms = (self.pause_ms * 2).clamp(RETRY_MS.0, RETRY_MS.1);
+            return Pause {
+                ms: self.pause_ms,
+                is_backoff: true,
+            };
+        }
+        self.pause_ms = 0;
+        let waits = self.seen.values().any(|seen| seen.retry_at_ms <= now_ms);
+        let ms = match (waits || listing.more, self.seen.is_empty()) {
+            (true, _) => self.source.folder.settle_ms.max(LOOK_MS),
+            (false, false) => RETRY_MS.1.min(self.source.folder.rescan_ms),
+            (false, true) => self.source.folder.rescan_ms,
+        };
+        Pause {
+            ms: ms.min(self.source.folder.rescan_ms),
+            is_backoff: false,
+        }
+    }
+
+    /// Runs file work where it may block.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(Folder, Arc<FolderSource>) -> T + Send + 'static,
+    ) -> T {
+        let (folder, source) = (self.folder.clone(), Arc::clone(&self.source));
+        let task = tokio::task::spawn_blocking(move || work(folder, source));
+        task.await
+            .expect("file work neither panics nor is cancelled")
+    }
+
+    /// Keeps what is known of the files that are still there; a file that changed begins anew.
+    fn notice(&mut self, files: &[Found], now_ms: MonoMs) {
+        let mut before = std::mem::take(&mut self.seen);
+        for Found { name, print } in files {
+            let same = before
+                .remove(name)
+                .filter(|seen: &Seen| seen.print == *print);
+            let seen = same.unwrap_or(Seen {
+                print: *print,
+                since_ms: now_ms,
+                verdict: None,
+                retry_at_ms: 0,
+                tries: 0,
+            });
+            self.seen.insert(name.clone(), seen);
+        }
+    }
+
+    fn settled(&self, mut files: Vec<Found>, now_ms: MonoMs) -> Vec<Found> {
+        files.retain(|found| {
+            let seen = &self.seen[&found.name];
+            let age_ms = now_ms - seen.since_ms;
+            0 < age_ms && self.source.folder.settle_ms <= age_ms && seen.retry_at_ms <= now_ms
+        });
+        // The oldest first, so that records go in the order in which they were written.
+        files.sort_by(|a, b| (a.print.modified_ns, &a.name).cmp(&(b.print.modified_ns, &b.name)));
+        files
+    }
+
+    /// Takes a group of files; true when it is of no use to go on now.
+    async fn take(&mut self, group: Vec<Found>) -> bool {
+        let mut jobs: Vec<Job> = Vec::new();
+        let now = self.clock.now();
+        let mut outcomes = Vec::new();
+        for found in &group {
+            match self
+                .seen
+                .get_mut(&found.name)
+                .and_then(|seen| seen.verdict.take())
+            {
+                Some(verdict) => outcomes.push(Some(Outcome::Verdict(verdict))),
+                None => {
+                    outcomes.push(None);
+                    jobs.push(self.prepare(found.clone(), now).await);
+                }
+            }
+        }
+        let mut answers = join(jobs).await.into_iter();
+        let mut failed = false;
+        for (found, outcome) in group.into_iter().zip(outcomes) {
+            let outcome = outcome
+                .or_else(|| answers.next())
+                .expect("an answer for each job");
+            failed |= self.finish(found, outcome, now).await;
+        }
+        failed
+    }
+
+    /// Reads and checks one file; what remains is to hand its records in.
+    async fn prepare(&self, found: Found, now: Now) -> Job {
+        let door = Arc::clone(&self.door);
+        let read = {
+            let door = Arc::clone(&door);
+            let read = move |folder: Folder, source: Arc<FolderSource>| {
+                reading::take(&folder, &source, &door, &found, now)
+            };
+            self.blocking(read).await
+        };
+        let source = Arc::clone(&self.source);
+        Box::pin(async move {
+            match read {
+                Taken::Records { records, once } => submit(&door, &source, records, once).await,
+                Taken::Refused(refused) => refuse(&door, &source, refused).await,
+                Taken::Changed => Outcome::Changed,
+                Taken::Unreadable(error) => {
+                    tracing::debug!(source = %source.name, %error, "a file cannot be read");
+                    Outcome::Unreadable
+                }
+            }
+        })
+    }
+
+    /// Moves the file as its outcome says; true when it is of no use to go on now.
+    async fn finish(&mut self, found: Found, outcome: Outcome, now: Now) -> bool {
+        let name = found.name.clone();
+        let verdict = match outcome {
+            Outcome::Verdict(verdict) => verdict,
+            Outcome::Later => return true,
+            Outcome::Changed => {
+                self.seen.remove(&name);
+                return false;
+            }
+            Outcome::Unreadable => {
+                self.retry_later(
+                    &name,
+                    None,
+                    "không đọc được một tệp; kiểm tra quyền đọc của tệp",
+                )
+                .await;
+                return false;
+            }
+        };
+        let kept = verdict.clone();
+        let moved = self
+            .blocking(move |folder, _| folder.put_away(&found, &verdict, now.wall))
+            .await;
+        match moved {
+            Ok(()) => {
+                self.seen.remove(&name);
+            }
+            Err(error) => {
+                tracing::debug!(source = %self.source.name, %error, "a file cannot be moved");
+                let why = "không chuyển được tệp đã xử lý vào done/ hoặc refused/; kiểm tra quyền ghi của thư mục";
+                self.retry_later(&name, Some(kept), why).await;
+            }
+        }
+        false
+    }
+
+    /// One file is left for a while. Its name stays out of log and page: it may name a person.
+    async fn retry_later(&mut self, name: &OsString, verdict: Option<Verdict>, why: &str) {
+        let now_ms = self.clock.mono_ms();
+        let Some(seen) = self.seen.get_mut(name) else {
+            return;
+        };
+        seen.verdict = verdict;
+        seen.tries += 1;
+        let pause_ms = RETRY_MS.0 << seen.tries.min(7);
+        seen.retry_at_ms = now_ms + pause_ms.min(RETRY_MS.1);
+        if seen.tries == 1 {
+            tracing::warn!(source = %self.source.name, "a file in the drop folder cannot be read or moved; it is tried again");
+            self.door
+                .intake()
+                .refused(self.source.name.clone(), 0, why.to_owned())
+                .await;
+        }
+    }
+
+    async fn clean_done(&self) {
+        let keep_ms = self.source.folder.done_keep_ms;
+        let wall = self.clock.now().wall;
+        if 0 < keep_ms
+            && let Err(error) = self
+                .blocking(move |folder, _| folder.clean_done(wall, keep_ms))
+                .await
+        {
+            tracing::debug!(source = %self.source.name, %error, "old files cannot be deleted");
+        }
+    }
+
+    // === The folder itself ===
+
+    /// Tells once that the folder cannot be used, and why.
+    async fn is_in_trouble(&mut self, error: &io::Error) -> Pause {
+        self.watcher = None;
+        self.pause_ms = (self.pause_ms * 2).clamp(RETRY_MS.0, RETRY_MS.1);
+        if self.trouble.replace(error.kind()) != Some(error.kind()) {
+            let name = &self.source.name;
+            tracing::warn!(source = %name, %error, "the drop folder cannot be read");
+            let why = format!("{}: {}", name, files::folder_trouble_vi(error));
+            let intake = self.door.intake();
+            intake.refused(name.clone(), 0, why.clone()).await;
+            intake.note(Level::Warning, "folder_unusable", why).await;
+        }
+        Pause {
+            ms: self.pause_ms.min(self.source.folder.rescan_ms),
+            is_backoff: true,
+        }
+    }
+
+    async fn is_out_of_trouble(&mut self) {
+        if self.trouble.take().is_some() {
+            let name = self.source.name.clone();
+            tracing::info!(source = %name, "the drop folder can be read again");
+            let text = format!("{name}: đọc được thư mục trở lại");
+            self.door
+                .intake()
+                .note(Level::Info, "folder_works", text)
+                .await;
+        }
+    }
+
+    /// Begins to listen to inotify, anew where another folder took the name.
+    fn watch_changes(&mut self, identity: (u64, u64)) {
+        let is_watched = self
+            .watcher
+            .as_ref()
+            .is_some_and(|watching| watching.identity == identity);
+        if !self.source.inotify || is_watched {
+            return;
+        }
+        let (changes, changed) = mpsc::channel(1);
+        let tell = move |_: notify::Result<notify::Event>| {
+            // A change that is told already needs no second word.
+            let _ = changes.try_send(());
+        };
+        let watcher = notify::recommended_watcher(tell).and_then(|mut watcher| {
+            watcher.watch(&self.source.folder.path, RecursiveMode::NonRecursive)?;
+            Ok(watcher)
+        });
+        self.watcher = match watcher {
+            Ok(watcher) => Some(Watching {
+                _watcher: watcher,
+                changed,
+                identity,
+            }),
+            Err(error) => {
+                tracing::debug!(source = %self.source.name, %error, "inotify is not available; the re-scan goes on");
+                None
+            }
+        };
+    }
+}
+
+struct Pause {
+    ms: u64,
+    /// Nothing is to cut it short.
+    is_backoff: bool,
+}
+
+async fn submit(
+    door: &Door,
+    source: &FolderSource,
+    records: Vec<NewRecord>,
+    once: OnceKey,
+) -> Outcome {
+    let count = records.len() as u64;
+    let submission = Submission {
+        reply: (),
+        source: source.name.clone(),
+        records,
+        once: Some(once),
+        cursor: None,
+    };
+    match door.intake().submit(submission).await {
+        Ok(Answer::Stored { .. }) => Outcome::Verdict(Verdict::Done),
+        Ok(Answer::LaneFull(_)) | Err(_) => Outcome::Later,
+        Ok(Answer::OtherContent { index }) => {
+            refuse(door, source, Refused::other_content(index, count)).await
+        }
+        Ok(Answer::TooLarge { index, bytes }) => {
+            refuse(door, source, Refused::record_too_large(index, bytes, count)).await
+        }
+    }
+}
+
+async fn refuse(door: &Door, source: &FolderSource, refused: Refused) -> Outcome {
+    let Refused {
+        reason,
+        records,
+        summary,
+        refusal,
+    } = refused;
+    match refusal {
+        Some(refusal) => {
+            door.refused(&source.name, &source.dataset, records, &refusal)
+                .await;
+        }
+        None => {
+            door.intake()
+                .refused(source.name.clone(), records, summary)
+                .await;
+        }
+    }
+    Outcome::Verdict(Verdict::Refused(reason))
+}
+
+/// The key that makes a repeat of the same file harmless.
+fn once_key(source: &SourceName, name: &str, sha256_hex: &str) -> OnceKey {
+    OnceKey {
+        key: short_digest(&["file", source.as_str(), name, sha256_hex]),
+        digest: short_digest(&[sha256_hex]),
+    }
+}
+
+/// Splits files into groups that are small enough to be in memory together.
+fn groups(files: Vec<Found>) -> Vec<Vec<Found>> {
+    let mut groups: Vec<Vec<Found>> = Vec::new();
+    let mut bytes = 0;
+    for found in files {
+        bytes += found.print.bytes;
+        match groups.last_mut() {
+            Some(group) if group.len() < GROUP_FILES && bytes <= GROUP_BYTES => group.push(found),
+            _ => {
+                bytes = found.print.bytes;
+                groups.push(vec![found]);
+            }
+        }
+    }
+    groups
+}
+
+/// Waits for all. They are polled in their order, and the intake's queue is fair, so the engine
+/// meets them in their order too.
+async fn join(mut jobs: Vec<Job>) -> Vec<Outcome> {
+    let mut results: Vec<Option<Outcome>> = jobs.iter().map(|_| None).collect();
+    std::future::poll_fn(|context| {
+        let mut all = true;
+        for (job, result) in jobs.iter_mut().zip(&mut results) {
+            if result.is_none() {
+                match job.as_mut().poll(context) {
+                    Poll::Ready(value) => *result = Some(value),
+                    Poll::Pending => all = false,
+                }
+            }
+        }
+        if all { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    results.into_iter().flatten().collect()
+}

@@ -1,0 +1,353 @@
+//! The file system's side of a drop folder: listing, reading without following links, moving
+//! without overwriting. All of it blocks.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+
+use crate::model::UnixMs;
+
+/// Largest file that is read, bytes.
+pub const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Most files of one look; the others wait for the next.
+const LOOK_FILES_MAX: usize = 5_000;
+/// Most names of one folder that are tried before it is given up.
+const NAMES_MAX: u32 = 10_000;
+/// Old files that are deleted in one go.
+const CLEAN_FILES: usize = 256;
+const DONE: &str = "done";
+const REFUSED: &str = "refused";
+/// Ends of names that writers give to files which are not complete.
+const UNFINISHED: [&str; 4] = [".part", ".tmp", ".filepart", ".crdownload"];
+
+/// A folder and the names that are taken from it.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    path: PathBuf,
+    patterns: Vec<String>,
+}
+
+/// What changes when a file is written to or replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Print {
+    pub bytes: u64,
+    pub modified_ns: i128,
+    pub inode: u64,
+}
+
+#[derive(Debug, Clone)]
+pub struct Found {
+    pub name: OsString,
+    pub print: Print,
+}
+
+pub struct Listing {
+    pub files: Vec<Found>,
+    /// There are more files than one look takes.
+    pub more: bool,
+    /// Device and inode of the folder.
+    pub identity: (u64, u64),
+}
+
+/// Where a file goes.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    Done,
+    /// With the text that stands beside it.
+    Refused(String),
+}
+
+impl Folder {
+    pub fn new(path: &Path, patterns: &[String]) -> Folder {
+        Folder {
+            path: path.to_owned(),
+            patterns: patterns.to_vec(),
+        }
+    }
+
+    /// The regular files that are wanted. Links are not followed.
+    pub fn look(&self) -> io::Result<Listing> {
+        let folder = fs::metadata(&self.path)?;
+        let mut listing = Listing {
+            files: Vec::new(),
+            more: false,
+            identity: (folder.dev(), folder.ino()),
+        };
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if !self.is_wanted(&name) {
+                continue;
+            }
+            // A file that is gone again was somebody's temporary file.
+            let Ok(data) = entry.metadata() else { continue };
+            if !data.is_file() {
+                continue;
+            }
+            if listing.files.len() == LOOK_FILES_MAX {
+                listing.more = true;
+                break;
+            }
+            let print = Print::of(&data);
+            listing.files.push(Found { name, print });
+        }
+        Ok(listing)
+    }
+
+    fn is_wanted(&self, name: &OsStr) -> bool {
+        let name = name.to_string_lossy();
+        let lower = name.to_ascii_lowercase();
+        let is_unfinished = name.starts_with(['.', '~'])
+            || name.ends_with('~')
+            || UNFINISHED.iter().any(|end| lower.ends_with(end));
+        let is_meant =
+            self.patterns.is_empty() || self.patterns.iter().any(|pattern| matches(pattern, &name));
+        !is_unfinished && is_meant
+    }
+
+    /// The file's bytes; `None` when it is no longer what was found.
+    pub fn read(&self, found: &Found) -> io::Result<Option<Vec<u8>>> {
+        let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags.bits())
+            .open(self.path.join(&found.name));
+        let file = match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let before = file.metadata()?;
+        if !before.is_file() || Print::of(&before) != found.print {
+            return Ok(None);
+        }
+        let mut bytes = Vec::with_capacity(found.print.bytes.min(FILE_BYTES_MAX) as usize);
+        (&file).take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        let same =
+            Print::of(&file.metadata()?) == found.print && bytes.len() as u64 == found.print.bytes;
+        Ok(same.then_some(bytes))
+    }
+
+    /// Moves the file to where it belongs and syncs both folders. A refused file's reason is on
+    /// the disk before the file moves.
+    pub fn put_away(&self, found: &Found, verdict: &Verdict, wall: UnixMs) -> io::Result<()> {
+        let from = self.path.join(&found.name);
+        match fs::symlink_metadata(&from) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // Another file took the name since: it is found and judged by itself.
+            Ok(data) if Print::of(&data) != found.print => return Ok(()),
+            data => data?,
+        };
+        let folder = match verdict {
+            Verdict::Done => self.sub_folder(&[DONE, &date(wall)])?,
+            Verdict::Refused(_) => self.sub_folder(&[REFUSED])?,
+        };
+        let to = free_name(&folder, &found.name)?;
+        if let Verdict::Refused(reason) = verdict {
+            let mut beside = to.clone().into_os_string();
+            beside.push(".reason.txt");
+            write_synced(Path::new(&beside), reason)?;
+            sync(&folder)?;
+        }
+        fs::rename(&from, &to)?;
+        sync(&folder)?;
+        sync(&self.path)
+    }
+
+    /// A folder below this one, made where it is missing. A link in its place is not followed.
+    fn sub_folder(&self, names: &[&str]) -> io::Result<PathBuf> {
+        let mut path = self.path.clone();
+        for name in names {
+            let above = path.clone();
+            path.push(name);
+            match fs::create_dir(&path) {
+                Ok(()) => sync(&above)?,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+            if !fs::symlink_metadata(&path)?.is_dir() {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
+        }
+        Ok(path)
+    }
+
+    /// Deletes some of the files that were done longer ago than `keep_ms`, by the date of their
+    /// folder: the files' own times are the sources'.
+    pub fn clean_done(&self, wall: UnixMs, keep_ms: u64) -> io::Result<()> {
+        let oldest = date(UnixMs(wall.0.saturating_sub_unsigned(keep_ms)));
+        let days = match fs::read_dir(self.path.join(DONE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            days => days?,
+        };
+        let mut left = CLEAN_FILES;
+        for day in days {
+            let day = day?;
+            let name = day.file_name();
+            let is_old = name
+                .to_str()
+                .is_some_and(|name| is_date(name) && name < oldest.as_str());
+            if !is_old || !day.file_type()?.is_dir() {
+                continue;
+            }
+            for file in fs::read_dir(day.path())? {
+                if left == 0 {
+                    return Ok(());
+                }
+                let file = file?;
+                if !file.file_type()?.is_dir() {
+                    fs::remove_file(file.path())?;
+                    left -= 1;
+                }
+            }
+            fs::remove_dir(day.path())?;
+        }
+        Ok(())
+    }
+}
+
+impl Print {
+    fn of(data: &fs::Metadata) -> Print {
+        Print {
+            bytes: data.size(),
+            modified_ns: i128::from(data.mtime()) * 1_000_000_000 + i128::from(data.mtime_nsec()),
+            inode: data.ino(),
+        }
+    }
+}
+
+/// What is wrong with the folder, in Vietnamese, and what to do.
+pub fn folder_trouble_vi(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "không có thư mục này; tạo thư mục hoặc nối lại ổ chia sẻ",
+        io::ErrorKind::PermissionDenied => {
+            "không có quyền đọc thư mục; cấp quyền đọc và ghi cho tài khoản lienthong"
+        }
+        io::ErrorKind::NotADirectory => "đường dẫn không phải là thư mục; sửa trong cấu hình",
+        _ => "không đọc được thư mục; kiểm tra đĩa hoặc ổ chia sẻ",
+    }
+}
+
+/// `*` stands for any characters, `?` for one; letters of ASCII in either case.
+fn matches(pattern: &str, name: &str) -> bool {
+    let pattern: Vec<char> = pattern.chars().collect();
+    let name: Vec<char> = name.chars().collect();
+    let (mut p, mut n) = (0, 0);
+    // Where to go on when the last `*` must take one character more.
+    let mut star: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(c) if *c == '?' || c.eq_ignore_ascii_case(&name[n]) => {
+                p += 1;
+                n += 1;
+            }
+            _ => match &mut star {
+                Some((at, taken)) => {
+                    *taken += 1;
+                    (p, n) = (*at + 1, *taken);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|c| *c == '*')
+}
+
+/// A name in `folder` that nothing has: the file's own, or with a number before its extension.
+fn free_name(folder: &Path, name: &OsStr) -> io::Result<PathBuf> {
+    let own = Path::new(name);
+    let stem = own.file_stem().unwrap_or(name);
+    for number in 0..NAMES_MAX {
+        let mut candidate = stem.to_owned();
+        if number > 0 {
+            candidate.push(format!(".{number}"));
+        }
+        if let Some(extension) = own.extension() {
+            candidate.push(".");
+            candidate.push(extension);
+        }
+        let path = folder.join(candidate);
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(path),
+            found => found?,
+        };
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+fn write_synced(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits())
+        .open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Vietnam's day, `2026-11-20`.
+fn date(wall: UnixMs) -> String {
+    wall.to_string().chars().take(10).collect()
+}
+
+fn is_date(name: &str) -> bool {
+    name.len() == 10 && name.parse::<jiff::civil::Date>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns() {
+        for (pattern, name, expected) in [
+            ("*.txt", "TRAM_1.TXT", true),
+            ("*.txt", "a.txt.bak", false),
+            ("a*b*c", "aXbYbc", true),
+            ("?.json", "1.json", true),
+            ("?.json", "12.json", false),
+            ("*", "", true),
+            ("", "a", false),
+        ] {
+            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn unfinished_files_are_not_wanted() {
+        let folder = Folder::new(Path::new("/"), &[]);
+        for name in [".a.json", "a.PART", "a.tmp", "a.json~", "~$a.json"] {
+            assert!(!folder.is_wanted(OsStr::new(name)), "{name}");
+        }
+        assert!(folder.is_wanted(OsStr::new("a.json")));
+    }
+
+    #[test]
+    fn old_days_are_deleted_and_other_folders_stay() {
+        let place = tempfile::tempdir().unwrap();
+        let done = place.path().join("done");
+        for day in ["2026-11-01", "2026-11-19", "khác"] {
+            fs::create_dir_all(done.join(day)).unwrap();
+            fs::write(done.join(day).join("a.json"), "{}").unwrap();
+        }
+        let folder = Folder::new(place.path(), &[]);
+        let wall = UnixMs(1_795_136_400_000);
+        assert_eq!(date(wall), "2026-11-20");
+        folder.clean_done(wall, 7 * 86_400_000).unwrap();
+        assert!(!done.join("2026-11-01").exists());
+        assert!(done.join("2026-11-19/a.json").exists());
+        assert!(done.join("khác/a.json").exists());
+    }
+}

@@ -1,0 +1,388 @@
+//! From a file's bytes to records that passed the door, or to every reason why not.
+
+use std::io;
+
+use base64::Engine as _;
+use serde_json::value::RawValue;
+
+use crate::catalogue::Dataset;
+use crate::catalogue::admit::Refusal;
+use crate::edge::config::FileFormat;
+use crate::edge::door::{Door, Incoming};
+use crate::edge::folder::files::{FILE_BYTES_MAX, Folder, Found};
+use crate::edge::folder::reason::Reason;
+use crate::edge::folder::{FolderSource, once_key};
+use crate::engine::sending::NewRecord;
+use crate::evidence::sha256;
+use crate::formats::{FAULTS_MAX, Faults, json, station};
+use crate::model::limits::ENTRY_BYTES_MAX;
+use crate::model::record::Op;
+use crate::model::{ClockQuality, Now, RecordId};
+use crate::store::edge::OnceKey;
+
+/// Most records of one file.
+const RECORDS_MAX: usize = 10_000;
+/// A measurement that is older than this when it comes was sent after an outage.
+const HISTORICAL_MS: i64 = 3_600_000;
+
+/// What a file holds.
+pub enum Taken {
+    Records {
+        records: Vec<NewRecord>,
+        once: OnceKey,
+    },
+    Refused(Refused),
+    /// The file is no longer what was found.
+    Changed,
+    Unreadable(io::Error),
+}
+
+/// A file that is refused whole.
+pub struct Refused {
+    /// What stands beside the file.
+    pub reason: String,
+    pub records: u64,
+    /// One sentence for the page, without any content.
+    pub summary: String,
+    /// The catalogue's own reason, which may ask for an alarm.
+    pub refusal: Option<Refusal>,
+}
+
+/// Reads, splits and checks one file.
+pub fn take(folder: &Folder, source: &FolderSource, door: &Door, found: &Found, now: Now) -> Taken {
+    if FILE_BYTES_MAX < found.print.bytes {
+        return Taken::Refused(too_large(found.print.bytes));
+    }
+    let bytes = match folder.read(found) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Taken::Changed,
+        Err(error) => return Taken::Unreadable(error),
+    };
+    let name = found.name.to_string_lossy();
+    let Some(dataset) = door.dataset(&source.dataset) else {
+        let error = format!("the catalogue has no dataset {}", source.dataset);
+        return Taken::Unreadable(io::Error::other(error));
+    };
+    let read = match source.folder.format.or_else(|| format_of(&name)) {
+        Some(FileFormat::Json) => split(door, dataset, source, &bytes, json::Kind::Json),
+        Some(FileFormat::NdJson) => split(door, dataset, source, &bytes, json::Kind::NdJson),
+        Some(FileFormat::Station) => measure(door, dataset, source, (&name, &bytes), now),
+        None => Err(unknown_format()),
+    };
+    match read {
+        Ok(records) => {
+            let digest = hex(&sha256(&bytes));
+            let once = once_key(&source.name, &name, &digest);
+            Taken::Records { records, once }
+        }
+        Err(refused) => Taken::Refused(refused),
+    }
+}
+
+fn format_of(name: &str) -> Option<FileFormat> {
+    let (_, extension) = name.rsplit_once('.')?;
+    match extension.to_ascii_lowercase().as_str() {
+        "json" => Some(FileFormat::Json),
+        "ndjson" | "jsonl" => Some(FileFormat::NdJson),
+        "txt" => Some(FileFormat::Station),
+        _ => None,
+    }
+}
+
+fn split(
+    door: &Door,
+    dataset: &Dataset,
+    source: &FolderSource,
+    bytes: &[u8],
+    kind: json::Kind,
+) -> Result<Vec<NewRecord>, Refused> {
+    let limits = json::Limits {
+        records_max: RECORDS_MAX,
+        record_bytes_max: ENTRY_BYTES_MAX,
+    };
+    let raw = json::split(bytes, kind, &limits).map_err(|faults| unreadable(&faults))?;
+    let mut records = Vec::with_capacity(raw.len());
+    let mut wrong = Wrong::default();
+    for (index, data) in raw.iter().enumerate() {
+        let line = || line_of(bytes, data);
+        let id = match json::top_level_str(data, "id").map(|id| id.map(|id| id.parse::<RecordId>()))
+        {
+            None => None,
+            Some(Ok(Ok(id))) => Some(id),
+            Some(Ok(Err(_)) | Err(_)) => {
+                wrong.add(
+                    index,
+                    line,
+                    "/id",
+                    [
+                        "mã bản ghi phải là văn bản từ 1 đến 128 ký tự in được",
+                        "the record's id must be a text of 1 to 128 printable characters",
+                    ],
+                );
+                continue;
+            }
+        };
+        let incoming = Incoming {
+            data,
+            op: Op::Upsert,
+            original: None,
+            id,
+        };
+        match door.admit(dataset, &source.name, incoming) {
+            Ok(record) => records.push(record),
+            Err(refusal) => wrong.add_refusal(index, line, refusal),
+        }
+    }
+    wrong.or(records, raw.len())
+}
+
+/// A station file: its record, with the file's own bytes beside it.
+fn measure(
+    door: &Door,
+    dataset: &Dataset,
+    source: &FolderSource,
+    (name, bytes): (&str, &[u8]),
+    now: Now,
+) -> Result<Vec<NewRecord>, Refused> {
+    let mut file = station::parse(name, bytes, &source.folder.station)
+        .map_err(|faults| unreadable(&faults))?;
+    let age_ms = now.wall.0 - file.measured_at_unix().0;
+    // Under a clock that is not believed nothing can be called new.
+    file.historical = now.quality == ClockQuality::Floor || HISTORICAL_MS < age_ms;
+    let data = RawValue::from_string(file.to_json()).expect("a station record is JSON");
+    let original = base64::engine::general_purpose::STANDARD.encode(bytes);
+    let incoming = Incoming {
+        data: &data,
+        op: Op::Upsert,
+        original: Some(&original),
+        id: None,
+    };
+    let admitted = door.admit(dataset, &source.name, incoming);
+    admitted.map(|record| vec![record]).map_err(|refusal| {
+        let mut wrong = Wrong::default();
+        wrong.add_refusal(0, || 1, refusal);
+        wrong.refused(1)
+    })
+}
+
+/// What is wrong in the records of one file.
+#[derive(Default)]
+struct Wrong {
+    reason: Reason,
+    faults: usize,
+    refusal: Option<Refusal>,
+}
+
+impl Wrong {
+    /// The line is asked for only where it is shown, because finding it walks over the text.
+    fn add(&mut self, index: usize, line: impl Fn() -> usize, pointer: &str, [vi, en]: [&str; 2]) {
+        self.faults += 1;
+        if FAULTS_MAX < self.faults {
+            return;
+        }
+        let (number, line) = (index + 1, line());
+        let (at_vi, at_en) = match pointer {
+            "" => (String::new(), String::new()),
+            pointer => (format!(", trường {pointer}"), format!(", field {pointer}")),
+        };
+        self.reason.fault(
+            format!("bản ghi {number} (dòng {line}){at_vi}: {vi}"),
+            format!("record {number} (line {line}){at_en}: {en}"),
+        );
+    }
+
+    fn add_refusal(&mut self, index: usize, line: impl Fn() -> usize, refusal: Refusal) {
+        for fault in refusal.faults() {
+            self.add(
+                index,
+                &line,
+                &fault.pointer,
+                [&fault.message_vi, &fault.message_en],
+            );
+        }
+        // An alarm must not hide behind the first small fault.
+        if self.refusal.is_none() || (refusal.alarm() && !self.is_alarm()) {
+            self.refusal = Some(refusal);
+        }
+    }
+
+    fn is_alarm(&self) -> bool {
+        self.refusal.as_ref().is_some_and(Refusal::alarm)
+    }
+
+    fn or<T>(self, value: T, records: usize) -> Result<T, Refused> {
+        match self.faults {
+            0 => Ok(value),
+            _ => Err(self.refused(records)),
+        }
+    }
+
+    fn refused(mut self, records: usize) -> Refused {
+        if let Some(more) = self.faults.checked_sub(FAULTS_MAX).filter(|more| 0 < *more) {
+            self.reason.fault(
+                format!("và {more} lỗi khác"),
+                format!("and {more} more faults"),
+            );
+        }
+        let is_alarm = self.is_alarm();
+        let (headline, hint) = match is_alarm {
+            true => (
+                [
+                    "Tệp bị từ chối: có nội dung không được phép gửi qua hệ thống này.",
+                    "The file is refused: it holds content that must not go through this system.",
+                ],
+                [
+                    "Không gửi lại tệp này. Báo ngay cho người phụ trách bảo vệ bí mật nhà nước của cơ quan và xử lý tệp theo quy định.",
+                    "Do not send this file again. Tell the agency's officer for state secrets at once.",
+                ],
+            ),
+            false => (
+                [
+                    "Tệp bị từ chối: bản ghi không đúng quy định của bộ dữ liệu. Không bản ghi nào của tệp được nhận.",
+                    "The file is refused: records do not fit the dataset. None of its records was taken.",
+                ],
+                FIX_AND_DROP,
+            ),
+        };
+        Refused {
+            reason: self.reason.to_text(headline, hint),
+            records: records as u64,
+            summary: headline[0].to_owned(),
+            refusal: self.refusal,
+        }
+    }
+}
+
+const FIX_AND_DROP: [&str; 2] = [
+    "Sửa các lỗi trên ở phần mềm nguồn, xuất lại tệp và đặt vào thư mục nhận. Tệp này được giữ nguyên ở đây.",
+    "Correct the faults in the source software, export again and put the file into the drop folder. This file stays here unchanged.",
+];
+
+impl Refused {
+    fn plain(headline: [&str; 2], faults: Reason, hint: [&str; 2], records: u64) -> Refused {
+        Refused {
+            reason: faults.to_text(headline, hint),
+            records,
+            summary: headline[0].to_owned(),
+            refusal: None,
+        }
+    }
+
+    /// A record's id was used before with other content.
+    pub fn other_content(index: Option<usize>, records: u64) -> Refused {
+        let mut faults = Reason::default();
+        let number = index.map_or(1, |index| index + 1);
+        faults.fault(
+            format!(
+                "bản ghi {number}, trường /id: mã này đã dùng cho một bản ghi có nội dung khác"
+            ),
+            format!("record {number}, field /id: this id was used before for another content"),
+        );
+        Refused::plain(
+            [
+                "Tệp bị từ chối: mã bản ghi trùng với bản ghi đã nhận nhưng nội dung khác.",
+                "The file is refused: an id repeats with other content.",
+            ],
+            faults,
+            [
+                "Mỗi lần thay đổi, phần mềm nguồn phải cấp mã (id) mới cho bản ghi; sửa rồi đặt lại tệp.",
+                "The source must give a new id with each change; correct it and put the file in again.",
+            ],
+            records,
+        )
+    }
+
+    pub fn record_too_large(index: usize, bytes: usize, records: u64) -> Refused {
+        let mut faults = Reason::default();
+        let number = index + 1;
+        faults.fault(
+            format!("bản ghi {number}: {bytes} byte, vượt giới hạn {ENTRY_BYTES_MAX} byte"),
+            format!("record {number}: {bytes} bytes, over the limit of {ENTRY_BYTES_MAX}"),
+        );
+        Refused::plain(
+            [
+                "Tệp bị từ chối: có bản ghi quá lớn.",
+                "The file is refused: a record is too large.",
+            ],
+            faults,
+            [
+                "Gửi tệp đính kèm riêng, không đặt trong bản ghi; rồi đặt lại tệp.",
+                "Send attachments apart from the record; then put the file in again.",
+            ],
+            records,
+        )
+    }
+}
+
+fn too_large(bytes: u64) -> Refused {
+    let mut faults = Reason::default();
+    faults.fault(
+        format!("tệp có {bytes} byte, giới hạn là {FILE_BYTES_MAX} byte"),
+        format!("the file has {bytes} bytes, the limit is {FILE_BYTES_MAX}"),
+    );
+    Refused::plain(
+        [
+            "Tệp bị từ chối: tệp quá lớn.",
+            "The file is refused: it is too large.",
+        ],
+        faults,
+        [
+            "Chia thành nhiều tệp nhỏ hơn rồi đặt lại vào thư mục nhận.",
+            "Split it into smaller files and put them into the drop folder.",
+        ],
+        1,
+    )
+}
+
+fn unknown_format() -> Refused {
+    Refused::plain(
+        [
+            "Tệp bị từ chối: không biết định dạng của tệp theo phần mở rộng.",
+            "The file is refused: its extension names no known format.",
+        ],
+        Reason::default(),
+        [
+            "Dùng phần mở rộng .json, .ndjson hoặc .txt (tệp trạm quan trắc), hoặc khai báo format trong cấu hình của nguồn.",
+            "Use .json, .ndjson or .txt (station file), or set format in the source's configuration.",
+        ],
+        1,
+    )
+}
+
+fn unreadable(found: &Faults) -> Refused {
+    let mut faults = Reason::default();
+    for fault in found.list() {
+        let (line, column) = (fault.line, fault.column);
+        faults.fault(
+            format!("dòng {line}, cột {column}: {}", fault.message_vi),
+            format!("line {line}, column {column}: {}", fault.message_en),
+        );
+    }
+    if 0 < found.more() {
+        let more = found.more();
+        faults.fault(
+            format!("và {more} lỗi khác"),
+            format!("and {more} more faults"),
+        );
+    }
+    Refused::plain(
+        [
+            "Tệp bị từ chối: không đọc được nội dung tệp.",
+            "The file is refused: its content cannot be read.",
+        ],
+        faults,
+        FIX_AND_DROP,
+        1,
+    )
+}
+
+/// The line, from 1, on which a record of `bytes` begins.
+fn line_of(bytes: &[u8], record: &RawValue) -> usize {
+    let offset = (record.get().as_ptr() as usize).saturating_sub(bytes.as_ptr() as usize);
+    let before = &bytes[..offset.min(bytes.len())];
+    before.iter().filter(|byte| **byte == b'\n').count() + 1
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

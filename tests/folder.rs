@@ -1,0 +1,559 @@
+//! The drop folder with real files, a real engine and a real store.
+#![cfg(feature = "edge")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use base64::Engine as _;
+use lienthong::catalogue::Catalogue;
+use lienthong::edge::config::{
+    Config, FileFormat, FolderConfig, HttpConfig, HubConfig, StoreConfig,
+};
+use lienthong::edge::door::Door;
+use lienthong::edge::folder::{FolderSource, watch};
+use lienthong::edge::intake::{Input, Intake, Reply, channel};
+use lienthong::engine::sending::{self, EdgeEngine, Effect, Event, Space};
+use lienthong::evidence::SigningKey;
+use lienthong::formats::station::mapping::StationMapping;
+use lienthong::model::{Epoch, Lane, Seq, UnixMs};
+use lienthong::shell::clock::Clock;
+use lienthong::store::Options;
+use lienthong::store::edge::EdgeStore;
+use lienthong::store::edge_status::EdgeView;
+use lienthong::sync::Limits;
+
+const OPTIONS: Options = Options {
+    quota_bytes: 256 << 20,
+    cache_bytes: 1 << 20,
+};
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A box with a drop folder: engine thread and watcher, both real.
+struct Bed {
+    place: tempfile::TempDir,
+    key: Vec<u8>,
+    clock: Clock,
+    /// The lanes have room only while this is true.
+    room: Arc<AtomicBool>,
+    /// Steps that took records.
+    commits: Arc<AtomicUsize>,
+    folder: FolderConfig,
+    dataset: &'static str,
+    inotify: bool,
+}
+
+/// The running half of a bed.
+struct Running {
+    stop: tokio::sync::watch::Sender<bool>,
+    watcher: tokio::task::JoinHandle<()>,
+    intake: Intake,
+    engine: std::thread::JoinHandle<()>,
+    queue_end: tokio::sync::mpsc::Sender<()>,
+}
+
+impl Bed {
+    fn new() -> Bed {
+        let place = tempfile::tempdir().unwrap();
+        let drop_folder = place.path().join("nhan");
+        fs::create_dir(&drop_folder).unwrap();
+        Bed {
+            place,
+            key: SigningKey::generate(),
+            clock: Clock::start(UnixMs(0)),
+            room: Arc::new(AtomicBool::new(true)),
+            commits: Arc::default(),
+            folder: FolderConfig {
+                path: drop_folder,
+                format: None,
+                patterns: Vec::new(),
+                settle_ms: 100,
+                rescan_ms: 200,
+                done_keep_ms: 0,
+                station: StationMapping::default(),
+            },
+            dataset: "quan_trac_moi_truong",
+            inotify: true,
+        }
+    }
+
+    fn path(&self) -> &Path {
+        &self.folder.path
+    }
+
+    fn drop_file(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.path().join(name), content).unwrap();
+    }
+
+    fn store(&self) -> PathBuf {
+        self.place.path().join("box.db")
+    }
+
+    fn start(&self) -> Running {
+        let (intake, mut queue) = channel();
+        let key = self.key.clone();
+        let (store, room, commits) = (
+            self.store(),
+            Arc::clone(&self.room),
+            Arc::clone(&self.commits),
+        );
+        let clock = self.clock.clone();
+        let (opened, is_open) = std::sync::mpsc::channel();
+        let (queue_end, mut ended) = tokio::sync::mpsc::channel::<()>(1);
+        let engine = std::thread::spawn(move || {
+            let mut had_room = room.load(Ordering::SeqCst);
+            let mut engine = open_engine(&store, &key, had_room);
+            opened.send(()).unwrap();
+            loop {
+                let Ok(first) = queue.try_recv() else {
+                    if ended.try_recv() == Err(tokio::sync::mpsc::error::TryRecvError::Disconnected)
+                    {
+                        return;
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                    continue;
+                };
+                if had_room != room.load(Ordering::SeqCst) {
+                    had_room = !had_room;
+                    drop(engine);
+                    engine = open_engine(&store, &key, had_room);
+                }
+                let mut inputs = vec![first];
+                while let Ok(input) = queue.try_recv() {
+                    inputs.push(input);
+                }
+                let mut events = Vec::new();
+                let mut permits = Vec::new();
+                for input in inputs {
+                    match input {
+                        Input::Event(event) => events.push(event),
+                        Input::Submit(submission, permit) => {
+                            permits.push(permit);
+                            events.push(Event::Submit(submission));
+                        }
+                        _ => {}
+                    }
+                }
+                if !permits.is_empty() {
+                    commits.fetch_add(1, Ordering::SeqCst);
+                }
+                for effect in engine.step(clock.now(), events).unwrap() {
+                    if let Effect::Answer { reply, answer } = effect {
+                        let _ = reply.send(Ok(answer));
+                    }
+                }
+                engine.finish().unwrap();
+            }
+        });
+        is_open.recv().unwrap();
+        let config = self.config();
+        let catalogue = Catalogue::load(&config.catalogue).unwrap();
+        let door = Door::new(&config, catalogue, intake.clone(), self.clock.clone());
+        let source = FolderSource {
+            name: "thu-muc".parse().unwrap(),
+            dataset: self.dataset.parse().unwrap(),
+            folder: self.folder.clone(),
+            inotify: self.inotify,
+        };
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let watcher = tokio::spawn(watch(source, Arc::new(door), self.clock.clone(), stopped));
+        Running {
+            stop,
+            watcher,
+            intake,
+            engine,
+            queue_end,
+        }
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            box_id: "xa-tan-bien".parse().unwrap(),
+            agency: "H53.12".parse().unwrap(),
+            store: StoreConfig {
+                path: self.store(),
+                quota_bytes: OPTIONS.quota_bytes,
+                tail_keep_ms: 0,
+                tail_bytes: 0,
+                reserve_bytes: 0,
+                once_keys: 10_000,
+            },
+            hub: HubConfig {
+                addresses: Vec::new(),
+                authority: PathBuf::new(),
+                certificate: PathBuf::new(),
+                key: PathBuf::new(),
+                receipt_keys: Vec::new(),
+                allow_tls12: false,
+            },
+            http: HttpConfig {
+                listen: "127.0.0.1:0".parse().unwrap(),
+                tls: None,
+                tokens: Vec::new(),
+                body_bytes_max: 1 << 20,
+                connections_max: 8,
+            },
+            catalogue: Path::new(env!("CARGO_MANIFEST_DIR")).join("catalogue"),
+            sources: Vec::new(),
+            alarm_dataset: "an_toan_thiet_bi".parse().unwrap(),
+            log_level: "info".to_owned(),
+        }
+    }
+
+    /// Entries in the store, over all lanes.
+    fn stored(&self) -> u64 {
+        let view = EdgeView::open(&self.store()).unwrap();
+        Lane::ALL
+            .into_iter()
+            .map(|lane| view.lane(lane).unwrap().newest.0)
+            .sum()
+    }
+
+    fn entries(&self) -> Vec<serde_json::Value> {
+        let box_id = "xa-tan-bien".parse().unwrap();
+        let store = EdgeStore::open(&self.store(), OPTIONS, &box_id, Epoch(9)).unwrap();
+        let mut entries = Vec::new();
+        for lane in Lane::ALL {
+            let newest = store.lane_state(lane).unwrap().newest.seq;
+            if newest == Seq::ZERO {
+                continue;
+            }
+            store
+                .read(lane, Seq(1), newest, |row| {
+                    entries.push(serde_json::from_slice(row.entry).unwrap());
+                    true
+                })
+                .unwrap();
+        }
+        entries
+    }
+
+    /// Files below a sub-folder, without the reasons.
+    fn files_in(&self, sub: &str) -> Vec<String> {
+        let mut names = Vec::new();
+        let mut folders = vec![self.path().join(sub)];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).into_iter().flatten() {
+                let entry = entry.unwrap();
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(entry.path());
+                } else {
+                    names.push(entry.file_name().into_string().unwrap());
+                }
+            }
+        }
+        names.retain(|name| !name.ends_with(".reason.txt"));
+        names.sort();
+        names
+    }
+
+    fn reason(&self, name: &str) -> String {
+        fs::read_to_string(
+            self.path()
+                .join("refused")
+                .join(format!("{name}.reason.txt")),
+        )
+        .unwrap()
+    }
+}
+
+impl Running {
+    async fn stop(self) {
+        self.stop.send(true).unwrap();
+        self.watcher.await.unwrap();
+        drop((self.intake, self.queue_end));
+        tokio::task::spawn_blocking(|| self.engine.join().unwrap())
+            .await
+            .unwrap();
+    }
+}
+
+fn open_engine(store: &Path, key: &[u8], has_room: bool) -> EdgeEngine<Reply> {
+    let mut epochs = 40;
+    EdgeEngine::open(sending::Config {
+        store: store.to_owned(),
+        options: OPTIONS,
+        box_id: "xa-tan-bien".parse().unwrap(),
+        key: SigningKey::from_pkcs8(key).unwrap(),
+        hub_keys: Vec::new(),
+        limits: Limits::FIELD,
+        space: Space {
+            lane_bytes_max: [if has_room { 64 << 20 } else { 10 }; 5],
+            tail_ms: 0,
+            tail_bytes: 0,
+            once_keys: 10_000,
+        },
+        mint: Box::new(move || {
+            epochs += 1;
+            Epoch(epochs)
+        }),
+    })
+    .unwrap()
+}
+
+fn record(number: usize) -> String {
+    let (minute, second) = (number / 60 % 60, number % 60);
+    let hour = number / 3_600;
+    format!(
+        r#"{{ "tram": "NUO001", "co_so": "KCNA", "thoi_diem": "2026-11-20T{hour:02}:{minute:02}:{second:02}+07:00", "gia_tri": [{{"k": "COD", "v": 12.50, "u": "mg/L", "s": "00"}}] }}"#
+    )
+}
+
+async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let waited = tokio::time::timeout(DEADLINE, async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "{what}");
+}
+
+const STATION_NAME: &str = "HN_KCNA_NUO001_20261120080500.txt";
+const STATION: &[u8] =
+    b"pH\t7.20\t-\t20261120080500\t00\r\nCOD\t12.5\tmg/L\t20261120080500\t00\r\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_growing_file_is_taken_only_when_it_has_settled() {
+    let mut bed = Bed::new();
+    bed.folder.settle_ms = 600;
+    let running = bed.start();
+    // Every prefix is a file of whole records, which would be taken if it were read too early.
+    let mut content = String::new();
+    for number in 0..8 {
+        content.push_str(&record(number));
+        content.push('\n');
+        bed.drop_file("a.ndjson", &content);
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        assert!(bed.path().join("a.ndjson").exists());
+        assert_eq!(bed.stored(), 0, "taken while it grew");
+    }
+    eventually("taken", || bed.files_in("done") == ["a.ndjson"]).await;
+    running.stop().await;
+    assert_eq!(bed.stored(), 8);
+    let entries = bed.entries();
+    assert_eq!(entries[0]["data"]["gia_tri"][0]["k"], "COD");
+    assert_eq!(entries[0]["source"], "thu-muc");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_between_commit_and_move_takes_nothing_twice() {
+    let bed = Bed::new();
+    bed.drop_file("a.json", record(1));
+    let running = bed.start();
+    eventually("taken", || bed.files_in("done") == ["a.json"]).await;
+    running.stop().await;
+    assert_eq!(bed.stored(), 1);
+    // As after a crash: committed, but the file is still there.
+    let day = fs::read_dir(bed.path().join("done")).unwrap().next();
+    let done = day.unwrap().unwrap().path().join("a.json");
+    fs::rename(done, bed.path().join("a.json")).unwrap();
+    let running = bed.start();
+    eventually("moved again", || bed.files_in("done") == ["a.json"]).await;
+    // Another content under the same name is something new, and overwrites nothing.
+    bed.drop_file("a.json", record(2));
+    eventually("the new one", || {
+        bed.files_in("done") == ["a.1.json", "a.json"]
+    })
+    .await;
+    running.stop().await;
+    assert_eq!(bed.stored(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_of_fault_has_its_reason() {
+    let bed = Bed::new();
+    bed.drop_file("cut.json", r#"{"tram": "NUO001", "#);
+    bed.drop_file(
+        "fields.ndjson",
+        format!("{}\n{{\"tram\": \"NUO001\"}}\n", record(1)),
+    );
+    bed.drop_file("what.csv", "a;b");
+    bed.drop_file("KHONGHOPLE.txt", "pH 7\r\n");
+    bed.drop_file("TRAM01_20261120080500.txt", STATION);
+    bed.drop_file("big.json", vec![b' '; 9 << 20]);
+    bed.drop_file("id.json", format!("{}{}", r#"{"id": 5,"#, &record(1)[1..]));
+    let first = format!("{}{}", r#"{"id": "m1","#, &record(1)[1..]);
+    let other = format!("{}{}", r#"{"id": "m1","#, &record(2)[1..]);
+    bed.drop_file("first.json", first);
+    let running = bed.start();
+    eventually("all refused", || {
+        bed.files_in("refused").len() == 7 && bed.files_in("done").len() == 1
+    })
+    .await;
+    bed.drop_file("other.json", other);
+    eventually("the repeat", || bed.files_in("refused").len() == 8).await;
+    running.stop().await;
+    assert_eq!(bed.stored(), 1, "a file is taken whole or not at all");
+    for (name, parts) in [
+        ("cut.json", &["dòng 1, cột", "line 1, column"][..]),
+        (
+            "fields.ndjson",
+            &["bản ghi 2 (dòng 2), trường /co_so", "field /gia_tri"],
+        ),
+        ("what.csv", &["phần mở rộng", ".ndjson"]),
+        ("KHONGHOPLE.txt", &["dòng 1, cột"]),
+        ("TRAM01_20261120080500.txt", &["trường /co_so"]),
+        ("big.json", &["9437184 byte", "Chia thành nhiều tệp"]),
+        ("id.json", &["trường /id"]),
+        ("other.json", &["mã này đã dùng", "mã (id) mới"]),
+    ] {
+        let reason = bed.reason(name);
+        for part in parts {
+            assert!(reason.contains(part), "{name}: {part} in {reason}");
+        }
+        let (vietnamese, english) = reason.split_once("--- English ---").unwrap();
+        assert!(vietnamese.contains("Cách xử lý: "), "{reason}");
+        assert!(english.contains("What to do: "), "{reason}");
+    }
+    let view = EdgeView::open(&bed.store()).unwrap();
+    let sources = view.sources().unwrap();
+    assert_eq!(sources[0].accepted, 1);
+    assert!(sources[0].refused >= 8, "{sources:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_secret_is_refused_and_raises_the_alarm() {
+    let mut bed = Bed::new();
+    bed.dataset = "van_ban_dien_tu";
+    bed.drop_file(
+        "mat.json",
+        r#"{"do_mat": "mat", "trich_yeu": "NOI-DUNG-MAT"}"#,
+    );
+    let running = bed.start();
+    eventually("refused", || bed.files_in("refused") == ["mat.json"]).await;
+    running.stop().await;
+    let reason = bed.reason("mat.json");
+    assert!(
+        reason.contains("bí mật nhà nước") && reason.contains("/do_mat"),
+        "{reason}"
+    );
+    assert!(!reason.contains("NOI-DUNG-MAT"));
+    let events = EdgeView::open(&bed.store()).unwrap().events(10).unwrap();
+    assert!(
+        events
+            .iter()
+            .any(|event| event.level == "alarm" && event.code == "state_secret"),
+        "{events:?}"
+    );
+    let stored = bed.entries();
+    assert!(
+        stored
+            .iter()
+            .all(|entry| !entry.to_string().contains("NOI-DUNG-MAT"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_folders_and_unfinished_files_are_left_alone() {
+    let bed = Bed::new();
+    let outside = bed.place.path().join("outside.json");
+    fs::write(&outside, record(1)).unwrap();
+    std::os::unix::fs::symlink(&outside, bed.path().join("link.json")).unwrap();
+    fs::create_dir(bed.path().join("folder.json")).unwrap();
+    nix::unistd::mkfifo(&bed.path().join("pipe.json"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for name in [".hidden.json", "a.json.part", "b.tmp", "c.json~"] {
+        bed.drop_file(name, record(2));
+    }
+    bed.drop_file("good.json", record(3));
+    let running = bed.start();
+    eventually("the good one", || bed.files_in("done") == ["good.json"]).await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    running.stop().await;
+    assert_eq!(bed.stored(), 1);
+    assert!(outside.exists() && bed.path().join("link.json").is_symlink());
+    assert!(bed.path().join("c.json~").exists());
+    assert!(bed.files_in("refused").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_in_place_of_done_leads_nowhere() {
+    let bed = Bed::new();
+    let outside = bed.place.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    std::os::unix::fs::symlink(&outside, bed.path().join("done")).unwrap();
+    bed.drop_file("a.json", record(1));
+    let running = bed.start();
+    eventually("committed", || bed.stored() == 1).await;
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert!(bed.path().join("a.json").exists());
+    fs::remove_file(bed.path().join("done")).unwrap();
+    eventually("moved at last", || bed.files_in("done") == ["a.json"]).await;
+    running.stop().await;
+    assert_eq!(bed.stored(), 1);
+    assert_eq!(fs::read_dir(outside).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_inotify_the_rescan_finds_files_and_the_folder_may_go_away() {
+    let mut bed = Bed::new();
+    bed.inotify = false;
+    let away = bed.place.path().join("away");
+    fs::rename(bed.path(), &away).unwrap();
+    let running = bed.start();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    fs::rename(&away, bed.path()).unwrap();
+    bed.drop_file("a.json", record(1));
+    eventually("found", || bed.files_in("done") == ["a.json"]).await;
+    running.stop().await;
+    assert_eq!(bed.stored(), 1);
+    let events = EdgeView::open(&bed.store()).unwrap().events(10).unwrap();
+    let codes: Vec<&str> = events.iter().map(|event| event.code.as_str()).collect();
+    assert_eq!(codes, ["folder_works", "folder_unusable"], "once each");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_station_file_is_kept_byte_for_byte() {
+    let bed = Bed::new();
+    bed.drop_file(STATION_NAME, STATION);
+    let running = bed.start();
+    eventually("taken", || bed.files_in("done") == [STATION_NAME]).await;
+    running.stop().await;
+    let entries = bed.entries();
+    let original = entries[0]["original"].as_str().unwrap();
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(original)
+        .unwrap();
+    assert_eq!(bytes, STATION);
+    assert_eq!(entries[0]["data"]["tram"], "NUO001");
+    // The clock of the test stands hours or days away from the measurement.
+    assert!(entries[0]["data"]["lich_su"].is_boolean());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_files_come_in_few_commits_and_in_order() {
+    let mut bed = Bed::new();
+    bed.folder.format = Some(FileFormat::Json);
+    for number in 0..1_000 {
+        bed.drop_file(&format!("{number:04}.json"), record(number));
+    }
+    let running = bed.start();
+    eventually("all taken", || bed.files_in("done").len() == 1_000).await;
+    running.stop().await;
+    assert_eq!(bed.stored(), 1_000);
+    let commits = bed.commits.load(Ordering::SeqCst);
+    assert!(commits <= 200, "{commits} commits");
+    let times: Vec<String> = bed
+        .entries()
+        .iter()
+        .map(|entry| entry["time"].to_string())
+        .collect();
+    assert!(times.is_sorted(), "the oldest file first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_lane_leaves_the_file_until_there_is_room() {
+    let bed = Bed::new();
+    bed.room.store(false, Ordering::SeqCst);
+    bed.drop_file("a.json", record(1));
+    let running = bed.start();
+    eventually("tried", || 2 <= bed.commits.load(Ordering::SeqCst)).await;
+    assert!(bed.path().join("a.json").exists());
+    assert_eq!(bed.stored(), 0);
+    bed.room.store(true, Ordering::SeqCst);
+    eventually("taken", || bed.files_in("done") == ["a.json"]).await;
+    running.stop().await;
+    assert_eq!(bed.stored(), 1);
+    assert!(bed.files_in("refused").is_empty());
+}
