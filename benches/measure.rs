@@ -2,6 +2,11 @@
 //! memory, bytes. Real processes and a real broker. `cargo bench --bench measure` runs 10,000 and
 //! 100,000 records; `cargo bench --bench measure -- --full` a million too.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "real processes are waited for and timed by the real clock"
+)]
+
 #[path = "../tests/e2e/rig.rs"]
 #[allow(dead_code)]
 mod rig;

@@ -5,6 +5,11 @@
 //! those of the development profile only the delivery is checked. `BUDGET_RECORDS` sets how many
 //! records wait.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "real processes are waited for and timed by the real clock"
+)]
+
 #[path = "e2e/rig.rs"]
 #[allow(dead_code)]
 mod rig;

@@ -1,6 +1,11 @@
 //! The promise, end to end: real brokers, real processes, real SIGKILLs. Nothing lost, nothing
 //! doubled, the evidence whole. Each story runs on the embedded broker and on Mosquitto.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "real processes are waited for and timed by the real clock"
+)]
+
 mod asyncapi;
 mod rig;
 

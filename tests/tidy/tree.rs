@@ -267,7 +267,7 @@ pub fn places<'a>(text: &'a str, needle: &'a str) -> impl Iterator<Item = usize>
         .filter(move |at| {
             let before = at.checked_sub(1).and_then(|before| bytes.get(before));
             let after = bytes.get(at + needle.len());
-            !(opens && is_word(before)) && !(closes && is_word(after))
+            !((opens && is_word(before)) || (closes && is_word(after)))
         })
 }
 
