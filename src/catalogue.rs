@@ -67,8 +67,10 @@ pub struct Dataset {
     pub refuse: Vec<RefuseRule>,
     /// JSON Schema 2020-12, as written.
     pub schema: String,
+    /// Compiled with the first record: most boxes use few of the datasets, and each compiled
+    /// schema takes some 150 KB.
     #[cfg(feature = "edge")]
-    checker: admit::Checker,
+    checker: std::sync::OnceLock<admit::Checker>,
 }
 
 /// A kind of record within a dataset with a key or an event time of its own.

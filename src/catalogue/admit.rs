@@ -132,7 +132,7 @@ impl Dataset {
     /// Checks a record that says how its subject now is.
     pub fn admit(&self, data: &[u8]) -> Result<Admitted<'_>, Refusal> {
         let record = self.read(data)?;
-        if !self.checker.validator.is_valid(&record) {
+        if !self.checker().validator.is_valid(&record) {
             return Err(Refusal::Schema(self.faults(&record)));
         }
         self.place(&record)
@@ -162,7 +162,7 @@ impl Dataset {
     fn faults(&self, record: &Value) -> Vec<Fault> {
         let sentences = self.sentences();
         let mut faults = Vec::new();
-        for error in self.checker.validator.iter_errors(record) {
+        for error in self.checker().validator.iter_errors(record) {
             sentences.explain(&error, &mut faults);
         }
         if faults.len() > FAULTS_MAX {
@@ -177,10 +177,19 @@ impl Dataset {
         faults
     }
 
-    /// The schema is parsed again for its titles: a refusal is rare, memory on a box is not.
+    fn checker(&self) -> &Checker {
+        self.checker.get_or_init(|| {
+            Checker::compile(&self.parsed_schema()).expect("the schema was compiled at load")
+        })
+    }
+
+    /// The schema is parsed again for its titles: a refusal is rare, memory on a box is scarce.
     fn sentences(&self) -> Sentences {
-        let schema = serde_json::from_str(&self.schema).expect("the schema was parsed at load");
-        Sentences::new(schema, self.quotable())
+        Sentences::new(self.parsed_schema(), self.quotable())
+    }
+
+    fn parsed_schema(&self) -> Value {
+        serde_json::from_str(&self.schema).expect("the schema was parsed at load")
     }
 
     fn place(&self, record: &Value) -> Result<Admitted<'_>, Refusal> {

@@ -189,7 +189,7 @@ impl Reader<'_> {
         let (classification, classified_by) = self.classification(written.classification);
         let refuse = self.refuse(written.refuse);
         #[cfg(feature = "edge")]
-        let checker = self.checker();
+        self.compilable();
         Some(Dataset {
             id: id?,
             version: written.version,
@@ -210,7 +210,7 @@ impl Reader<'_> {
             refuse,
             schema: written.schema,
             #[cfg(feature = "edge")]
-            checker: checker?,
+            checker: std::sync::OnceLock::new(),
         })
     }
 
@@ -568,23 +568,19 @@ impl Reader<'_> {
     }
 
     #[cfg(feature = "edge")]
-    fn checker(&mut self) -> Option<super::admit::Checker> {
-        match super::admit::Checker::compile(self.schema) {
-            Ok(checker) => Some(checker),
-            Err(reason) => {
-                self.fault(
-                    "schema",
-                    [
-                        format!("lược đồ không dùng được: {reason}"),
-                        format!("the schema is not usable: {reason}"),
-                    ],
-                    [
-                        "Lược đồ theo JSON Schema 2020-12, không tham chiếu ra ngoài tệp.",
-                        "Write JSON Schema 2020-12 without references to other files.",
-                    ],
-                );
-                None
-            }
+    fn compilable(&mut self) {
+        if let Err(reason) = super::admit::Checker::compile(self.schema) {
+            self.fault(
+                "schema",
+                [
+                    format!("lược đồ không dùng được: {reason}"),
+                    format!("the schema is not usable: {reason}"),
+                ],
+                [
+                    "Lược đồ theo JSON Schema 2020-12, không tham chiếu ra ngoài tệp.",
+                    "Write JSON Schema 2020-12 without references to other files.",
+                ],
+            );
         }
     }
 }
