@@ -5,7 +5,7 @@
 //! owner, says which fields make up the subject and the event time of a record, which lane a
 //! record takes, what is refused at the door (state secrets), and holds a JSON Schema 2020-12.
 //! [`file`] reads the written form, [`condition`] finds values in a record, and on the box
-//! `admit` checks each record once, at the door.
+//! `admit` checks each record once, at the door. `docs/catalogue.md` describes the file.
 
 #[cfg(feature = "edge")]
 pub mod admit;
@@ -18,6 +18,7 @@ mod sentence;
 mod strict_json;
 #[cfg(feature = "edge")]
 mod time;
+mod written;
 
 use std::collections::BTreeMap;
 use std::fmt;

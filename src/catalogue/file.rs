@@ -2,112 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use serde::Deserialize;
 use serde_json::Value;
 use unicode_normalization::is_nfc;
 
 use super::condition::{Condition, Pattern, segments};
+use super::written::{OneOrMany, Written, WrittenClassification, WrittenLane, WrittenRefuse};
 use super::{CatalogueFault, Dataset, FieldScheme, LaneRules, RefuseRule, Variant, schema};
 use crate::model::record::Classification;
 use crate::model::{DatasetId, Lane};
-
-/// A file as it is written.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    id: String,
-    version: u32,
-    code: String,
-    title_vi: String,
-    title_en: String,
-    owner: String,
-    owner_en: String,
-    key: OneOrMany,
-    #[serde(default)]
-    hide_key: bool,
-    #[serde(default)]
-    time: OneOrMany,
-    sensitivity: u8,
-    retention_days: u32,
-    lane: WrittenLane,
-    #[serde(default)]
-    variant: Vec<WrittenVariant>,
-    #[serde(default)]
-    classification: Vec<WrittenClassification>,
-    #[serde(default)]
-    refuse: Vec<WrittenRefuse>,
-    schema: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenLane {
-    default: String,
-    #[serde(default)]
-    rule: Vec<WrittenLaneRule>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenLaneRule {
-    pointer: OneOrMany,
-    #[serde(rename = "in")]
-    values: Vec<Value>,
-    lane: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenVariant {
-    pointer: OneOrMany,
-    #[serde(rename = "in")]
-    values: Vec<Value>,
-    key: OneOrMany,
-    #[serde(default)]
-    time: OneOrMany,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenClassification {
-    scheme: String,
-    code: Option<String>,
-    pointer: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenRefuse {
-    pointer: OneOrMany,
-    #[serde(rename = "in")]
-    values: Vec<Value>,
-    reason_vi: String,
-    reason_en: String,
-    #[serde(default)]
-    alarm: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl Default for OneOrMany {
-    fn default() -> Self {
-        OneOrMany::Many(Vec::new())
-    }
-}
-
-impl OneOrMany {
-    fn into_vec(self) -> Vec<String> {
-        match self {
-            OneOrMany::One(text) => vec![text],
-            OneOrMany::Many(texts) => texts,
-        }
-    }
-}
 
 /// Reads one file; `name` is its name, whose stem must be the dataset's id.
 pub fn read(name: &str, text: &str) -> Result<Dataset, Vec<CatalogueFault>> {
