@@ -1,5 +1,6 @@
 //! The drop folder with real files, a real engine and a real store.
 #![cfg(feature = "edge")]
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use lienthong::edge::intake::{Input, Intake, Reply, channel};
 use lienthong::engine::sending::{self, EdgeEngine, Effect, Event, Space};
 use lienthong::evidence::SigningKey;
 use lienthong::formats::station::mapping::StationMapping;
-use lienthong::model::{Epoch, Lane, Seq, UnixMs};
+use lienthong::model::{ClockQuality, Epoch, Lane, Seq, UnixMs};
 use lienthong::shell::clock::Clock;
 use lienthong::store::Options;
 use lienthong::store::edge::EdgeStore;
@@ -100,7 +101,7 @@ impl Bed {
             Arc::clone(&self.commits),
         );
         let clock = self.clock.clone();
-        let (opened, is_open) = std::sync::mpsc::channel();
+        let (opened, is_open) = std::sync::mpsc::sync_channel(1);
         let (queue_end, mut ended) = tokio::sync::mpsc::channel::<()>(1);
         let engine = std::thread::spawn(move || {
             let mut had_room = room.load(Ordering::SeqCst);
@@ -505,7 +506,9 @@ async fn without_inotify_the_rescan_finds_files_and_the_folder_may_go_away() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_station_file_is_kept_byte_for_byte() {
-    let bed = Bed::new();
+    let mut bed = Bed::new();
+    // Two hours after the measurement at least.
+    bed.clock = Clock::start(UnixMs(1_795_143_900_000));
     bed.drop_file(STATION_NAME, STATION);
     let running = bed.start();
     eventually("taken", || bed.files_in("done") == [STATION_NAME]).await;
@@ -517,8 +520,25 @@ async fn a_station_file_is_kept_byte_for_byte() {
         .unwrap();
     assert_eq!(bytes, STATION);
     assert_eq!(entries[0]["data"]["tram"], "NUO001");
-    // The clock of the test stands hours or days away from the measurement.
-    assert!(entries[0]["data"]["lich_su"].is_boolean());
+    assert_eq!(entries[0]["data"]["lich_su"], true, "it came hours late");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_station_file_that_comes_in_time_is_not_historical() {
+    let bed = Bed::new();
+    let now = bed.clock.now();
+    let digits: String = now.wall.to_string()[..19]
+        .chars()
+        .filter(char::is_ascii_digit)
+        .collect();
+    let name = format!("HN_KCNA_NUO001_{digits}.txt");
+    bed.drop_file(&name, format!("pH\t7.20\t-\t{digits}\t00\r\n"));
+    let running = bed.start();
+    eventually("taken", || bed.files_in("done").len() == 1).await;
+    running.stop().await;
+    // Under a clock that is not believed nothing can be called new.
+    let is_historical = now.quality == ClockQuality::Floor;
+    assert_eq!(bed.entries()[0]["data"]["lich_su"], is_historical);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,33 +8,28 @@
 //! the file's name and content make the submission's key.
 
 pub mod files;
+mod handing;
 pub mod reading;
 mod reason;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::{mpsc, watch};
 
 use crate::edge::config::FolderConfig;
-use crate::edge::door::{Door, short_digest};
-use crate::engine::sending::{Answer, Level, NewRecord, Submission};
+use crate::edge::door::Door;
+use crate::engine::sending::Level;
 use crate::model::{DatasetId, MonoMs, Now, SourceName};
 use crate::shell::clock::Clock;
-use crate::store::edge::OnceKey;
 use files::{Folder, Found, Print, Verdict};
-use reading::{Refused, Taken};
+use handing::{Job, Outcome, groups, join, refuse, submit};
+use reading::Taken;
 
-/// Files that are handed in together, so that one commit takes them.
-const GROUP_FILES: usize = 128;
-/// Bytes of files that are in memory together; one file may be as large as the limit.
-const GROUP_BYTES: u64 = 4 * 1024 * 1024;
 /// Shortest time between two looks.
 const LOOK_MS: u64 = 50;
 /// Pauses after something that may pass by itself.
@@ -96,18 +91,6 @@ struct Watching {
     changed: mpsc::Receiver<()>,
     /// The folder that is watched; another may take its name.
     identity: (u64, u64),
-}
-
-type Job = Pin<Box<dyn Future<Output = Outcome> + Send>>;
-
-/// What became of one file's records.
-enum Outcome {
-    Verdict(Verdict),
-    /// Something that passes by itself: full lane, closed store.
-    Later,
-    /// The file changed while it was read.
-    Changed,
-    Unreadable,
 }
 
 impl DropFolder {
@@ -409,96 +392,4 @@ struct Pause {
     ms: u64,
     /// Nothing is to cut it short.
     is_backoff: bool,
-}
-
-async fn submit(
-    door: &Door,
-    source: &FolderSource,
-    records: Vec<NewRecord>,
-    once: OnceKey,
-) -> Outcome {
-    let count = records.len() as u64;
-    let submission = Submission {
-        reply: (),
-        source: source.name.clone(),
-        records,
-        once: Some(once),
-        cursor: None,
-    };
-    match door.intake().submit(submission).await {
-        Ok(Answer::Stored { .. }) => Outcome::Verdict(Verdict::Done),
-        Ok(Answer::LaneFull(_)) | Err(_) => Outcome::Later,
-        Ok(Answer::OtherContent { index }) => {
-            refuse(door, source, Refused::other_content(index, count)).await
-        }
-        Ok(Answer::TooLarge { index, bytes }) => {
-            refuse(door, source, Refused::record_too_large(index, bytes, count)).await
-        }
-    }
-}
-
-async fn refuse(door: &Door, source: &FolderSource, refused: Refused) -> Outcome {
-    let Refused {
-        reason,
-        records,
-        summary,
-        refusal,
-    } = refused;
-    match refusal {
-        Some(refusal) => {
-            door.refused(&source.name, &source.dataset, records, &refusal)
-                .await;
-        }
-        None => {
-            door.intake()
-                .refused(source.name.clone(), records, summary)
-                .await;
-        }
-    }
-    Outcome::Verdict(Verdict::Refused(reason))
-}
-
-/// The key that makes a repeat of the same file harmless.
-fn once_key(source: &SourceName, name: &str, sha256_hex: &str) -> OnceKey {
-    OnceKey {
-        key: short_digest(&["file", source.as_str(), name, sha256_hex]),
-        digest: short_digest(&[sha256_hex]),
-    }
-}
-
-/// Splits files into groups that are small enough to be in memory together.
-fn groups(files: Vec<Found>) -> Vec<Vec<Found>> {
-    let mut groups: Vec<Vec<Found>> = Vec::new();
-    let mut bytes = 0;
-    for found in files {
-        bytes += found.print.bytes;
-        match groups.last_mut() {
-            Some(group) if group.len() < GROUP_FILES && bytes <= GROUP_BYTES => group.push(found),
-            _ => {
-                bytes = found.print.bytes;
-                groups.push(vec![found]);
-            }
-        }
-    }
-    groups
-}
-
-/// Waits for all. They are polled in their order, and the intake's queue is fair, so the engine
-/// meets them in their order too.
-async fn join(mut jobs: Vec<Job>) -> Vec<Outcome> {
-    let mut results: Vec<Option<Outcome>> = jobs.iter().map(|_| None).collect();
-    std::future::poll_fn(|context| {
-        let mut all = true;
-        for (job, result) in jobs.iter_mut().zip(&mut results) {
-            if result.is_none() {
-                match job.as_mut().poll(context) {
-                    Poll::Ready(value) => *result = Some(value),
-                    Poll::Pending => all = false,
-                }
-            }
-        }
-        if all { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-    results.into_iter().flatten().collect()
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use crate::edge::status::{LinkState, Stamp, Status};
+use crate::edge::status::{LaneStatus, LinkState, Stamp, Status};
 use crate::model::ClockQuality;
 
 /// What the answer's `Content-Type` says.
@@ -80,11 +80,14 @@ fn link(out: &mut String, status: &Status) {
     }
 }
 
+/// One number of a lane.
+type LaneValue = fn(&LaneStatus) -> u64;
+
 fn lanes(out: &mut String, status: &Status) {
     if status.lanes.is_empty() {
         return;
     }
-    let families: [(&str, &str, fn(&crate::edge::status::LaneStatus) -> u64); 5] = [
+    let families: [(&str, &str, LaneValue); 5] = [
         (
             "lienthong_waiting_entries",
             "Entries that wait for the hub's receipt.",

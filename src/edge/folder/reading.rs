@@ -9,9 +9,10 @@ use crate::catalogue::Dataset;
 use crate::catalogue::admit::Refusal;
 use crate::edge::config::FileFormat;
 use crate::edge::door::{Door, Incoming};
+use crate::edge::folder::FolderSource;
 use crate::edge::folder::files::{FILE_BYTES_MAX, Folder, Found};
+use crate::edge::folder::handing::once_key;
 use crate::edge::folder::reason::Reason;
-use crate::edge::folder::{FolderSource, once_key};
 use crate::engine::sending::NewRecord;
 use crate::evidence::sha256;
 use crate::formats::{FAULTS_MAX, Faults, json, station};
@@ -45,7 +46,7 @@ pub struct Refused {
     /// One sentence for the page, without any content.
     pub summary: String,
     /// The catalogue's own reason, which may ask for an alarm.
-    pub refusal: Option<Refusal>,
+    pub refusal: Option<Box<Refusal>>,
 }
 
 /// Reads, splits and checks one file.
@@ -248,7 +249,7 @@ impl Wrong {
             reason: self.reason.to_text(headline, hint),
             records: records as u64,
             summary: headline[0].to_owned(),
-            refusal: self.refusal,
+            refusal: self.refusal.map(Box::new),
         }
     }
 }

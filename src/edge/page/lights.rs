@@ -234,10 +234,12 @@ fn certificate(status: &Status) -> Option<Light> {
             "The box's certificate has ended; ask the hub's operator for a new one.",
         ));
     }
-    let colour = match days {
-        ..=CERTIFICATE_RED_DAYS => Colour::Red,
-        ..=CERTIFICATE_AMBER_DAYS => Colour::Amber,
-        _ => return None,
+    let colour = if days <= CERTIFICATE_RED_DAYS {
+        Colour::Red
+    } else if days <= CERTIFICATE_AMBER_DAYS {
+        Colour::Amber
+    } else {
+        return None;
     };
     Some(Light::new(
         colour,
@@ -272,8 +274,8 @@ fn fill(status: &Status) -> Vec<Light> {
         ));
     }
     let colour = match store.disk_free_bytes {
-        Some(..DISK_RED_BYTES) => Some(Colour::Red),
-        Some(..DISK_AMBER_BYTES) => Some(Colour::Amber),
+        Some(free) if free < DISK_RED_BYTES => Some(Colour::Red),
+        Some(free) if free < DISK_AMBER_BYTES => Some(Colour::Amber),
         _ => None,
     };
     if let (Some(colour), Some(free)) = (colour, store.disk_free_bytes) {
