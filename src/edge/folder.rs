@@ -217,7 +217,7 @@ impl DropFolder {
                 Some(verdict) => outcomes.push(Some(Outcome::Verdict(verdict))),
                 None => {
                     outcomes.push(None);
-                    jobs.push(self.prepare(found.clone(), now).await);
+                    jobs.push(self.read_and_check(found.clone(), now).await);
                 }
             }
         }
@@ -233,7 +233,7 @@ impl DropFolder {
     }
 
     /// Reads and checks one file; what remains is to hand its records in.
-    async fn prepare(&self, found: Found, now: Now) -> Job {
+    async fn read_and_check(&self, found: Found, now: Now) -> Job {
         let door = Arc::clone(&self.door);
         let read = {
             let door = Arc::clone(&door);
