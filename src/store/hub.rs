@@ -8,7 +8,7 @@ use super::{Options, StoreError, chain_from};
 use crate::model::{AgencyCode, BoxId, Capture, Chain, DatasetId, Epoch, Lane, Seq, UnixMs};
 
 pub(super) const MIGRATIONS: &[&str] = &[include_str!("hub.sql")];
-const LOG_SHIFT: u32 = 40;
+pub(super) const LOG_SHIFT: u32 = 40;
 
 /// Whether a box may hand in data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -536,7 +536,7 @@ fn log_state((log, life, applied, chain, max_capture): RawLog) -> Result<LogStat
     })
 }
 
-fn place(log: i64, seq: Seq) -> i64 {
+pub(super) fn place(log: i64, seq: Seq) -> i64 {
     (log << LOG_SHIFT) + seq.0 as i64
 }
 

@@ -7,6 +7,7 @@
 pub mod edge;
 pub mod edge_status;
 pub mod hub;
+pub mod hub_view;
 
 use std::path::Path;
 

@@ -1,0 +1,538 @@
+//! What the hub knows of its fleet, read from its store in one snapshot: `trucd status`,
+//! `/status.json`, `/metrics` and systemd's line print it. Its JSON is stable.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::model::{AgencyCode, BoxId, Epoch, Lane, Seq, UnixMs};
+use crate::store::StoreError;
+use crate::store::hub::BoxState;
+use crate::store::hub_view::{BoxRow, GapRow, HubView, LogRow, RefusalRow};
+
+/// An epoch that grew so long after a newer one had begun is no late message: two machines use one
+/// box's name.
+const CLONE_AFTER_MS: i64 = 60_000;
+const DAY_MS: i64 = 86_400_000;
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    pub version: &'static str,
+    /// When this was read.
+    pub at: Stamp,
+    pub boxes: Vec<BoxStatus>,
+    /// Names that nobody registered and that batches came in.
+    pub strangers: Vec<Refusals>,
+    pub totals: Totals,
+    pub store: StoreSpace,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct BoxStatus {
+    #[serde(rename = "box")]
+    pub box_id: BoxId,
+    pub agency: AgencyCode,
+    pub state: BoxState,
+    pub registered: Stamp,
+    pub last_seen: Option<Stamp>,
+    /// Of the certificate that was issued at registration; negative when it has ended.
+    pub certificate_days: i64,
+    pub presence: Option<Presence>,
+    pub presence_at: Option<Stamp>,
+    /// The logs of the newest epoch, then older ones.
+    pub logs: Vec<LogStatus>,
+    pub entries: u64,
+    /// Entries that repeat one of another epoch; they count once as records.
+    pub doubles: u64,
+    pub bytes: u64,
+    /// Numbers that the box said it lost.
+    pub lost: u64,
+    pub gaps: u64,
+    pub parked: u64,
+    pub refusals: Vec<Refusal>,
+    /// Two machines seem to use the box's name.
+    pub suspected_clone: bool,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct LogStatus {
+    pub lane: Lane,
+    pub epoch: Epoch,
+    /// Whether this is the box's newest epoch.
+    pub current: bool,
+    pub applied: Seq,
+    pub entries: u64,
+    pub doubles: u64,
+    pub bytes: u64,
+    pub last: Stamp,
+}
+
+/// What a box last said of itself; fields that it left out are absent.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Presence {
+    pub online: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Entries that wait in the box, P0 to P4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<[u64; 5]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_waiting_s: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_days: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Refusal {
+    pub code: String,
+    pub count: u64,
+    pub last: Stamp,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Refusals {
+    #[serde(rename = "box")]
+    pub box_id: BoxId,
+    pub refusals: Vec<Refusal>,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Totals {
+    pub boxes: u64,
+    pub active: u64,
+    pub online: u64,
+    pub entries: u64,
+    pub doubles: u64,
+    pub bytes: u64,
+    pub waiting: u64,
+    pub lost: u64,
+    pub parked: u64,
+    pub refused: u64,
+    pub suspected_clones: u64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct StoreSpace {
+    pub used_bytes: u64,
+    /// Free inside the file.
+    pub free_bytes: u64,
+    pub quota_bytes: u64,
+}
+
+/// A time as people read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stamp(pub UnixMs);
+
+impl Serialize for Stamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl Presence {
+    /// Reads what a box said; nothing when it cannot be understood.
+    pub fn parse(text: &str) -> Option<Presence> {
+        serde_json::from_str(text).ok()
+    }
+}
+
+/// Reads the whole fleet in one snapshot.
+pub fn read(view: &HubView, quota_bytes: u64, now: UnixMs) -> Result<Status, StoreError> {
+    let snapshot = view.snapshot()?;
+    let boxes = snapshot.boxes()?;
+    let mut of_box = gather(
+        snapshot.logs()?,
+        snapshot.gaps()?,
+        snapshot.refusals()?,
+        &snapshot.parked_counts()?,
+    );
+    let (used_bytes, free_bytes) = view.space()?;
+    let boxes: Vec<BoxStatus> = boxes
+        .into_iter()
+        .map(|known| {
+            let found = of_box.remove(&known.box_id).unwrap_or_default();
+            box_status(known, found, now)
+        })
+        .collect();
+    let strangers: Vec<Refusals> = of_box
+        .into_iter()
+        .map(|(box_id, found)| Refusals {
+            box_id,
+            refusals: found.refusals,
+        })
+        .collect();
+    Ok(Status {
+        version: env!("CARGO_PKG_VERSION"),
+        at: Stamp(now),
+        totals: totals(&boxes, &strangers),
+        boxes,
+        strangers,
+        store: StoreSpace {
+            used_bytes,
+            free_bytes,
+            quota_bytes,
+        },
+    })
+}
+
+/// What is known of a box beside its registration.
+#[derive(Default)]
+struct Found {
+    logs: Vec<LogRow>,
+    gaps: Vec<GapRow>,
+    refusals: Vec<Refusal>,
+    parked: u64,
+}
+
+fn gather(
+    logs: Vec<LogRow>,
+    gaps: Vec<GapRow>,
+    refusals: Vec<RefusalRow>,
+    parked: &HashMap<i64, u64>,
+) -> BTreeMap<BoxId, Found> {
+    let mut of_box: BTreeMap<BoxId, Found> = BTreeMap::new();
+    for log in logs {
+        let found = of_box.entry(log.box_id.clone()).or_default();
+        found.parked += parked.get(&log.log).copied().unwrap_or(0);
+        found.logs.push(log);
+    }
+    for gap in gaps {
+        of_box
+            .entry(gap.box_id.clone())
+            .or_default()
+            .gaps
+            .push(gap);
+    }
+    for refusal in refusals {
+        of_box
+            .entry(refusal.box_id)
+            .or_default()
+            .refusals
+            .push(Refusal {
+                code: refusal.code,
+                count: refusal.count,
+                last: Stamp(refusal.last),
+            });
+    }
+    of_box
+}
+
+fn box_status(known: BoxRow, found: Found, now: UnixMs) -> BoxStatus {
+    let sum = |of: fn(&LogRow) -> u64| found.logs.iter().map(of).sum();
+    // Logs are numbered in the order in which they were first seen.
+    let newest = found.logs.iter().max_by_key(|log| log.log).map(|log| log.epoch);
+    let mut logs: Vec<&LogRow> = found.logs.iter().collect();
+    logs.sort_by_key(|log| (Some(log.epoch) != newest, log.epoch, log.lane));
+    BoxStatus {
+        certificate_days: (known.not_after.0 - now.0).div_euclid(DAY_MS),
+        suspected_clone: !clones(&found.logs).is_empty(),
+        entries: sum(|log| log.entries),
+        doubles: sum(|log| log.doubles),
+        bytes: sum(|log| log.bytes),
+        lost: found.gaps.iter().map(|gap| gap.first.count_to(gap.last)).sum(),
+        gaps: found.gaps.len() as u64,
+        parked: found.parked,
+        presence: known.presence.as_deref().and_then(Presence::parse),
+        presence_at: known.presence_at.map(Stamp),
+        registered: Stamp(known.registered),
+        last_seen: known.last_seen.map(Stamp),
+        box_id: known.box_id,
+        agency: known.agency,
+        state: known.state,
+        logs: logs
+            .into_iter()
+            .map(|log| LogStatus {
+                lane: log.lane,
+                epoch: log.epoch,
+                current: Some(log.epoch) == newest,
+                applied: log.applied,
+                entries: log.entries,
+                doubles: log.doubles,
+                bytes: log.bytes,
+                last: Stamp(log.last_at),
+            })
+            .collect(),
+        refusals: found.refusals,
+    }
+}
+
+/// Boxes whose name two machines seem to use: an epoch grew although a newer one had begun. A box
+/// that is restored begins a new epoch and never goes back to an old one.
+pub fn clones(logs: &[LogRow]) -> HashSet<BoxId> {
+    let mut epochs: HashMap<(&BoxId, Epoch), (UnixMs, UnixMs)> = HashMap::new();
+    for log in logs {
+        let (begun, grown) = epochs
+            .entry((&log.box_id, log.epoch))
+            .or_insert((log.first_at, log.last_at));
+        *begun = log.first_at.min(*begun);
+        *grown = log.last_at.max(*grown);
+    }
+    let mut found = HashSet::new();
+    for ((box_id, epoch), (begun, grown)) in &epochs {
+        let overtaken = epochs.iter().any(|((other, newer), (newer_begun, _))| {
+            other == box_id
+                && newer != epoch
+                && begun <= newer_begun
+                && newer_begun.0 + CLONE_AFTER_MS < grown.0
+        });
+        if overtaken {
+            found.insert((*box_id).clone());
+        }
+    }
+    found
+}
+
+fn totals(boxes: &[BoxStatus], strangers: &[Refusals]) -> Totals {
+    let mut totals = Totals {
+        boxes: boxes.len() as u64,
+        ..Totals::default()
+    };
+    let count = |refusals: &[Refusal]| refusals.iter().map(|refusal| refusal.count).sum::<u64>();
+    for known in boxes {
+        totals.active += u64::from(known.state == BoxState::Active);
+        totals.entries += known.entries;
+        totals.doubles += known.doubles;
+        totals.bytes += known.bytes;
+        totals.lost += known.lost;
+        totals.parked += known.parked;
+        totals.refused += count(&known.refusals);
+        totals.suspected_clones += u64::from(known.suspected_clone);
+        if let Some(presence) = &known.presence {
+            totals.online += u64::from(presence.online);
+            totals.waiting += presence.waiting.unwrap_or_default().iter().sum::<u64>();
+        }
+    }
+    totals.refused += strangers
+        .iter()
+        .map(|stranger| count(&stranger.refusals))
+        .sum::<u64>();
+    totals
+}
+
+impl Status {
+    /// A table for a terminal.
+    pub fn to_text(&self) -> String {
+        let mut rows = vec![HEADER.map(str::to_owned)];
+        rows.extend(self.boxes.iter().map(|known| known.cells(self.at.0)));
+        let mut text = table(&rows);
+        for known in &self.boxes {
+            known.write_remarks(&mut text);
+        }
+        for stranger in &self.strangers {
+            let codes = refusals_text(&stranger.refusals);
+            let _ = writeln!(
+                text,
+                "! {}: chưa đăng ký, bị từ chối / not registered, refused: {codes}",
+                stranger.box_id
+            );
+        }
+        let totals = &self.totals;
+        let _ = writeln!(
+            text,
+            "\n{} trạm, {} đang nối; {} mục ({} lặp), {} mất, {} tạm giữ, {} gói bị từ chối; kho {} / {}",
+            totals.boxes,
+            totals.online,
+            totals.entries,
+            totals.doubles,
+            totals.lost,
+            totals.parked,
+            totals.refused,
+            bytes_text(self.store.used_bytes),
+            bytes_text(self.store.quota_bytes),
+        );
+        let _ = writeln!(
+            text,
+            "{} boxes, {} online; {} entries ({} doubles), {} lost, {} parked, {} batches refused; store {} of {}",
+            totals.boxes,
+            totals.online,
+            totals.entries,
+            totals.doubles,
+            totals.lost,
+            totals.parked,
+            totals.refused,
+            bytes_text(self.store.used_bytes),
+            bytes_text(self.store.quota_bytes),
+        );
+        text
+    }
+
+    /// One line for `systemctl status`.
+    pub fn to_line(&self) -> String {
+        let totals = &self.totals;
+        format!(
+            "{}/{} trạm đang nối, {} mục đã nhận, {} đang chờ ở trạm / {} of {} boxes online, {} entries, {} waiting",
+            totals.online,
+            totals.active,
+            totals.entries,
+            totals.waiting,
+            totals.online,
+            totals.active,
+            totals.entries,
+            totals.waiting,
+        )
+    }
+}
+
+const HEADER: [&str; 8] = [
+    "Trạm (box)",
+    "Cơ quan (agency)",
+    "Trạng thái (state)",
+    "Thấy cuối (last seen)",
+    "Đang chờ (waiting)",
+    "Đã nhận (entries)",
+    "Mất (lost)",
+    "Chứng thư (days)",
+];
+
+impl BoxStatus {
+    fn cells(&self, now: UnixMs) -> [String; 8] {
+        let online = self.presence.as_ref().is_some_and(|presence| presence.online);
+        let state = match (self.state, online) {
+            (BoxState::Active, true) => "đang nối (online)",
+            (BoxState::Active, false) => "mất nối (offline)",
+            (BoxState::Suspended, _) => "tạm ngừng (suspended)",
+            (BoxState::Revoked, _) => "thu hồi (revoked)",
+        };
+        let waiting = self.presence.as_ref().and_then(|presence| presence.waiting);
+        let days = self
+            .presence
+            .as_ref()
+            .and_then(|presence| presence.certificate_days)
+            .unwrap_or(self.certificate_days);
+        [
+            self.box_id.to_string(),
+            self.agency.to_string(),
+            state.to_owned(),
+            self.last_seen
+                .map_or("—".to_owned(), |seen| age_text(now.0 - seen.0.0)),
+            waiting.map_or("—".to_owned(), |waiting| {
+                waiting.iter().sum::<u64>().to_string()
+            }),
+            self.entries.to_string(),
+            self.lost.to_string(),
+            days.to_string(),
+        ]
+    }
+
+    fn write_remarks(&self, text: &mut String) {
+        let name = &self.box_id;
+        if self.suspected_clone {
+            let _ = writeln!(
+                text,
+                "! {name}: có vẻ hai máy dùng chung định danh / two machines seem to use this name"
+            );
+        }
+        if self.gaps > 0 {
+            let _ = writeln!(
+                text,
+                "! {name}: {} khoảng mất, xem trucd gaps / {} gaps, see trucd gaps",
+                self.gaps, self.gaps
+            );
+        }
+        if self.parked > 0 {
+            let _ = writeln!(
+                text,
+                "! {name}: {} mục tạm giữ, xem trucd parked / {} parked, see trucd parked",
+                self.parked, self.parked
+            );
+        }
+        if !self.refusals.is_empty() {
+            let codes = refusals_text(&self.refusals);
+            let _ = writeln!(text, "! {name}: gói bị từ chối / batches refused: {codes}");
+        }
+    }
+}
+
+fn refusals_text(refusals: &[Refusal]) -> String {
+    let codes: Vec<String> = refusals
+        .iter()
+        .map(|refusal| format!("{} {}", refusal.code, refusal.count))
+        .collect();
+    codes.join(", ")
+}
+
+/// Columns as wide as their widest cell.
+pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in rows {
+        let line: Vec<String> = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        text.push_str(line.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn age_text(age_ms: i64) -> String {
+    match age_ms / 1000 {
+        seconds if seconds < 120 => format!("{} s", seconds.max(0)),
+        seconds if seconds < 7_200 => format!("{} min", seconds / 60),
+        seconds if seconds < 172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} d", seconds / 86_400),
+    }
+}
+
+fn bytes_text(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match UNITS.into_iter().find(|(_, size)| *size <= bytes) {
+        Some((unit, size)) => format!("{:.1} {unit}", bytes as f64 / size as f64),
+        None => format!("{bytes} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Capture, Chain};
+
+    fn log(epoch: u64, first_ms: i64, last_ms: i64) -> LogRow {
+        LogRow {
+            log: epoch as i64,
+            box_id: "xa-a".parse().unwrap(),
+            epoch: Epoch(epoch),
+            lane: Lane::P2,
+            applied: Seq(1),
+            chain: Chain::ZERO,
+            max_capture: Capture(1),
+            entries: 1,
+            doubles: 0,
+            bytes: 1,
+            first_at: UnixMs(first_ms),
+            last_at: UnixMs(last_ms),
+        }
+    }
+
+    #[test]
+    fn an_old_epoch_that_grows_again_is_a_clone() {
+        let hour = 3_600_000;
+        assert!(clones(&[log(1, 0, hour), log(2, hour, 9 * hour)]).is_empty());
+        assert!(clones(&[log(1, 0, hour + 1000), log(2, hour, 9 * hour)]).is_empty());
+        assert_eq!(clones(&[log(1, 0, 5 * hour), log(2, hour, 9 * hour)]).len(), 1);
+    }
+
+    #[test]
+    fn a_presence_may_be_short_or_foreign() {
+        let will = Presence::parse(r#"{"online":false}"#).unwrap();
+        assert!(!will.online && will.waiting.is_none());
+        let full = Presence::parse(
+            r#"{"online":true,"version":"0.1.0","waiting":[0,1,2,3,4],"oldest_waiting_s":5,
+                "certificate_days":729,"since":"2026-08-01T00:00:00Z","new":1}"#,
+        )
+        .unwrap();
+        assert_eq!(full.waiting, Some([0, 1, 2, 3, 4]));
+        assert_eq!(Presence::parse("yes"), None);
+    }
+}
