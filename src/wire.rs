@@ -38,8 +38,12 @@ pub fn topic_presence(box_id: &BoxId) -> String {
     format!("lt/1/{box_id}/presence")
 }
 
-/// What the hub subscribes to: the batches of all boxes, shared among its workers.
-pub const SUBSCRIBE_UP: &str = "$share/trucd/lt/1/+/up";
+/// What the hub subscribes to: the batches of all boxes, shared among its workers, which know the
+/// name of their group.
+pub fn subscribe_up(group: &str) -> String {
+    format!("$share/{group}/lt/1/+/up")
+}
+
 /// What the hub subscribes to: the presence of all boxes.
 pub const SUBSCRIBE_PRESENCE: &str = "lt/1/+/presence";
 

@@ -1,1 +1,7 @@
-fn main() {}
+//! The hub's daemon and its commands.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lienthong::hub::commands::main()
+}

@@ -2,10 +2,12 @@
 //! are told at once, each with its place and what to do. Paths are relative to the file.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
+
+use crate::shell::dial::Address;
 
 /// Where the configuration is looked for when the command line does not say.
 pub const DEFAULT_FILES: [&str; 2] = [
@@ -34,7 +36,7 @@ pub struct HubConfig {
     /// The name under which boxes reach the hub.
     pub name: String,
     /// What boxes dial, written into their configuration.
-    pub box_addresses: Vec<HostPort>,
+    pub box_addresses: Vec<Address>,
     /// Certificate of the authority.
     pub ca: PathBuf,
     /// The hub's identity as an MQTT client.
@@ -55,7 +57,7 @@ pub enum BrokerKind {
     },
     External {
         /// In the order in which they are tried.
-        addresses: Vec<HostPort>,
+        addresses: Vec<Address>,
         allow_tls12: bool,
     },
 }
@@ -67,43 +69,21 @@ pub struct StoreConfig {
     pub cache_bytes: u64,
 }
 
-/// A name or an IP address, and a port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostPort {
-    pub host: String,
-    pub port: u16,
-}
-
-impl fmt::Display for HostPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
-        }
-    }
-}
-
-impl std::str::FromStr for HostPort {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not HOST:PORT");
-        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-        let port: u16 = port.parse().map_err(|_| wrong())?;
-        let bare = match host.strip_prefix('[') {
-            Some(v6) => v6
-                .strip_suffix(']')
-                .filter(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok())
-                .ok_or_else(wrong)?,
-            None => host,
-        };
-        if port == 0 || !(is_host_name(bare) || bare.parse::<IpAddr>().is_ok() && bare != host) {
-            return Err(wrong());
-        }
-        Ok(Self {
-            host: bare.to_owned(),
+/// Reads `HOST:PORT`; an IPv6 address stands in brackets.
+pub fn parse_address(text: &str) -> Result<Address, String> {
+    let wrong = || format!("{text:?} is not HOST:PORT");
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let port: u16 = port.parse().map_err(|_| wrong())?;
+    let v6 = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .filter(|host| host.parse::<Ipv6Addr>().is_ok());
+    match v6.or(is_host_name(host).then_some(host)) {
+        Some(host) if port != 0 => Ok(Address {
+            host: host.to_owned(),
             port,
-        })
+        }),
+        _ => Err(wrong()),
     }
 }
 
@@ -216,9 +196,9 @@ fn meant(reader: &mut Reader<'_>) -> Option<Config> {
         host_name(text).map_err(str::to_owned)
     });
     let listen = reader.get("hub.listen", Some("0.0.0.0:8883"), socket_address);
-    let box_addresses = reader.list("hub.box_addresses", address);
+    let box_addresses = reader.list("hub.box_addresses", parse_address);
     let broker = reader.get("hub.broker", Some("embedded"), broker_kind);
-    let addresses = reader.list("hub.addresses", address);
+    let addresses = reader.list("hub.addresses", parse_address);
     let ca = reader.path("hub.ca", "ca.crt");
     let certificate = reader.path("hub.certificate", "trucd.crt");
     let key = reader.path("hub.key", "trucd.key");
@@ -243,7 +223,7 @@ fn meant(reader: &mut Reader<'_>) -> Option<Config> {
     let (name, listen) = (name?, listen?);
     let mut box_addresses = box_addresses?;
     if box_addresses.is_empty() {
-        box_addresses.push(HostPort {
+        box_addresses.push(Address {
             host: name.clone(),
             port: listen.port(),
         });
@@ -442,10 +422,6 @@ fn socket_address(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| format!("{text:?} is not IP-ADDRESS:PORT"))
 }
 
-fn address(text: &str) -> Result<HostPort, String> {
-    text.parse()
-}
-
 /// Whether the broker is an external one.
 fn broker_kind(text: &str) -> Result<bool, String> {
     match text {
@@ -565,10 +541,10 @@ mod tests {
     #[test]
     fn addresses_in_all_forms() {
         for good in ["truc:8883", "10.0.0.1:8883", "[::1]:8883", "a-b.c:1"] {
-            assert_eq!(good.parse::<HostPort>().unwrap().to_string(), good);
+            assert_eq!(parse_address(good).unwrap().to_string(), good);
         }
         for bad in ["truc", "truc:0", "truc:70000", ":8883", "::1:8883", "[x]:1", "tỉnh:1", "a b:1"] {
-            assert!(bad.parse::<HostPort>().is_err(), "{bad}");
+            assert!(parse_address(bad).is_err(), "{bad}");
         }
     }
 }

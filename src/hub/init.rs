@@ -23,7 +23,7 @@ use crate::store::hub::HubStore;
 /// Says that `init` has begun in this folder and has not ended.
 const MARKER: &str = "init.unfinished";
 /// Everything that `init` makes beside the configuration file.
-const FILES: [&str; 14] = [
+const FILES: [&str; 13] = [
     "ca.key",
     "ca.crt",
     "server.key",
@@ -37,7 +37,6 @@ const FILES: [&str; 14] = [
     "trucd.db-shm",
     "mosquitto.conf",
     "mosquitto.acl",
-    "trucd.toml.new",
 ];
 /// The key by which boxes check receipts.
 pub const PUBLIC_KEY_FILE: &str = "hub.pub";
@@ -74,6 +73,8 @@ pub fn init(plan: &Plan, now: UnixMs) -> anyhow::Result<()> {
     write_new(&folder.join(MARKER), b"", PUBLIC)?;
     make_keys(plan, now)?;
     make_folder(&folder.join(BOXES))?;
+    // SQLite gives its other files the mode of this one: records are nobody else's business.
+    write_new(&folder.join("trucd.db"), b"", SECRET)?;
     HubStore::open(&folder.join("trucd.db"), OPTIONS).context("cannot make the database")?;
     let setup = mosquitto::Setup {
         folder,

@@ -1,5 +1,18 @@
-//! The hub (`trucd`): its certificate authority and its embedded broker.
+//! The hub (`trucd`): its certificate authority, its embedded broker, the receiver, the registry of
+//! boxes, and what people look at.
 
 pub mod authority;
 pub mod broker;
 mod certificate;
+pub mod commands;
+pub mod config;
+mod http;
+pub mod init;
+mod mosquitto;
+mod pem;
+mod receiver;
+pub mod records;
+pub mod registry;
+pub mod run;
+pub mod status;
+pub mod verify;

@@ -1,0 +1,541 @@
+//! The command line of `trucd`. Exit codes: 0 done, 1 fault at run time, 64 usage, 78 configuration.
+
+use std::io::{self, BufWriter, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow, bail};
+use clap::{Args, Parser, Subcommand};
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::hub::config::{self, Config};
+use crate::hub::init::{self, Plan};
+use crate::hub::registry::{self, NewBoxPlan};
+use crate::hub::run::Hub;
+use crate::hub::status::{Stamp, table};
+use crate::hub::verify::{Summary, Unsound, verify};
+use crate::hub::{http, records};
+use crate::model::{AgencyCode, BoxId, DatasetId, UnixMs};
+use crate::shell::clock::Clock;
+use crate::shell::dial::Address;
+use crate::shell::logging;
+use crate::store::hub::BoxState;
+use crate::store::hub_view::{GapRow, Wanted};
+
+const USAGE: u8 = 64;
+const CONFIGURATION: u8 = 78;
+/// Output is written in pieces of this size.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// Hub of the data axis / trục liên thông: receives the boxes' records and gives signed receipts.
+#[derive(Debug, Parser)]
+#[command(name = "trucd", version)]
+struct Cli {
+    /// Configuration file [default: /etc/lienthong/trucd.toml, else /var/lib/lienthong/trucd.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// off, error, warn, info, debug, trace
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a hub in a folder: authority, keys, database, configuration
+    Init(InitArgs),
+    /// Receive
+    Run,
+    /// Register boxes and change their state
+    #[command(subcommand)]
+    Box(BoxCommand),
+    /// The fleet: last seen, positions, what waits, what was lost
+    Status(JsonArgs),
+    /// The records of a dataset: the present state, or the whole history
+    Records(RecordsArgs),
+    /// What boxes said they lost, and why; --json prints an object a line
+    Gaps(JsonArgs),
+    /// Entries that could not be taken into the present state, and why; --json prints an object a line
+    Parked(JsonArgs),
+    /// Check every chain and signature that is kept
+    Verify(VerifyArgs),
+}
+
+#[derive(Debug, Args)]
+struct InitArgs {
+    /// Folder of the new hub
+    dir: PathBuf,
+    /// Name under which boxes reach the hub [default: the first --dns or --ip, else this machine's]
+    #[arg(long, value_name = "HOST")]
+    name: Option<String>,
+    /// Where boxes connect to
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:8883")]
+    listen: SocketAddr,
+    /// Another host name that the hub's certificate is good for
+    #[arg(long, value_name = "NAME")]
+    dns: Vec<String>,
+    /// Another address that the hub's certificate is good for
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Vec<IpAddr>,
+}
+
+#[derive(Debug, Subcommand)]
+enum BoxCommand {
+    /// Register a box; write its key material and configuration
+    Add(AddArgs),
+    /// All registered boxes
+    List(JsonArgs),
+    /// Refuse a box for a time
+    Suspend(BoxArgs),
+    /// Take a suspended box in again
+    Resume(BoxArgs),
+    /// Refuse a box for ever: stolen, broken, replaced
+    Revoke(BoxArgs),
+    /// Assign a box to another agency
+    Move(MoveArgs),
+}
+
+#[derive(Debug, Args)]
+struct AddArgs {
+    #[arg(value_name = "BOX")]
+    box_id: BoxId,
+    /// Identifier code of the agency that the box stands in, such as H53.12
+    #[arg(long, value_name = "CODE")]
+    agency: AgencyCode,
+    /// Folder for the box's files [default: boxes/BOX beside the configuration]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// What the box dials, best first; may be repeated [default: hub.box_addresses]
+    #[arg(long, value_name = "HOST:PORT", value_parser = config::parse_address)]
+    hub: Vec<Address>,
+}
+
+#[derive(Debug, Args)]
+struct BoxArgs {
+    #[arg(value_name = "BOX")]
+    box_id: BoxId,
+}
+
+#[derive(Debug, Args)]
+struct MoveArgs {
+    #[arg(value_name = "BOX")]
+    box_id: BoxId,
+    #[arg(long, value_name = "CODE")]
+    agency: AgencyCode,
+}
+
+#[derive(Debug, Args)]
+struct JsonArgs {
+    /// Stable JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct RecordsArgs {
+    dataset: DatasetId,
+    /// Received at this time or later: RFC 3339, or a date in Vietnam; deletions are listed too
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    since: Option<UnixMs>,
+    #[arg(long, value_enum, default_value = "ndjson")]
+    format: records::Format,
+    /// Every record that was ever taken, log by log
+    #[arg(long)]
+    history: bool,
+    /// Begin CSV with a byte order mark, so that Excel reads Vietnamese
+    #[arg(long)]
+    bom: bool,
+}
+
+#[derive(Debug, Args)]
+struct VerifyArgs {
+    /// Only this box
+    #[arg(value_name = "BOX")]
+    box_id: Option<BoxId>,
+    #[command(flatten)]
+    json: JsonArgs,
+}
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors. A terminal that is gone needs neither.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let faulty = error.downcast_ref::<config::Faults>().is_some();
+            eprintln!("trucd: {error:#}");
+            ExitCode::from(if faulty { CONFIGURATION } else { 1 })
+        }
+    }
+}
+
+/// Whoever reads our output has had enough.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let now = Clock::start(UnixMs(0)).now().wall;
+    let command = match cli.command {
+        Command::Init(args) => return init(args, now).map(|()| ExitCode::SUCCESS),
+        command => command,
+    };
+    let config = config::load(&cli.config.unwrap_or_else(config::default_file))?;
+    match command {
+        Command::Init(_) => unreachable!("done above, without a configuration"),
+        Command::Run => receive(config, cli.log_level.as_deref())?,
+        Command::Box(command) => boxes(&config, command, now)?,
+        Command::Status(args) => status(&config, &args, now)?,
+        Command::Records(args) => write_records(&config, &args)?,
+        Command::Gaps(args) => gaps(&config, &args)?,
+        Command::Parked(args) => parked(&config, &args)?,
+        Command::Verify(args) => return verify_store(&config, &args),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn init(args: InitArgs, now: UnixMs) -> anyhow::Result<()> {
+    let names: Vec<String> = args
+        .dns
+        .into_iter()
+        .chain(args.ip.iter().map(IpAddr::to_string))
+        .collect();
+    let name = match args.name.or_else(|| names.first().cloned()) {
+        Some(name) => name,
+        None => this_machine()?,
+    };
+    for name in names.iter().chain([&name]) {
+        if !config::is_host_name(name) && name.parse::<IpAddr>().is_err() {
+            bail!("{name:?} is neither a host name nor an IP address");
+        }
+    }
+    let folder = std::path::absolute(&args.dir)
+        .with_context(|| format!("cannot find {}", args.dir.display()))?;
+    let plan = Plan {
+        folder,
+        name,
+        listen: args.listen,
+        names,
+    };
+    init::init(&plan, now)?;
+    let file = plan.folder.join(config::FILE_NAME);
+    let file = file.display();
+    println!("Đã tạo trục / a hub was made: {}", plan.folder.display());
+    println!("Tiếp theo / next:");
+    println!("  trucd run --config {file}");
+    println!("  trucd box add xa-tan-bien --agency H53.12 --config {file}");
+    println!("Sao lưu nơi an toàn / back up in a safe place: ca.key, receipt.key");
+    if nix::unistd::geteuid().is_root() {
+        println!(
+            "Thư mục thuộc root; chạy trucd bằng tài khoản khác thì chuyển chủ sở hữu. / The folder \
+             belongs to root; give it to the user that runs trucd."
+        );
+    }
+    Ok(())
+}
+
+fn this_machine() -> anyhow::Result<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .context("cannot read this machine's name; give one with --name")?;
+    Ok(name.trim().to_owned())
+}
+
+fn receive(config: Config, log_level: Option<&str>) -> anyhow::Result<()> {
+    logging::init(log_level.or(Some(&config.log_level)))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let mut signals = Signals::listen()?;
+        let hub = Hub::start(config).await?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        // A sender that is dropped means stop as well.
+        let mut running = std::pin::pin!(hub.run(async { drop(stopped.await) }));
+        tokio::select! {
+            ended = &mut running => return ended,
+            () = signals.next() => drop(stop),
+        }
+        tokio::select! {
+            ended = running => ended,
+            () = signals.next() => Err(anyhow!("stopped at once by a second signal")),
+        }
+    })
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Signals> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn boxes(config: &Config, command: BoxCommand, now: UnixMs) -> anyhow::Result<()> {
+    match command {
+        BoxCommand::Add(args) => {
+            let plan = NewBoxPlan {
+                box_id: args.box_id,
+                agency: args.agency,
+                out: args.out,
+                addresses: args.hub,
+            };
+            let folder = registry::add(config, &plan, now)?;
+            println!(
+                "Đã đăng ký trạm {}; chép thư mục này sang trạm, rồi xóa ở đây / registered; copy \
+                 this folder to the box, then delete it here:",
+                plan.box_id
+            );
+            println!("{}", folder.display());
+            Ok(())
+        }
+        BoxCommand::List(args) => list(config, &args, now),
+        BoxCommand::Suspend(args) => set_state(config, &args.box_id, BoxState::Suspended),
+        BoxCommand::Resume(args) => set_state(config, &args.box_id, BoxState::Active),
+        BoxCommand::Revoke(args) => set_state(config, &args.box_id, BoxState::Revoked),
+        BoxCommand::Move(args) => {
+            registry::move_to(config, &args.box_id, &args.agency, now)?;
+            println!("{} → {}", args.box_id, args.agency);
+            Ok(())
+        }
+    }
+}
+
+fn set_state(config: &Config, box_id: &BoxId, state: BoxState) -> anyhow::Result<()> {
+    registry::set_state(config, box_id, state)?;
+    println!("{box_id}: {}", state.as_str());
+    Ok(())
+}
+
+fn list(config: &Config, args: &JsonArgs, now: UnixMs) -> anyhow::Result<()> {
+    let boxes = registry::list(config, now)?;
+    if args.json {
+        return print_json(&json!({ "boxes": boxes }));
+    }
+    let header = [
+        "Trạm (box)",
+        "Cơ quan (agency)",
+        "Trạng thái (state)",
+        "Đăng ký (registered)",
+        "Chứng thư (days)",
+    ];
+    let mut rows = vec![header.map(str::to_owned)];
+    rows.extend(boxes.iter().map(|known| {
+        [
+            known.box_id.to_string(),
+            known.agency.to_string(),
+            known.state.as_str().to_owned(),
+            known.registered.0.to_string(),
+            known.certificate_days.to_string(),
+        ]
+    }));
+    print_text(&table(&rows))
+}
+
+fn status(config: &Config, args: &JsonArgs, now: UnixMs) -> anyhow::Result<()> {
+    let status = http::read_status(config, now)?;
+    match args.json {
+        true => print_json(&status),
+        false => print_text(&status.to_text()),
+    }
+}
+
+fn write_records(config: &Config, args: &RecordsArgs) -> anyhow::Result<()> {
+    let view = registry::open_view(config)?;
+    let snapshot = view.snapshot()?;
+    let wanted = Wanted {
+        dataset: &args.dataset,
+        since: args.since,
+        history: args.history,
+        // Who asks for changes has to learn what is gone.
+        deleted: args.since.is_some(),
+    };
+    let mut out = BufWriter::with_capacity(PIECE_BYTES, io::stdout().lock());
+    let count = records::write(&snapshot, wanted, args.format, args.bom, &mut out)?;
+    out.flush()?;
+    if count == 0 {
+        eprintln!(
+            "trucd: không có bản ghi nào của {} / no records of {}",
+            args.dataset, args.dataset
+        );
+    }
+    Ok(())
+}
+
+fn gaps(config: &Config, args: &JsonArgs) -> anyhow::Result<()> {
+    let gaps = registry::open_view(config)?.snapshot()?.gaps()?;
+    if args.json {
+        let line = |gap: &GapRow| {
+            let gap = json!({
+                "box": gap.box_id, "epoch": gap.epoch, "lane": gap.lane,
+                "first": gap.first, "last": gap.last,
+                "reason": gap.reason, "noted": Stamp(gap.noted),
+            });
+            format!("{gap}\n")
+        };
+        return print_text(&gaps.iter().map(line).collect::<String>());
+    }
+    let header = [
+        "Trạm (box)",
+        "epoch",
+        "Làn (lane)",
+        "Từ (first)",
+        "Đến (last)",
+        "Lý do (reason)",
+        "Ghi nhận (noted)",
+    ];
+    let mut rows = vec![header.map(str::to_owned)];
+    rows.extend(gaps.iter().map(|gap| {
+        [
+            gap.box_id.to_string(),
+            gap.epoch.to_string(),
+            gap.lane.to_string(),
+            gap.first.to_string(),
+            gap.last.to_string(),
+            gap.reason.clone(),
+            gap.noted.to_string(),
+        ]
+    }));
+    print_text(&table(&rows))
+}
+
+/// A line each, because there may be many.
+fn parked(config: &Config, args: &JsonArgs) -> anyhow::Result<()> {
+    let view = registry::open_view(config)?;
+    let mut out = BufWriter::with_capacity(PIECE_BYTES, io::stdout().lock());
+    view.snapshot()?.for_each_parked::<anyhow::Error>(|parked| {
+        let dataset = parked.dataset.as_deref();
+        if args.json {
+            let line = json!({
+                "box": parked.box_id, "epoch": parked.epoch, "lane": parked.lane,
+                "seq": parked.seq, "dataset": dataset, "reason": parked.reason,
+                "detail": parked.detail, "parked": Stamp(parked.parked),
+            });
+            writeln!(out, "{line}")?;
+        } else {
+            writeln!(
+                out,
+                "{} {} {} {} {} {} {} {}",
+                parked.parked,
+                parked.box_id,
+                parked.epoch,
+                parked.lane,
+                parked.seq,
+                dataset.unwrap_or("—"),
+                parked.reason,
+                parked.detail
+            )?;
+        }
+        Ok(())
+    })?;
+    Ok(out.flush()?)
+}
+
+fn verify_store(config: &Config, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+    let view = registry::open_view(config)?;
+    if let Some(box_id) = &args.box_id
+        && view.snapshot()?.box_row(box_id)?.is_none()
+    {
+        bail!("box {box_id} is not registered; see trucd box list");
+    }
+    let print = |summary: Summary| match args.json.json {
+        true => println!("{}", json!(summary)),
+        false => println!(
+            "{}: {} mục, {} gói ký, {} mất, {} tạm giữ: đúng / {} entries in {} logs, {} signed \
+             batches, {} doubles, {} lost, {} parked: sound",
+            summary.box_id,
+            summary.entries,
+            summary.batches,
+            summary.lost,
+            summary.parked,
+            summary.entries,
+            summary.logs,
+            summary.batches,
+            summary.doubles,
+            summary.lost,
+            summary.parked
+        ),
+    };
+    match verify(&view, args.box_id.as_ref(), print) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(Unsound::Store(error)) => Err(anyhow!("{error}. {}", error.hint())),
+        Err(Unsound::Fault(fault)) => {
+            if args.json.json {
+                println!("{}", json!({ "fault": fault.to_string() }));
+            }
+            eprintln!("trucd: {fault}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(value).context("cannot write JSON")?;
+    print_text(&format!("{text}\n"))
+}
+
+fn print_text(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// RFC 3339, or a date, which begins at midnight in Vietnam.
+fn parse_time(text: &str) -> Result<UnixMs, String> {
+    let wrong = || format!("{text:?} is neither an RFC 3339 time nor a date (2026-08-01)");
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Ok(UnixMs(time.as_millisecond()));
+    }
+    let date: jiff::civil::Date = text.parse().map_err(|_| wrong())?;
+    let zone = jiff::tz::TimeZone::fixed(jiff::tz::offset(7));
+    let midnight = date.to_zoned(zone).map_err(|_| wrong())?;
+    Ok(UnixMs(midnight.timestamp().as_millisecond()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_made() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_in_both_forms() {
+        assert_eq!(parse_time("1970-01-02"), Ok(UnixMs(17 * 3_600_000)));
+        assert_eq!(parse_time("1970-01-01T00:00:01Z"), Ok(UnixMs(1000)));
+        assert!(parse_time("hôm qua").is_err());
+    }
+}

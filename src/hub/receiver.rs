@@ -1,0 +1,449 @@
+//! The hub's engine thread: takes what has come from many boxes, commits it in one transaction, and
+//! publishes the receipts after the commit.
+//!
+//! Bounded in both directions. Inwards the channel is short, and while it is full the courier reads
+//! no more from the broker, which slows the boxes down. Outwards receipts wait in an outbox; what
+//! does not fit is dropped and counted, because a box that hears nothing offers again.
+//!
+//! After a store error the engine is dropped and opened again. If a transaction fails for a reason
+//! that a single message may have provoked, each is tried alone, so that no box stops the others.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::engine::receiving::{Config, Effect, Event, HubEngine};
+use crate::evidence::SigningKey;
+use crate::hub::status::Presence;
+use crate::model::{BoxId, MonoMs};
+use crate::shell::clock::Clock;
+use crate::shell::courier::{Courier, CourierEvent};
+use crate::shell::mqtt::NotQueued;
+use crate::shell::systemd::ServiceManager;
+use crate::store::{Options, StoreError};
+use crate::wire::{self, RefusalCode, TopicKind};
+
+/// Messages between courier and engine.
+pub const INLET_MESSAGES: usize = 64;
+/// Most messages and bytes that are committed together.
+const ROUND_MESSAGES_MAX: usize = 256;
+const ROUND_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most receipts that wait for the broker; each has about 200 bytes.
+const OUTBOX_MAX: usize = 8192;
+/// Longest presence that is kept.
+const PRESENCE_BYTES_MAX: usize = 1024;
+/// After a store error: first and longest pause.
+const PAUSE_MS: (u64, u64) = (250, 10_000);
+/// When so many messages fail alone, it is the store and not a message.
+const FAIL_ALONE_MAX: usize = 4;
+/// The same refusal of the same box is logged again after this.
+const LOG_AGAIN_MS: u64 = 600_000;
+const LOGGED_MAX: usize = 4096;
+
+/// What the engine's thread hears.
+#[derive(Debug)]
+pub enum Inlet {
+    Courier(CourierEvent),
+    /// Proves that the loop turns.
+    Beat,
+    /// Finish what was taken, then end.
+    Stop,
+}
+
+impl From<CourierEvent> for Inlet {
+    fn from(event: CourierEvent) -> Inlet {
+        Inlet::Courier(event)
+    }
+}
+
+/// What the process did since it started, for health and metrics.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub messages: AtomicU64,
+    pub commits: AtomicU64,
+    pub records: AtomicU64,
+    pub refused: AtomicU64,
+    pub receipts: AtomicU64,
+    pub receipts_dropped: AtomicU64,
+    /// Messages that the store could not take alone.
+    pub set_aside: AtomicU64,
+    pub store_failures: AtomicU64,
+    pub link_up: AtomicBool,
+    pub store_works: AtomicBool,
+    /// When the loop last turned.
+    pub beat_ms: AtomicU64,
+}
+
+/// How the engine is opened, again and again.
+pub struct EngineSource {
+    pub store: std::path::PathBuf,
+    pub options: Options,
+    /// The receipt key, PKCS#8 DER.
+    pub receipt_key: Vec<u8>,
+}
+
+impl EngineSource {
+    pub fn open(&self) -> Result<HubEngine, StoreError> {
+        HubEngine::open(Config {
+            store: self.store.clone(),
+            options: self.options,
+            key: SigningKey::from_pkcs8(&self.receipt_key).expect("the key was read at the start"),
+        })
+    }
+}
+
+pub struct Receiver {
+    pub source: EngineSource,
+    /// None after a store error.
+    pub engine: Option<HubEngine>,
+    pub courier: Arc<Courier>,
+    pub clock: Clock,
+    pub counters: Arc<Counters>,
+    pub manager: Arc<ServiceManager>,
+    outbox: Outbox,
+    pause_ms: u64,
+    logged: HashMap<(BoxId, RefusalCode), MonoMs>,
+}
+
+/// A message of a box; an event can be made of it more than once.
+#[derive(Clone)]
+enum Taken {
+    Batch { box_id: BoxId, message: Bytes },
+    Presence { box_id: BoxId, presence: String },
+}
+
+/// What is committed together.
+#[derive(Default)]
+struct Round {
+    taken: Vec<Taken>,
+    bytes: usize,
+    link_up: bool,
+    stop: bool,
+}
+
+impl Round {
+    fn is_full(&self) -> bool {
+        self.stop || ROUND_MESSAGES_MAX <= self.taken.len() || ROUND_BYTES_MAX <= self.bytes
+    }
+}
+
+impl Receiver {
+    pub fn new(
+        source: EngineSource,
+        engine: HubEngine,
+        courier: Arc<Courier>,
+        clock: Clock,
+        counters: Arc<Counters>,
+        manager: Arc<ServiceManager>,
+    ) -> Receiver {
+        counters.store_works.store(true, Relaxed);
+        Receiver {
+            source,
+            engine: Some(engine),
+            courier,
+            clock,
+            counters,
+            manager,
+            outbox: Outbox::default(),
+            pause_ms: PAUSE_MS.0,
+            logged: HashMap::new(),
+        }
+    }
+
+    /// Runs until it is told to stop, or until nobody can tell it anything any more.
+    pub fn run(mut self, mut inlet: mpsc::Receiver<Inlet>) {
+        loop {
+            let Some(first) = inlet.blocking_recv() else {
+                return;
+            };
+            let mut round = Round::default();
+            self.take(first, &mut round);
+            while !round.is_full()
+                && let Ok(next) = inlet.try_recv()
+            {
+                self.take(next, &mut round);
+            }
+            let stop = round.stop;
+            self.work(round);
+            self.flush();
+            self.counters
+                .beat_ms
+                .store(self.clock.mono_ms(), Relaxed);
+            if stop {
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, inlet: Inlet, round: &mut Round) {
+        match inlet {
+            Inlet::Stop => round.stop = true,
+            Inlet::Beat => self.manager.watchdog(),
+            Inlet::Courier(CourierEvent::Message { topic, payload }) => {
+                if let Some(taken) = read_message(&topic, payload) {
+                    round.bytes += taken.bytes();
+                    round.taken.push(taken);
+                    self.counters.messages.fetch_add(1, Relaxed);
+                }
+            }
+            Inlet::Courier(CourierEvent::Up { .. }) => {
+                self.counters.link_up.store(true, Relaxed);
+                round.link_up = true;
+            }
+            Inlet::Courier(CourierEvent::Down { .. }) => {
+                self.counters.link_up.store(false, Relaxed);
+                round.link_up = false;
+                self.outbox.forget();
+            }
+            Inlet::Courier(CourierEvent::PublishRefused { .. }) => {
+                self.counters.receipts_dropped.fetch_add(1, Relaxed);
+            }
+            Inlet::Courier(CourierEvent::Connecting { .. } | CourierEvent::Writable) => {}
+        }
+    }
+
+    fn work(&mut self, round: Round) {
+        if round.taken.is_empty() && !round.link_up && self.engine.is_some() {
+            return;
+        }
+        let Err(error) = self.step(&round.taken, round.link_up) else {
+            self.pause_ms = PAUSE_MS.0;
+            return;
+        };
+        self.note_failure(&error);
+        if is_perhaps_provoked(&error) {
+            self.work_alone(&round.taken);
+        } else {
+            self.pause();
+        }
+    }
+
+    /// Tries each message in a transaction of its own.
+    fn work_alone(&mut self, taken: &[Taken]) {
+        let mut failed = 0;
+        for one in taken {
+            let Err(error) = self.step(std::slice::from_ref(one), false) else {
+                continue;
+            };
+            self.note_failure(&error);
+            failed += 1;
+            if FAIL_ALONE_MAX <= failed || !is_perhaps_provoked(&error) {
+                self.pause();
+                return;
+            }
+            self.counters.set_aside.fetch_add(1, Relaxed);
+            tracing::error!(box_id = %one.box_id(), %error, "a message was set aside: the store cannot take it");
+        }
+    }
+
+    /// One transaction; opens the engine where the last one was dropped.
+    fn step(&mut self, taken: &[Taken], link_up: bool) -> Result<(), StoreError> {
+        let mut events = Vec::with_capacity(taken.len() + 1);
+        let mut engine = match self.engine.take() {
+            Some(engine) => {
+                if link_up {
+                    events.push(Event::LinkUp);
+                }
+                engine
+            }
+            None => {
+                // What was in hand when the last engine failed is gone: all boxes hear where the
+                // store stands.
+                events.push(Event::LinkUp);
+                self.source.open()?
+            }
+        };
+        events.extend(taken.iter().cloned().map(Event::from));
+        let effects = engine.step(self.clock.now(), events)?;
+        self.engine = Some(engine);
+        self.counters.commits.fetch_add(1, Relaxed);
+        if !self.counters.store_works.swap(true, Relaxed) {
+            tracing::info!("the store works again");
+        }
+        for effect in effects {
+            self.apply(effect);
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, effect: Effect) {
+        match effect {
+            Effect::Publish { box_id, message } => {
+                let dropped = self.outbox.push(wire::topic_down(&box_id), message);
+                self.counters
+                    .receipts_dropped
+                    .fetch_add(u64::from(dropped), Relaxed);
+            }
+            Effect::Refused { box_id, code } => {
+                self.counters.refused.fetch_add(1, Relaxed);
+                self.log_refusal(box_id, code);
+            }
+            Effect::Committed { records, .. } => {
+                self.counters.records.fetch_add(records, Relaxed);
+            }
+        }
+    }
+
+    /// Hands receipts to the courier until it has no more room.
+    fn flush(&mut self) {
+        while let Some((topic, message)) = self.outbox.0.front() {
+            match self.courier.try_publish(topic, message.clone()) {
+                Ok(()) => {
+                    self.counters.receipts.fetch_add(1, Relaxed);
+                }
+                // `Writable` turns the loop again.
+                Err(NotQueued::Full) => return,
+                Err(NotQueued::NoLink) => {
+                    self.outbox.forget();
+                    return;
+                }
+                Err(NotQueued::TooLarge { .. } | NotQueued::BadTopic) => {
+                    self.counters.receipts_dropped.fetch_add(1, Relaxed);
+                }
+            }
+            self.outbox.0.pop_front();
+        }
+    }
+
+    fn note_failure(&mut self, error: &StoreError) {
+        self.counters.store_failures.fetch_add(1, Relaxed);
+        if self.counters.store_works.swap(false, Relaxed) {
+            tracing::error!(%error, hint = error.hint(), "the store failed; boxes keep their records and send them again");
+        }
+    }
+
+    /// The world has to change before it is worth another try. Feeds the watchdog: a restart would
+    /// not empty the disk.
+    fn pause(&mut self) {
+        self.manager.watchdog();
+        std::thread::sleep(Duration::from_millis(self.pause_ms));
+        self.pause_ms = (self.pause_ms * 2).min(PAUSE_MS.1);
+    }
+
+    fn log_refusal(&mut self, box_id: BoxId, code: RefusalCode) {
+        let now_ms = self.clock.mono_ms();
+        if LOGGED_MAX <= self.logged.len() {
+            self.logged.clear();
+        }
+        let key = (box_id, code);
+        let is_due = self
+            .logged
+            .get(&key)
+            .is_none_or(|at_ms| at_ms + LOG_AGAIN_MS <= now_ms);
+        if is_due {
+            tracing::warn!(box_id = %key.0, code = code.as_str(), "batch refused; repeats are counted only");
+            self.logged.insert(key, now_ms);
+        }
+    }
+}
+
+impl Taken {
+    fn box_id(&self) -> &BoxId {
+        match self {
+            Taken::Batch { box_id, .. } | Taken::Presence { box_id, .. } => box_id,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Taken::Batch { message, .. } => message.len(),
+            Taken::Presence { presence, .. } => presence.len(),
+        }
+    }
+}
+
+impl From<Taken> for Event {
+    fn from(taken: Taken) -> Event {
+        match taken {
+            Taken::Batch { box_id, message } => Event::Received { box_id, message },
+            Taken::Presence { box_id, presence } => Event::Presence { box_id, presence },
+        }
+    }
+}
+
+/// Anything that is not ours, or no presence that could be shown, is passed over.
+fn read_message(topic: &str, payload: Bytes) -> Option<Taken> {
+    let (box_id, kind) = wire::parse_topic(topic)?;
+    match kind {
+        TopicKind::Up => Some(Taken::Batch {
+            box_id,
+            message: payload,
+        }),
+        TopicKind::Presence if payload.len() <= PRESENCE_BYTES_MAX => {
+            let presence = Presence::parse(std::str::from_utf8(&payload).ok()?)?;
+            Some(Taken::Presence {
+                box_id,
+                presence: serde_json::to_string(&presence).expect("a presence is plain data"),
+            })
+        }
+        TopicKind::Presence | TopicKind::Down => None,
+    }
+}
+
+/// Whether a message may have caused this, and not the disk.
+fn is_perhaps_provoked(error: &StoreError) -> bool {
+    match error {
+        StoreError::Sqlite(_) | StoreError::Damaged | StoreError::BrokenChain { .. } => true,
+        StoreError::Full
+        | StoreError::Newer { .. }
+        | StoreError::Foreign { .. }
+        | StoreError::Busy
+        | StoreError::ReadOnly => false,
+    }
+}
+
+/// Receipts that wait for the courier, oldest first.
+#[derive(Default)]
+struct Outbox(VecDeque<(String, Bytes)>);
+
+impl Outbox {
+    /// Returns whether an older receipt had to go.
+    fn push(&mut self, topic: String, message: Bytes) -> bool {
+        let full = OUTBOX_MAX <= self.0.len();
+        if full {
+            self.0.pop_front();
+        }
+        self.0.push_back((topic, message));
+        full
+    }
+
+    /// Without a link nobody waits for these: the next link begins with where everybody stands.
+    fn forget(&mut self) {
+        self.0.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_outbox_keeps_the_newest() {
+        let mut outbox = Outbox::default();
+        for number in 0..OUTBOX_MAX {
+            assert!(!outbox.push(number.to_string(), Bytes::new()));
+        }
+        assert!(outbox.push("last".to_owned(), Bytes::new()));
+        assert_eq!(outbox.0.len(), OUTBOX_MAX);
+        assert_eq!(outbox.0.front().unwrap().0, "1");
+        assert_eq!(outbox.0.back().unwrap().0, "last");
+    }
+
+    #[test]
+    fn only_what_can_be_shown_is_a_presence() {
+        let read = |topic, payload: &'static str| read_message(topic, Bytes::from_static(payload.as_bytes()));
+        assert!(matches!(
+            read("lt/1/xa-a/presence", r#"{"online":true,"x":"<b>"}"#),
+            Some(Taken::Presence { presence, .. }) if presence == r#"{"online":true}"#
+        ));
+        assert!(read("lt/1/xa-a/presence", "true").is_none());
+        assert!(read("lt/1/xa-a/presence", "").is_none());
+        assert!(read("lt/1/xa-a/down", "x").is_none());
+        assert!(read("lt/2/xa-a/up", "x").is_none());
+        assert!(matches!(read("lt/1/xa-a/up", "x"), Some(Taken::Batch { .. })));
+    }
+}

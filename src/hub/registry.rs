@@ -1,0 +1,322 @@
+//! The boxes that the hub knows: registering one and writing what it needs, changing its state,
+//! and telling the broker whom to let in.
+//!
+//! A box's files are written before it is registered, and what is in the folder of a box that is
+//! not registered serves nobody: `add` that broke off is done again by calling it again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, bail, ensure};
+use serde::Serialize;
+
+use crate::hub::authority::{Authority, PUBLIC, SECRET, write_new};
+use crate::hub::config::{CLIENT_NAME, Config};
+use crate::hub::init::{BOXES, PUBLIC_KEY_FILE, make_folder};
+use crate::hub::status::Stamp;
+use crate::model::{AgencyCode, BoxId, UnixMs};
+use crate::shell::dial::Address;
+use crate::shell::x509;
+use crate::store::Options;
+use crate::store::hub::{BoxState, HubStore, NewBox};
+use crate::store::hub_view::HubView;
+
+/// What `add` writes into a box's folder. The certificate comes first: it says whose folder it is.
+const FILES: [&str; 5] = ["box.crt", "box.key", "ca.crt", PUBLIC_KEY_FILE, "tramd.toml"];
+const DAY_MS: i64 = 86_400_000;
+
+/// A box to be registered.
+#[derive(Debug, Clone)]
+pub struct NewBoxPlan {
+    pub box_id: BoxId,
+    pub agency: AgencyCode,
+    /// Folder for its files; the hub's own folder of boxes when absent.
+    pub out: Option<PathBuf>,
+    /// What the box dials; as configured when empty.
+    pub addresses: Vec<Address>,
+}
+
+/// A line of the list of boxes.
+#[derive(Debug, Clone, Serialize)]
+pub struct Registered {
+    #[serde(rename = "box")]
+    pub box_id: BoxId,
+    pub agency: AgencyCode,
+    pub state: BoxState,
+    pub registered: Stamp,
+    pub certificate_serial: String,
+    pub certificate_days: i64,
+}
+
+/// The store, which must be there: an empty one in its place would be a hub that has forgotten
+/// every position.
+pub fn existing_store(config: &Config) -> anyhow::Result<&Path> {
+    let path = &config.store.path;
+    ensure!(
+        path.is_file(),
+        "the hub's database {} is not there; check store.path and that its disk is mounted",
+        path.display()
+    );
+    Ok(path)
+}
+
+pub fn options(config: &Config) -> Options {
+    Options {
+        quota_bytes: config.store.quota_bytes,
+        cache_bytes: config.store.cache_bytes,
+    }
+}
+
+fn open(config: &Config) -> anyhow::Result<HubStore> {
+    let path = existing_store(config)?;
+    HubStore::open(path, options(config))
+        .with_context(|| format!("cannot open the database {}", path.display()))
+}
+
+pub fn open_view(config: &Config) -> anyhow::Result<HubView> {
+    let path = existing_store(config)?;
+    HubView::open(path).with_context(|| format!("cannot open the database {}", path.display()))
+}
+
+/// Writes a box's material and registers it; returns the folder.
+pub fn add(config: &Config, plan: &NewBoxPlan, now: UnixMs) -> anyhow::Result<PathBuf> {
+    let box_id = &plan.box_id;
+    ensure!(
+        box_id.as_str() != CLIENT_NAME,
+        "{CLIENT_NAME} is the hub's own name; choose another for the box"
+    );
+    let mut store = open(config)?;
+    ensure!(
+        store.box_key(box_id)?.is_none(),
+        "box {box_id} is registered already; a lost or replaced machine gets a new name"
+    );
+    let folder = match &plan.out {
+        Some(out) => out.clone(),
+        None => {
+            make_folder(&config.folder.join(BOXES))?;
+            config.folder.join(BOXES).join(box_id.as_str())
+        }
+    };
+    make_folder(&folder)?;
+    clear_unregistered(&folder, box_id)?;
+    let issued = Authority::open(&config.folder)?.issue_client(box_id.as_str(), now)?;
+    let public_key = read(&config.folder.join(PUBLIC_KEY_FILE))?;
+    let authority = read(&config.hub.ca)?;
+    let configuration = box_configuration(config, plan);
+    let files: [(&str, &[u8], u32); 5] = [
+        (FILES[0], issued.cert_pem.as_bytes(), PUBLIC),
+        (FILES[1], issued.key_pem.as_bytes(), SECRET),
+        (FILES[2], &authority, PUBLIC),
+        (FILES[3], &public_key, PUBLIC),
+        (FILES[4], configuration.as_bytes(), PUBLIC),
+    ];
+    for (name, bytes, mode) in files {
+        write_new(&folder.join(name), bytes, mode)?;
+    }
+    let new = NewBox {
+        box_id,
+        agency: &plan.agency,
+        public_key: &issued.public_key,
+        serial: &issued.serial,
+        not_after: issued.not_after,
+    };
+    store.begin()?;
+    ensure!(
+        store.add_box(&new, now)?,
+        "box {box_id} was registered by somebody else just now"
+    );
+    store.commit()?;
+    Ok(folder)
+}
+
+/// Removes what an attempt for this box has left that broke off before it was registered. Files of
+/// anybody else stay, and stop the work when they are in its way.
+fn clear_unregistered(folder: &Path, box_id: &BoxId) -> anyhow::Result<()> {
+    let certificate = folder.join(FILES[0]);
+    let is_this_boxs = fs::read(&certificate)
+        .ok()
+        .and_then(|pem| x509::common_name(&pem).ok())
+        .is_some_and(|name| name == box_id.as_str());
+    let there: Vec<PathBuf> = FILES
+        .iter()
+        .map(|name| folder.join(name))
+        .filter(|path| path.exists())
+        .collect();
+    if !is_this_boxs && let Some(file) = there.first() {
+        bail!(
+            "{} is there already and is never overwritten; choose another folder with --out",
+            file.display()
+        );
+    }
+    // The certificate goes last: until then the folder is known to be this box's.
+    for file in there.iter().rev() {
+        fs::remove_file(file).with_context(|| format!("cannot remove {}", file.display()))?;
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+pub fn list(config: &Config, now: UnixMs) -> anyhow::Result<Vec<Registered>> {
+    let boxes = open_view(config)?.snapshot()?.boxes()?;
+    let line = |known: crate::store::hub_view::BoxRow| Registered {
+        certificate_days: (known.not_after.0 - now.0).div_euclid(DAY_MS),
+        box_id: known.box_id,
+        agency: known.agency,
+        state: known.state,
+        registered: Stamp(known.registered),
+        certificate_serial: known.serial,
+    };
+    Ok(boxes.into_iter().map(line).collect())
+}
+
+pub fn set_state(config: &Config, box_id: &BoxId, state: BoxState) -> anyhow::Result<()> {
+    let mut store = open(config)?;
+    if store.set_box_state(box_id, state)? {
+        return Ok(());
+    }
+    match store.box_key(box_id)? {
+        Some(_) => bail!("box {box_id} was revoked, which is for ever; register a new name"),
+        None => bail!("box {box_id} is not registered; see trucd box list"),
+    }
+}
+
+pub fn move_to(
+    config: &Config,
+    box_id: &BoxId,
+    agency: &AgencyCode,
+    now: UnixMs,
+) -> anyhow::Result<()> {
+    let mut store = open(config)?;
+    store.begin()?;
+    ensure!(
+        store.move_box(box_id, agency, now)?,
+        "box {box_id} is not registered; see trucd box list"
+    );
+    Ok(store.commit()?)
+}
+
+/// Answers the broker from the store as it is at this moment, so that a box that was just
+/// registered or suspended is treated so at once.
+pub struct Doorkeeper {
+    store: PathBuf,
+    view: Mutex<Option<HubView>>,
+}
+
+impl Doorkeeper {
+    pub fn new(config: &Config) -> Doorkeeper {
+        Doorkeeper {
+            store: config.store.path.clone(),
+            view: Mutex::new(None),
+        }
+    }
+
+    /// A store that cannot be read lets nobody in: the box tries again.
+    pub fn may_connect(&self, name: &str) -> bool {
+        let Ok(box_id) = name.parse::<BoxId>() else {
+            return false;
+        };
+        let known = self.with_view(|view| Ok(view.snapshot()?.box_row(&box_id)?));
+        matches!(known, Some(Some(known)) if known.state == BoxState::Active)
+    }
+
+    /// Those of `names` that may not be connected.
+    pub fn unwelcome(&self, names: &[String]) -> Vec<String> {
+        let Some(boxes) = self.with_view(|view| Ok(view.snapshot()?.boxes()?)) else {
+            return Vec::new();
+        };
+        let is_active = |name: &String| {
+            boxes
+                .iter()
+                .any(|known| known.box_id.as_str() == name && known.state == BoxState::Active)
+        };
+        let mut unwelcome: Vec<String> = names
+            .iter()
+            .filter(|name| *name != CLIENT_NAME && !is_active(name))
+            .cloned()
+            .collect();
+        unwelcome.dedup();
+        unwelcome
+    }
+
+    fn with_view<T>(&self, work: impl FnOnce(&HubView) -> anyhow::Result<T>) -> Option<T> {
+        let mut kept = self.lock();
+        let result = match kept.take() {
+            Some(view) => Ok(view),
+            None => HubView::open(&self.store).map_err(anyhow::Error::from),
+        }
+        .and_then(|view| {
+            let found = work(&view)?;
+            // After any error the view is opened again.
+            *kept = Some(view);
+            Ok(found)
+        });
+        result
+            .inspect_err(|error| tracing::error!(error = format!("{error:#}"), "cannot read the registry"))
+            .ok()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<HubView>> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn box_configuration(config: &Config, plan: &NewBoxPlan) -> String {
+    let addresses = match plan.addresses.as_slice() {
+        [] => &config.hub.box_addresses,
+        addresses => addresses,
+    };
+    let addresses: Vec<String> = addresses
+        .iter()
+        .map(|address| format!("\"{address}\""))
+        .collect();
+    let (box_id, agency, addresses) = (&plan.box_id, &plan.agency, addresses.join(", "));
+    format!(
+        r#"# Cấu hình của trạm (tramd). Chép cả thư mục này vào /etc/lienthong; box.key phải giữ bí mật.
+# Configuration of the box (tramd). Copy this folder to /etc/lienthong; box.key is to stay secret.
+# Xem giá trị đang có hiệu lực / to see what counts: tramd config
+
+[box]
+id = "{box_id}"
+# Mã định danh cơ quan (Quyết định 20/2020/QĐ-TTg) / the office's identifier code.
+agency = "{agency}"
+
+[store]
+path = "/var/lib/lienthong/tramd.db"
+# Tệp không bao giờ lớn hơn; đầy thì từ chối nhận, không bao giờ xóa dữ liệu đã nhận.
+# The file never grows beyond this; when it is full the box refuses at the door and deletes nothing.
+quota = "2 GiB"
+
+[hub]
+# Theo thứ tự ưu tiên / best first.
+addresses = [{addresses}]
+ca = "ca.crt"
+certificate = "box.crt"
+key = "box.key"
+receipt_keys = ["{PUBLIC_KEY_FILE}"]
+
+[http]
+# Nơi phần mềm của cơ quan gửi dữ liệu đến / where the office's software hands in records.
+listen = "127.0.0.1:8480"
+
+# Mỗi phần mềm một mã; ở đây chỉ ghi SHA-256 của mã / one token a program; only its SHA-256 is here:
+#   printf %s "$TOKEN" | sha256sum
+# [[http.token]]
+# name = "mot-cua"
+# sha256 = ""
+# datasets = ["ho_so_tthc"]
+
+# Thư mục nhận tệp / a folder that files are dropped into.
+# [[source]]
+# name = "quan-trac"
+# kind = "folder"
+# dataset = "quan_trac_moi_truong"
+# path = "/srv/lienthong/quan-trac"
+# format = "station"
+# patterns = ["*.txt"]
+"#
+    )
+}

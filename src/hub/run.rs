@@ -1,0 +1,367 @@
+//! `trucd run`: the receiver. Everything that can fail fails before it says that it is ready; a stop
+//! ends intake, finishes the commit in hand, and closes what was opened, in that order.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::pem::PemObject;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{interval, timeout};
+
+use crate::evidence::{SigningKey, sha256};
+use crate::hub::broker::{self, Broker};
+use crate::hub::config::{BrokerKind, CLIENT_NAME, Config};
+use crate::hub::http;
+use crate::hub::receiver::{Counters, EngineSource, INLET_MESSAGES, Inlet, Receiver};
+use crate::hub::registry::{self, Doorkeeper};
+use crate::model::limits::MESSAGE_BYTES_MAX;
+use crate::shell::clock::Clock;
+use crate::shell::courier::{Courier, CourierConfig};
+use crate::shell::dial::Address;
+use crate::shell::systemd::ServiceManager;
+use crate::shell::tls::{Files, Identity};
+use crate::wire::{SUBSCRIBE_PRESENCE, subscribe_up};
+
+/// The loop is to turn at least so often.
+pub const BEAT: Duration = Duration::from_secs(15);
+/// How soon a suspended box that is connected is sent away.
+const PATROL: Duration = Duration::from_secs(15);
+const STATUS_LINE: Duration = Duration::from_secs(60);
+/// Unacknowledged messages each way between the hub and its broker.
+const IN_FLIGHT: u16 = 64;
+/// Nobody else returns to the broker at the same time.
+const SPREAD: Duration = Duration::from_secs(2);
+/// A message and its topic.
+const PACKET_BYTES_MAX: u32 = MESSAGE_BYTES_MAX as u32 + 4096;
+/// For the commit in hand.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// The certificate's end is told in the log from here on.
+const WARN_DAYS: i64 = 60;
+
+/// A hub whose parts stand, ready to be waited for.
+pub struct Hub {
+    courier: Arc<Courier>,
+    engine: std::thread::JoinHandle<()>,
+    inlet: mpsc::Sender<Inlet>,
+    broker: Option<Arc<Broker>>,
+    tasks: Vec<JoinHandle<()>>,
+    /// Tells the tasks to end.
+    ending: watch::Sender<bool>,
+    manager: Arc<ServiceManager>,
+}
+
+impl Hub {
+    /// Opens, binds and starts everything; nothing runs when this fails.
+    pub async fn start(config: Config) -> anyhow::Result<Hub> {
+        let config = Arc::new(config);
+        let manager = Arc::new(ServiceManager::from_environment());
+        let clock = Clock::start(crate::model::UnixMs(0));
+        registry::existing_store(&config)?;
+        let receipt_key = read_receipt_key(&config)?;
+        let group = share_group(&receipt_key);
+        let source = EngineSource {
+            store: config.store.path.clone(),
+            options: registry::options(&config),
+            receipt_key,
+        };
+        let engine = source
+            .open()
+            .map_err(|error| anyhow!("{error}. {}", error.hint()))
+            .with_context(|| format!("cannot open the database {}", config.store.path.display()))?;
+        let identity = load_identity(&config, &clock)?;
+        let http = match config.http_listen {
+            Some(address) => Some(
+                TcpListener::bind(address)
+                    .await
+                    .with_context(|| format!("cannot listen on {address} (http.listen)"))?,
+            ),
+            None => None,
+        };
+        let doorkeeper = Arc::new(Doorkeeper::new(&config));
+        let broker = start_broker(&config, &doorkeeper).await?;
+
+        let counters = Arc::new(Counters::default());
+        let (inlet, outlet) = mpsc::channel(INLET_MESSAGES);
+        let courier = CourierConfig {
+            subscriptions: vec![subscribe_up(&group), SUBSCRIBE_PRESENCE.to_owned()],
+            max_packet_bytes: PACKET_BYTES_MAX,
+            in_flight: IN_FLIGHT,
+            spread: SPREAD,
+            ..CourierConfig::new(
+                CLIENT_NAME,
+                broker_addresses(&config, broker.as_deref()),
+                identity.config,
+            )
+        };
+        let courier = Arc::new(Courier::start(courier, clock.clone(), inlet.clone()));
+        let receiver = Receiver::new(
+            source,
+            engine,
+            courier.clone(),
+            clock.clone(),
+            counters.clone(),
+            manager.clone(),
+        );
+        let engine = std::thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(move || receiver.run(outlet))
+            .context("cannot start the engine's thread")?;
+
+        let (ending, ended) = watch::channel(false);
+        let mut tasks = vec![
+            tokio::spawn(beat(inlet.clone(), beat_interval(&manager))),
+            tokio::spawn(tell_status(config.clone(), clock.clone(), manager.clone())),
+        ];
+        if let Some(broker) = &broker {
+            tasks.push(tokio::spawn(patrol(doorkeeper, broker.clone())));
+        }
+        if let Some(listener) = http {
+            let shared = http::Shared {
+                config: config.clone(),
+                clock,
+                counters,
+            };
+            tasks.push(tokio::spawn(http::serve(listener, shared, ended)));
+        }
+        Ok(Hub {
+            courier,
+            engine,
+            inlet,
+            broker,
+            tasks,
+            ending,
+            manager,
+        })
+    }
+
+    /// Where boxes connect to, when the broker is within this process.
+    pub fn broker_address(&self) -> Option<SocketAddr> {
+        self.broker.as_ref().map(|broker| broker.address())
+    }
+
+    /// Runs until `stop` is there, then ends in order; also when the engine's thread has died.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        self.manager.ready();
+        tracing::info!("ready");
+        let mut stop = std::pin::pin!(stop);
+        let mut look = interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                _ = look.tick() => if self.engine.is_finished() { break },
+            }
+        }
+        self.stop().await
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        self.manager.stopping();
+        tracing::info!("stopping");
+        let Hub {
+            courier,
+            engine,
+            inlet,
+            broker,
+            tasks,
+            ending,
+            ..
+        } = self;
+        // Receivers may be gone already; then nobody needs to be told.
+        let _ = ending.send(true);
+        let died = engine.is_finished();
+        let ended = timeout(STOP_TIMEOUT, async {
+            // What was taken before this is still committed, and its receipts are handed over.
+            let _ = inlet.send(Inlet::Stop).await;
+            tokio::task::spawn_blocking(move || engine.join()).await
+        })
+        .await;
+        drop(inlet);
+        if let Some(courier) = Arc::into_inner(courier) {
+            courier.close().await;
+        }
+        for task in tasks {
+            task.abort();
+            let _ = task.await;
+        }
+        if let Some(broker) = broker.and_then(Arc::into_inner) {
+            broker.stop().await;
+        }
+        match ended {
+            Ok(Ok(Ok(()))) if !died => {
+                tracing::info!("stopped");
+                Ok(())
+            }
+            Ok(_) => Err(anyhow!("the engine's thread ended on its own")),
+            Err(_) => Err(anyhow!("the commit in hand did not end in time")),
+        }
+    }
+}
+
+fn read_receipt_key(config: &Config) -> anyhow::Result<Vec<u8>> {
+    let path = &config.hub.receipt_key;
+    let der = PrivatePkcs8KeyDer::from_pem_file(path)
+        .map(|key| key.secret_pkcs8_der().to_vec())
+        .map_err(|error| anyhow!("cannot read the receipt key {}: {error}", path.display()))?;
+    SigningKey::from_pkcs8(&der)
+        .with_context(|| format!("{} cannot sign receipts", path.display()))?;
+    Ok(der)
+}
+
+/// Workers that share the receipt key share a subscription. Its name comes from the key, so that no
+/// box can guess it: where a broker does not refuse subscriptions, whoever joined the group would
+/// draw away other boxes' batches.
+fn share_group(receipt_key: &[u8]) -> String {
+    let digest = sha256(&[b"lienthong/1 share group\0", receipt_key].concat());
+    let hex: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{CLIENT_NAME}-{hex}")
+}
+
+fn load_identity(config: &Config, clock: &Clock) -> anyhow::Result<Identity> {
+    let files = Files {
+        authority: config.hub.ca.clone(),
+        certificate: config.hub.certificate.clone(),
+        key: config.hub.key.clone(),
+    };
+    let allow_tls12 = matches!(
+        config.broker,
+        BrokerKind::External {
+            allow_tls12: true,
+            ..
+        }
+    );
+    let identity = Identity::load(&files, clock, allow_tls12)
+        .map_err(|fault| anyhow!("{fault}. {}", fault.hint()))?;
+    let days = identity.facts.days_left(clock.now().wall);
+    if days < WARN_DAYS {
+        tracing::warn!(days, file = %config.hub.certificate.display(), "the hub's certificate ends soon");
+    }
+    Ok(identity)
+}
+
+async fn start_broker(
+    config: &Config,
+    doorkeeper: &Arc<Doorkeeper>,
+) -> anyhow::Result<Option<Arc<Broker>>> {
+    let BrokerKind::Embedded {
+        listen,
+        certificate,
+        key,
+        connections_max,
+    } = &config.broker
+    else {
+        return Ok(None);
+    };
+    let settings = broker::BrokerConfig {
+        max_connections: *connections_max,
+        ..broker::BrokerConfig::new(
+            *listen,
+            config.hub.ca.clone(),
+            certificate.clone(),
+            key.clone(),
+            CLIENT_NAME.to_owned(),
+        )
+    };
+    let doorkeeper = doorkeeper.clone();
+    let may_connect = Arc::new(move |name: &str| doorkeeper.may_connect(name));
+    Ok(Some(Arc::new(broker::start(&settings, may_connect).await?)))
+}
+
+/// The embedded broker is dialled over loopback where it listens there.
+fn broker_addresses(config: &Config, broker: Option<&Broker>) -> Vec<Address> {
+    let Some(broker) = broker else {
+        return match &config.broker {
+            BrokerKind::External { addresses, .. } => addresses.clone(),
+            BrokerKind::Embedded { .. } => unreachable!("an embedded broker was started"),
+        };
+    };
+    let address = broker.address();
+    let host = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    vec![Address {
+        host: host.to_string(),
+        port: address.port(),
+    }]
+}
+
+/// Half of what the service manager allows, and not less often than the health check wants.
+fn beat_interval(manager: &ServiceManager) -> Duration {
+    manager
+        .watchdog_interval()
+        .map_or(BEAT, |watchdog| (watchdog / 2).min(BEAT))
+}
+
+/// Lets the engine's loop turn, which feeds the watchdog: a thread that hangs feeds nobody.
+async fn beat(inlet: mpsc::Sender<Inlet>, every: Duration) {
+    let mut interval = interval(every);
+    loop {
+        interval.tick().await;
+        if inlet.send(Inlet::Beat).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Sends boxes away that were suspended or revoked while they were connected.
+async fn patrol(doorkeeper: Arc<Doorkeeper>, broker: Arc<Broker>) {
+    let mut interval = interval(PATROL);
+    loop {
+        interval.tick().await;
+        let connected = broker.connected();
+        let doorkeeper = doorkeeper.clone();
+        let unwelcome = tokio::task::spawn_blocking(move || doorkeeper.unwelcome(&connected)).await;
+        for name in unwelcome.unwrap_or_default() {
+            let connections = broker.disconnect(&name);
+            tracing::info!(
+                box_id = name,
+                connections,
+                "disconnected: the box is suspended or revoked"
+            );
+        }
+    }
+}
+
+/// Keeps systemd's status line up to date, and says when a box's name seems to be used twice.
+async fn tell_status(config: Arc<Config>, clock: Clock, manager: Arc<ServiceManager>) {
+    let mut interval = interval(STATUS_LINE);
+    let mut told = std::collections::HashSet::new();
+    loop {
+        interval.tick().await;
+        let (config, now) = (config.clone(), clock.now().wall);
+        let read = tokio::task::spawn_blocking(move || http::read_status(&config, now)).await;
+        let Ok(Ok(status)) = read else { continue };
+        manager.status(&status.to_line());
+        let clones: std::collections::HashSet<_> = status
+            .boxes
+            .iter()
+            .filter(|known| known.suspected_clone)
+            .map(|known| known.box_id.clone())
+            .collect();
+        for box_id in clones.difference(&told) {
+            tracing::warn!(%box_id, "two machines seem to use this box's name: an old epoch grew again");
+        }
+        told = clones;
+    }
+}
+
+/// For `/healthz`: what is wrong, if anything is.
+pub fn ailment(counters: &Counters, mono_ms: u64) -> Option<&'static str> {
+    let beat_ms = counters.beat_ms.load(Relaxed);
+    if beat_ms + 3 * BEAT.as_millis() as u64 + 5_000 < mono_ms {
+        Some("the engine makes no progress")
+    } else if !counters.store_works.load(Relaxed) {
+        Some("the store fails")
+    } else if !counters.link_up.load(Relaxed) {
+        Some("no link to the broker")
+    } else {
+        None
+    }
+}
