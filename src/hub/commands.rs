@@ -433,31 +433,32 @@ fn gaps(config: &Config, args: &JsonArgs) -> anyhow::Result<()> {
 fn parked(config: &Config, args: &JsonArgs) -> anyhow::Result<()> {
     let view = registry::open_view(config)?;
     let mut out = BufWriter::with_capacity(PIECE_BYTES, io::stdout().lock());
-    view.snapshot()?.for_each_parked::<anyhow::Error>(|parked| {
-        let dataset = parked.dataset.as_deref();
-        if args.json {
-            let line = json!({
-                "box": parked.box_id, "epoch": parked.epoch, "lane": parked.lane,
-                "seq": parked.seq, "dataset": dataset, "reason": parked.reason,
-                "detail": parked.detail, "parked": Stamp(parked.parked),
-            });
-            writeln!(out, "{line}")?;
-        } else {
-            writeln!(
-                out,
-                "{} {} {} {} {} {} {} {}",
-                parked.parked,
-                parked.box_id,
-                parked.epoch,
-                parked.lane,
-                parked.seq,
-                dataset.unwrap_or("—"),
-                parked.reason,
-                parked.detail
-            )?;
-        }
-        Ok(())
-    })?;
+    view.snapshot()?
+        .for_each_parked::<anyhow::Error>(|parked| {
+            let dataset = parked.dataset.as_deref();
+            if args.json {
+                let line = json!({
+                    "box": parked.box_id, "epoch": parked.epoch, "lane": parked.lane,
+                    "seq": parked.seq, "dataset": dataset, "reason": parked.reason,
+                    "detail": parked.detail, "parked": Stamp(parked.parked),
+                });
+                writeln!(out, "{line}")?;
+            } else {
+                writeln!(
+                    out,
+                    "{} {} {} {} {} {} {} {}",
+                    parked.parked,
+                    parked.box_id,
+                    parked.epoch,
+                    parked.lane,
+                    parked.seq,
+                    dataset.unwrap_or("—"),
+                    parked.reason,
+                    parked.detail
+                )?;
+            }
+            Ok(())
+        })?;
     Ok(out.flush()?)
 }
 

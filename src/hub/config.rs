@@ -10,10 +10,7 @@ use toml::{Table, Value};
 use crate::shell::dial::Address;
 
 /// Where the configuration is looked for when the command line does not say.
-pub const DEFAULT_FILES: [&str; 2] = [
-    "/etc/lienthong/trucd.toml",
-    "/var/lib/lienthong/trucd.toml",
-];
+pub const DEFAULT_FILES: [&str; 2] = ["/etc/lienthong/trucd.toml", "/var/lib/lienthong/trucd.toml"];
 /// The configuration file's name in the folder that `trucd init` makes.
 pub const FILE_NAME: &str = "trucd.toml";
 /// Name of the hub's own client certificate; a box cannot have it, see `registry`.
@@ -92,7 +89,9 @@ pub fn is_host_name(text: &str) -> bool {
     (1..=253).contains(&text.len())
         && text.split('.').all(|label| {
             (1..=63).contains(&label.len())
-                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-')
                 && !label.starts_with('-')
                 && !label.ends_with('-')
         })
@@ -393,7 +392,10 @@ const HINTS: [(&str, &str); 11] = [
         "Chọn / choose broker = \"embedded\" or broker = \"external\".",
     ),
     ("hub.tls_min", "Chọn / choose tls_min = \"1.3\" or \"1.2\"."),
-    ("hub.connections_max", "Số kết nối / a number of connections: connections_max = 1024."),
+    (
+        "hub.connections_max",
+        "Số kết nối / a number of connections: connections_max = 1024.",
+    ),
     ("store.quota", SIZE_HINT),
     ("store.cache", SIZE_HINT),
     (
@@ -408,7 +410,8 @@ const HINTS: [(&str, &str); 11] = [
 ];
 const ADDRESSES_HINT: &str =
     "Danh sách tên máy và cổng / a list of host and port: [\"truc1.tinh.example:8883\"].";
-const SIZE_HINT: &str = "Viết số và đơn vị B, KiB, MiB, GiB hoặc TiB / a number and a unit: \"64 GiB\".";
+const SIZE_HINT: &str =
+    "Viết số và đơn vị B, KiB, MiB, GiB hoặc TiB / a number and a unit: \"64 GiB\".";
 
 fn host_name(text: &str) -> Result<String, &'static str> {
     match is_host_name(text) || text.parse::<IpAddr>().is_ok() {
@@ -459,13 +462,7 @@ fn log_level(text: &str) -> Result<String, String> {
 }
 
 fn size(text: &str) -> Result<u64, String> {
-    const UNITS: [(&str, u32); 5] = [
-        ("TiB", 40),
-        ("GiB", 30),
-        ("MiB", 20),
-        ("KiB", 10),
-        ("B", 0),
-    ];
+    const UNITS: [(&str, u32); 5] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10), ("B", 0)];
     const LEAST: u64 = 1 << 20;
     let wrong = || format!("{text:?} is not a size");
     let (unit, shift) = UNITS
@@ -500,7 +497,9 @@ mod tests {
             config.hub.box_addresses[0].to_string(),
             "truc.tinh.example:8883"
         );
-        assert!(matches!(config.broker, BrokerKind::Embedded { listen, .. } if listen.port() == 8883));
+        assert!(
+            matches!(config.broker, BrokerKind::Embedded { listen, .. } if listen.port() == 8883)
+        );
         assert!(config.hub.ca.is_absolute() && config.hub.ca.ends_with("ca.crt"));
         assert_eq!(config.store.quota_bytes, 64 << 30);
     }
@@ -543,7 +542,16 @@ mod tests {
         for good in ["truc:8883", "10.0.0.1:8883", "[::1]:8883", "a-b.c:1"] {
             assert_eq!(parse_address(good).unwrap().to_string(), good);
         }
-        for bad in ["truc", "truc:0", "truc:70000", ":8883", "::1:8883", "[x]:1", "tỉnh:1", "a b:1"] {
+        for bad in [
+            "truc",
+            "truc:0",
+            "truc:70000",
+            ":8883",
+            "::1:8883",
+            "[x]:1",
+            "tỉnh:1",
+            "a b:1",
+        ] {
             assert!(parse_address(bad).is_err(), "{bad}");
         }
     }

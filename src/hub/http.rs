@@ -75,9 +75,7 @@ async fn status_json(State(shared): State<Shared>) -> Response {
 async fn healthz(State(shared): State<Shared>) -> Response {
     match run::ailment(&shared.counters, shared.clock.mono_ms()) {
         None => "ok\n".into_response(),
-        Some(ailment) => {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("{ailment}\n")).into_response()
-        }
+        Some(ailment) => (StatusCode::SERVICE_UNAVAILABLE, format!("{ailment}\n")).into_response(),
     }
 }
 
@@ -120,22 +118,50 @@ fn process_json(counters: &Counters) -> serde_json::Value {
 fn process_metrics(counters: &Counters) -> String {
     let mut text = String::new();
     let totals = [
-        ("messages", "Messages taken from the broker", &counters.messages),
+        (
+            "messages",
+            "Messages taken from the broker",
+            &counters.messages,
+        ),
         ("commits", "Transactions committed", &counters.commits),
         ("records", "Records committed", &counters.records),
         ("refused", "Batches refused", &counters.refused),
-        ("receipts", "Receipts handed to the broker", &counters.receipts),
-        ("receipts_dropped", "Receipts that found no room", &counters.receipts_dropped),
-        ("set_aside", "Messages that the store cannot take", &counters.set_aside),
-        ("store_failures", "Transactions that failed", &counters.store_failures),
+        (
+            "receipts",
+            "Receipts handed to the broker",
+            &counters.receipts,
+        ),
+        (
+            "receipts_dropped",
+            "Receipts that found no room",
+            &counters.receipts_dropped,
+        ),
+        (
+            "set_aside",
+            "Messages that the store cannot take",
+            &counters.set_aside,
+        ),
+        (
+            "store_failures",
+            "Transactions that failed",
+            &counters.store_failures,
+        ),
     ];
     for (name, help, count) in totals {
         metric(&mut text, &format!("trucd_{name}_total"), "counter", help);
         let _ = writeln!(text, "trucd_{name}_total {}", count.load(Relaxed));
     }
     let states = [
-        ("link_up", "Whether there is a link to the broker", &counters.link_up),
-        ("store_works", "Whether the last transaction went through", &counters.store_works),
+        (
+            "link_up",
+            "Whether there is a link to the broker",
+            &counters.link_up,
+        ),
+        (
+            "store_works",
+            "Whether the last transaction went through",
+            &counters.store_works,
+        ),
     ];
     for (name, help, state) in states {
         metric(&mut text, &format!("trucd_{name}"), "gauge", help);
@@ -154,29 +180,65 @@ fn fleet_metrics(status: &Status) -> String {
             }
         }
     };
-    per_box("online", "Whether the box says that it is there", &|known| {
-        Some(i64::from(known.presence.as_ref().is_some_and(|presence| presence.online)))
+    per_box(
+        "online",
+        "Whether the box says that it is there",
+        &|known| {
+            Some(i64::from(
+                known
+                    .presence
+                    .as_ref()
+                    .is_some_and(|presence| presence.online),
+            ))
+        },
+    );
+    per_box("entries", "Entries held", &|known| {
+        Some(known.entries as i64)
     });
-    per_box("entries", "Entries held", &|known| Some(known.entries as i64));
-    per_box("lost", "Numbers that the box said it lost", &|known| Some(known.lost as i64));
-    per_box("parked", "Entries parked", &|known| Some(known.parked as i64));
-    per_box("suspected_clone", "Whether two machines seem to use the name", &|known| {
-        Some(i64::from(known.suspected_clone))
+    per_box("lost", "Numbers that the box said it lost", &|known| {
+        Some(known.lost as i64)
     });
+    per_box("parked", "Entries parked", &|known| {
+        Some(known.parked as i64)
+    });
+    per_box(
+        "suspected_clone",
+        "Whether two machines seem to use the name",
+        &|known| Some(i64::from(known.suspected_clone)),
+    );
     per_box("waiting", "Entries that wait in the box", &|known| {
         let waiting = known.presence.as_ref()?.waiting?;
         Some(waiting.iter().sum::<u64>() as i64)
     });
-    per_box("certificate_days", "Days until the certificate ends", &|known| {
-        let said = known.presence.as_ref().and_then(|presence| presence.certificate_days);
-        Some(said.unwrap_or(known.certificate_days))
-    });
-    per_box("last_seen_ms", "When the box was last heard, Unix ms", &|known| {
-        known.last_seen.map(|seen| seen.0.0)
-    });
-    metric(&mut text, "trucd_store_used_bytes", "gauge", "Bytes of the store in use");
+    per_box(
+        "certificate_days",
+        "Days until the certificate ends",
+        &|known| {
+            let said = known
+                .presence
+                .as_ref()
+                .and_then(|presence| presence.certificate_days);
+            Some(said.unwrap_or(known.certificate_days))
+        },
+    );
+    per_box(
+        "last_seen_ms",
+        "When the box was last heard, Unix ms",
+        &|known| known.last_seen.map(|seen| seen.0.0),
+    );
+    metric(
+        &mut text,
+        "trucd_store_used_bytes",
+        "gauge",
+        "Bytes of the store in use",
+    );
     let _ = writeln!(text, "trucd_store_used_bytes {}", status.store.used_bytes);
-    metric(&mut text, "trucd_store_quota_bytes", "gauge", "Most bytes of the store");
+    metric(
+        &mut text,
+        "trucd_store_quota_bytes",
+        "gauge",
+        "Most bytes of the store",
+    );
     let _ = writeln!(text, "trucd_store_quota_bytes {}", status.store.quota_bytes);
     text
 }

@@ -11,6 +11,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use nix::unistd::{Uid, User};
 
 use crate::evidence::SigningKey;
 use crate::hub::authority::{Authority, Issued, PUBLIC, SECRET, write_new};
@@ -79,6 +80,10 @@ pub fn init(plan: &Plan, now: UnixMs) -> anyhow::Result<()> {
     let setup = mosquitto::Setup {
         folder,
         listen: plan.listen,
+        user: User::from_uid(Uid::effective())
+            .ok()
+            .flatten()
+            .map(|user| user.name),
     };
     write_new(
         &folder.join("mosquitto.conf"),
@@ -252,12 +257,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         init(&plan(folder.path()), NOW).unwrap();
         let config = config::load(&folder.path().join(FILE_NAME)).unwrap();
-        assert_eq!(config.hub.box_addresses[0].to_string(), "truc.tinh.example:8883");
-        for path in [&config.hub.ca, &config.hub.certificate, &config.hub.receipt_key] {
+        assert_eq!(
+            config.hub.box_addresses[0].to_string(),
+            "truc.tinh.example:8883"
+        );
+        for path in [
+            &config.hub.ca,
+            &config.hub.certificate,
+            &config.hub.receipt_key,
+        ] {
             assert!(path.is_file(), "{}", path.display());
         }
         assert!(!folder.path().join(MARKER).exists());
-        assert!(init(&plan(folder.path()), NOW).is_err(), "never overwritten");
+        assert!(
+            init(&plan(folder.path()), NOW).is_err(),
+            "never overwritten"
+        );
     }
 
     #[test]

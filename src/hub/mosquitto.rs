@@ -13,6 +13,8 @@ pub struct Setup<'a> {
     /// Absolute: Mosquitto reads paths from wherever it was started.
     pub folder: &'a Path,
     pub listen: SocketAddr,
+    /// Who owns the folder, and so can read the keys.
+    pub user: Option<String>,
 }
 
 /// Who may touch which topics. `%u` is the common name of the client's certificate.
@@ -36,6 +38,10 @@ impl Setup<'_> {
             ip if ip.is_unspecified() => String::new(),
             ip => format!(" {ip}"),
         };
+        let user = self
+            .user
+            .as_ref()
+            .map_or(String::new(), |user| format!("user {user}\n"));
         format!(
             "\
 # Mosquitto 2 thay cho máy môi giới trong trucd; do trucd init tạo.
@@ -44,13 +50,13 @@ impl Setup<'_> {
 #   mosquitto -c {folder}/mosquitto.conf
 #
 # và trong trucd.toml / and in trucd.toml: broker = \"external\", addresses = [\"127.0.0.1:{port}\"].
-# Tài khoản chạy Mosquitto phải đọc được các tệp dưới đây (khi chạy bằng root, Mosquitto chuyển sang
-# tài khoản mosquitto). Trạm bị tạm ngừng hay thu hồi vẫn kết nối được, nhưng trục từ chối dữ liệu.
-# The user that runs Mosquitto must be able to read the files below (started as root, Mosquitto
-# becomes the user mosquitto). A box that is suspended or revoked can still connect, but the hub
+# Tài khoản chạy Mosquitto phải đọc được các tệp dưới đây; khi root khởi động, Mosquitto chuyển sang
+# tài khoản ở dòng user. Trạm bị tạm ngừng hay thu hồi vẫn kết nối được, nhưng trục từ chối dữ liệu.
+# The user that runs Mosquitto must be able to read the files below; started by root, Mosquitto
+# becomes the one named by user. A box that is suspended or revoked can still connect, but the hub
 # refuses its data.
 
-per_listener_settings false
+{user}per_listener_settings false
 allow_anonymous false
 acl_file {folder}/mosquitto.acl
 

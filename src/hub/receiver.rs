@@ -170,9 +170,7 @@ impl Receiver {
             let stop = round.stop;
             self.work(round);
             self.flush();
-            self.counters
-                .beat_ms
-                .store(self.clock.mono_ms(), Relaxed);
+            self.counters.beat_ms.store(self.clock.mono_ms(), Relaxed);
             if stop {
                 return;
             }
@@ -435,7 +433,9 @@ mod tests {
 
     #[test]
     fn only_what_can_be_shown_is_a_presence() {
-        let read = |topic, payload: &'static str| read_message(topic, Bytes::from_static(payload.as_bytes()));
+        let read = |topic, payload: &'static str| {
+            read_message(topic, Bytes::from_static(payload.as_bytes()))
+        };
         assert!(matches!(
             read("lt/1/xa-a/presence", r#"{"online":true,"x":"<b>"}"#),
             Some(Taken::Presence { presence, .. }) if presence == r#"{"online":true}"#
@@ -444,6 +444,9 @@ mod tests {
         assert!(read("lt/1/xa-a/presence", "").is_none());
         assert!(read("lt/1/xa-a/down", "x").is_none());
         assert!(read("lt/2/xa-a/up", "x").is_none());
-        assert!(matches!(read("lt/1/xa-a/up", "x"), Some(Taken::Batch { .. })));
+        assert!(matches!(
+            read("lt/1/xa-a/up", "x"),
+            Some(Taken::Batch { .. })
+        ));
     }
 }

@@ -244,9 +244,7 @@ impl<'de> serde::Deserialize<'de> for Members<'de> {
 /// A text that a spreadsheet program would take for a formula gets an apostrophe before it (OWASP,
 /// "CSV Injection"). Numbers do not come through here and stay numbers.
 fn safe(text: String) -> String {
-    const STARTS: [char; 11] = [
-        '=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠',
-    ];
+    const STARTS: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
     if text.starts_with(STARTS) {
         format!("'{text}")
     } else {
@@ -286,15 +284,7 @@ mod tests {
                 r#"{"a":"Nguyễn","b":-1.50,"c":null,"d":[1, 2],"e":{"x":"=1"},"f":true}"#,
                 &["a", "b", "c", "d", "e", "f", "g"]
             ),
-            [
-                "Nguyễn",
-                "-1.50",
-                "",
-                "[1, 2]",
-                r#"{"x":"=1"}"#,
-                "true",
-                ""
-            ]
+            ["Nguyễn", "-1.50", "", "[1, 2]", r#"{"x":"=1"}"#, "true", ""]
         );
         assert_eq!(cells("[1]", &[WHOLE, "a"]), ["[1]", ""]);
     }

@@ -23,7 +23,13 @@ use crate::store::hub::{BoxState, HubStore, NewBox};
 use crate::store::hub_view::HubView;
 
 /// What `add` writes into a box's folder. The certificate comes first: it says whose folder it is.
-const FILES: [&str; 5] = ["box.crt", "box.key", "ca.crt", PUBLIC_KEY_FILE, "tramd.toml"];
+const FILES: [&str; 5] = [
+    "box.crt",
+    "box.key",
+    "ca.crt",
+    PUBLIC_KEY_FILE,
+    "tramd.toml",
+];
 const DAY_MS: i64 = 86_400_000;
 
 /// A box to be registered.
@@ -255,7 +261,9 @@ impl Doorkeeper {
             Ok(found)
         });
         result
-            .inspect_err(|error| tracing::error!(error = format!("{error:#}"), "cannot read the registry"))
+            .inspect_err(|error| {
+                tracing::error!(error = format!("{error:#}"), "cannot read the registry")
+            })
             .ok()
     }
 

@@ -218,7 +218,10 @@ fn read_receipt_key(config: &Config) -> anyhow::Result<Vec<u8>> {
 /// draw away other boxes' batches.
 fn share_group(receipt_key: &[u8]) -> String {
     let digest = sha256(&[b"lienthong/1 share group\0", receipt_key].concat());
-    let hex: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = digest[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("{CLIENT_NAME}-{hex}")
 }
 

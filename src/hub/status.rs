@@ -200,11 +200,7 @@ fn gather(
         found.logs.push(log);
     }
     for gap in gaps {
-        of_box
-            .entry(gap.box_id.clone())
-            .or_default()
-            .gaps
-            .push(gap);
+        of_box.entry(gap.box_id.clone()).or_default().gaps.push(gap);
     }
     for refusal in refusals {
         of_box
@@ -223,7 +219,11 @@ fn gather(
 fn box_status(known: BoxRow, found: Found, now: UnixMs) -> BoxStatus {
     let sum = |of: fn(&LogRow) -> u64| found.logs.iter().map(of).sum();
     // Logs are numbered in the order in which they were first seen.
-    let newest = found.logs.iter().max_by_key(|log| log.log).map(|log| log.epoch);
+    let newest = found
+        .logs
+        .iter()
+        .max_by_key(|log| log.log)
+        .map(|log| log.epoch);
     let mut logs: Vec<&LogRow> = found.logs.iter().collect();
     logs.sort_by_key(|log| (Some(log.epoch) != newest, log.epoch, log.lane));
     BoxStatus {
@@ -232,7 +232,11 @@ fn box_status(known: BoxRow, found: Found, now: UnixMs) -> BoxStatus {
         entries: sum(|log| log.entries),
         doubles: sum(|log| log.doubles),
         bytes: sum(|log| log.bytes),
-        lost: found.gaps.iter().map(|gap| gap.first.count_to(gap.last)).sum(),
+        lost: found
+            .gaps
+            .iter()
+            .map(|gap| gap.first.count_to(gap.last))
+            .sum(),
         gaps: found.gaps.len() as u64,
         parked: found.parked,
         presence: known.presence.as_deref().and_then(Presence::parse),
@@ -389,7 +393,10 @@ const HEADER: [&str; 8] = [
 
 impl BoxStatus {
     fn cells(&self, now: UnixMs) -> [String; 8] {
-        let online = self.presence.as_ref().is_some_and(|presence| presence.online);
+        let online = self
+            .presence
+            .as_ref()
+            .is_some_and(|presence| presence.online);
         let state = match (self.state, online) {
             (BoxState::Active, true) => "đang nối (online)",
             (BoxState::Active, false) => "mất nối (offline)",
@@ -504,6 +511,8 @@ mod tests {
             box_id: "xa-a".parse().unwrap(),
             epoch: Epoch(epoch),
             lane: Lane::P2,
+            life: epoch as i64,
+            begin: Seq(1),
             applied: Seq(1),
             chain: Chain::ZERO,
             max_capture: Capture(1),
@@ -520,7 +529,10 @@ mod tests {
         let hour = 3_600_000;
         assert!(clones(&[log(1, 0, hour), log(2, hour, 9 * hour)]).is_empty());
         assert!(clones(&[log(1, 0, hour + 1000), log(2, hour, 9 * hour)]).is_empty());
-        assert_eq!(clones(&[log(1, 0, 5 * hour), log(2, hour, 9 * hour)]).len(), 1);
+        assert_eq!(
+            clones(&[log(1, 0, 5 * hour), log(2, hour, 9 * hour)]).len(),
+            1
+        );
     }
 
     #[test]

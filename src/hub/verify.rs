@@ -12,8 +12,8 @@ use crate::model::record::{Entry, Op};
 use crate::model::{BoxId, Capture, Chain, DatasetId, Epoch, Lane, Seq};
 use crate::store::StoreError;
 use crate::store::hub_view::{
-    BoxRow, GapRow, HubView, KeptEntry, LogRow, Order, PresentState, SignedBatch, Snapshot,
-    log_of, seq_of,
+    BoxRow, GapRow, HubView, KeptEntry, LogRow, Order, PresentState, SignedBatch, Snapshot, log_of,
+    seq_of,
 };
 
 /// What was found sound for one box.
@@ -147,13 +147,14 @@ fn verify_box(snapshot: &Snapshot<'_>, known: &BoxRow) -> Result<Summary, Unsoun
     for log in logs.iter().filter(|log| log.box_id == known.box_id) {
         let key = PublicKey::from_bytes(&known.public_key)
             .map_err(|_| fault(log, Seq::ZERO, Finding::Key))?;
+        summary.lost += before_begin(&logs, &gaps, log)?;
         let mut walk = Walk {
             snapshot,
             datasets: &datasets,
             key: &key,
             log,
             gaps: gaps_of(&gaps, log),
-            reached: Seq::ZERO,
+            reached: log.begin.previous(),
             chain: None,
             batch: None,
             counted: Counted::default(),
@@ -169,9 +170,7 @@ fn verify_box(snapshot: &Snapshot<'_>, known: &BoxRow) -> Result<Summary, Unsoun
 /// What belongs to no single box: the present state, and entries of no log.
 fn verify_whole(snapshot: &Snapshot<'_>) -> Result<(), Unsound> {
     if let Some(place) = snapshot.first_orphan()? {
-        let finding = Finding::UnknownLog {
-            log: log_of(place),
-        };
+        let finding = Finding::UnknownLog { log: log_of(place) };
         return Err(Unsound::Fault(Fault {
             place: None,
             finding,
@@ -184,11 +183,11 @@ fn verify_whole(snapshot: &Snapshot<'_>) -> Result<(), Unsound> {
         .map(|log| (log.log, log))
         .collect();
     snapshot.for_each_state(|state| {
-        if is_what_it_points_to(&datasets, &state) {
-            return Ok(());
-        }
         let place = state.order.place;
         let log = logs.get(&log_of(place));
+        if log.is_some_and(|log| is_what_it_points_to(&datasets, log, &state)) {
+            return Ok(());
+        }
         Err(Unsound::Fault(Fault {
             place: log.map(|log| place_in(log, seq_of(place))),
             finding: Finding::StatePointer,
@@ -196,14 +195,40 @@ fn verify_whole(snapshot: &Snapshot<'_>) -> Result<(), Unsound> {
     })
 }
 
-fn is_what_it_points_to(datasets: &HashMap<i64, DatasetId>, state: &PresentState<'_>) -> bool {
+/// Numbers go on through the epochs: what lies before this log's beginning must have been held by an
+/// earlier log of the lane, or stand in the ledger. Returns how many numbers were lost there.
+fn before_begin(logs: &[LogRow], gaps: &[GapRow], log: &LogRow) -> Result<u64, Unsound> {
+    let held = logs
+        .iter()
+        .filter(|other| other.box_id == log.box_id && other.lane == log.lane && other.log < log.log)
+        .map(|other| other.applied)
+        .max()
+        .unwrap_or(Seq::ZERO);
+    let lost = gaps
+        .iter()
+        .find(|gap| is_of(gap, log) && gap.last < log.begin);
+    let covered = match lost {
+        Some(gap) if gap.first <= held.next() => held.max(gap.last),
+        _ => held,
+    };
+    match log.begin <= covered.next() {
+        true => Ok(lost.map_or(0, |gap| gap.first.count_to(gap.last))),
+        false => Err(fault(log, covered.next(), Finding::Missing)),
+    }
+}
+
+fn is_what_it_points_to(
+    datasets: &HashMap<i64, DatasetId>,
+    log: &LogRow,
+    state: &PresentState<'_>,
+) -> bool {
     let Some(Ok(entry)) = state.bytes.map(Entry::parse) else {
         return false;
     };
     datasets.get(&state.dataset) == Some(&entry.kind.dataset)
         && entry.agency.as_str() == state.agency
         && entry.subject.as_str() == state.subject
-        && (entry.life, entry.capture) == (state.order.life, state.order.capture)
+        && (log.life, entry.capture) == (state.order.life, state.order.capture)
         && (entry.op == Op::Delete) == state.deleted
 }
 
@@ -311,6 +336,7 @@ impl Walk<'_> {
             box_id: &self.log.box_id,
             lane: self.log.lane,
             epoch: self.log.epoch,
+            begin: self.log.begin,
             oldest: batch.oldest,
             first: batch.first,
             last: batch.last,
@@ -351,7 +377,7 @@ impl Walk<'_> {
             return Ok(());
         }
         let order = Order {
-            life: parsed.life,
+            life: self.log.life,
             capture: parsed.capture,
             place: entry.place,
         };
@@ -387,10 +413,7 @@ impl Walk<'_> {
         if let Some(batch) = &self.batch {
             return Err(self.fault(batch.last, Finding::Missing));
         }
-        if let Some(batch) = self
-            .snapshot
-            .batch_from(log.log, self.reached.next())?
-        {
+        if let Some(batch) = self.snapshot.batch_from(log.log, self.reached.next())? {
             return Err(self.fault(batch.first_new, Finding::EmptyBatch));
         }
         // Behind a gap with nothing after it, the chain is the box's word alone until its next batch.
@@ -427,12 +450,14 @@ impl Walk<'_> {
 fn gaps_of(gaps: &[GapRow], log: &LogRow) -> std::vec::IntoIter<(Seq, Seq)> {
     let of_this_log: Vec<(Seq, Seq)> = gaps
         .iter()
-        .filter(|gap| {
-            gap.box_id == log.box_id && gap.epoch == log.epoch && gap.lane == log.lane
-        })
+        .filter(|gap| is_of(gap, log) && log.begin <= gap.last)
         .map(|gap| (gap.first, gap.last))
         .collect();
     of_this_log.into_iter()
+}
+
+fn is_of(gap: &GapRow, log: &LogRow) -> bool {
+    gap.box_id == log.box_id && gap.epoch == log.epoch && gap.lane == log.lane
 }
 
 fn place_in(log: &LogRow, seq: Seq) -> Place {

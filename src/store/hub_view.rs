@@ -44,6 +44,10 @@ pub struct LogRow {
     pub box_id: BoxId,
     pub epoch: Epoch,
     pub lane: Lane,
+    /// Orders what was captured under different epochs.
+    pub life: i64,
+    /// First number under this epoch.
+    pub begin: Seq,
     pub applied: Seq,
     pub chain: Chain,
     pub max_capture: Capture,
@@ -128,7 +132,7 @@ pub struct PresentState<'a> {
 /// The order in which records of one subject overwrite each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Order {
-    pub life: u32,
+    pub life: i64,
     pub capture: Capture,
     pub place: i64,
 }
@@ -210,22 +214,24 @@ impl Snapshot<'_> {
     /// All logs, in the order in which they were first seen.
     pub fn logs(&self) -> Result<Vec<LogRow>, StoreError> {
         self.rows(
-            "SELECT log, box_id, epoch, lane, applied, chain, max_capture, entries, doubles, bytes,
-               first_ms, last_ms FROM log ORDER BY log",
+            "SELECT log, box_id, epoch, lane, life, begin, applied, chain, max_capture, entries,
+               doubles, bytes, first_ms, last_ms FROM log ORDER BY log",
             |row| {
                 Ok(LogRow {
                     log: row.get(0)?,
                     box_id: parsed(row, 1)?,
                     epoch: Epoch(number(row, 2)?),
                     lane: lane(row, 3)?,
-                    applied: Seq(number(row, 4)?),
-                    chain: chain_from(row.get(5)?)?,
-                    max_capture: Capture(number(row, 6)?),
-                    entries: number(row, 7)?,
-                    doubles: number(row, 8)?,
-                    bytes: number(row, 9)?,
-                    first_at: UnixMs(row.get(10)?),
-                    last_at: UnixMs(row.get(11)?),
+                    life: row.get(4)?,
+                    begin: Seq(number(row, 5)?),
+                    applied: Seq(number(row, 6)?),
+                    chain: chain_from(row.get(7)?)?,
+                    max_capture: Capture(number(row, 8)?),
+                    entries: number(row, 9)?,
+                    doubles: number(row, 10)?,
+                    bytes: number(row, 11)?,
+                    first_at: UnixMs(row.get(12)?),
+                    last_at: UnixMs(row.get(13)?),
                 })
             },
         )
@@ -577,7 +583,9 @@ fn order(row: &Row<'_>, index: usize) -> Result<Order, StoreError> {
 }
 
 fn text<'r>(row: &'r Row<'_>, index: usize) -> Result<&'r str, StoreError> {
-    row.get_ref(index)?.as_str().map_err(|_| StoreError::Damaged)
+    row.get_ref(index)?
+        .as_str()
+        .map_err(|_| StoreError::Damaged)
 }
 
 fn blob<'r>(row: &'r Row<'_>, index: usize) -> Result<Option<&'r [u8]>, StoreError> {
