@@ -1,1 +1,114 @@
-fn main() {}
+//! `tramd`, the box's daemon and its commands.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use lienthong::edge::commands::{self, Failure, config_path};
+use lienthong::edge::put::{Put, put};
+use lienthong::edge::run::run;
+
+/// Trạm liên thông: nhận dữ liệu của cơ quan, giữ an toàn, chuyển về trục.
+/// The box of the axis: takes in the office's data, keeps it safe, carries it to the hub.
+#[derive(Parser)]
+#[command(name = "tramd", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Tệp cấu hình / the configuration [default: /etc/lienthong/tramd.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Mức nhật ký / off, error, warn, info, debug, trace
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Chạy dịch vụ / run the daemon
+    Run,
+    /// In cấu hình đang có hiệu lực và nguồn gốc từng giá trị / print the effective configuration
+    Config,
+    /// Trạng thái của trạm / what the page shows
+    Status {
+        /// JSON cho chương trình đọc / JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Đưa bản ghi vào bằng tay / hand in records by hand
+    Put {
+        /// Mã bộ dữ liệu / the dataset's id
+        dataset: String,
+        /// Tệp JSON hoặc NDJSON, `-` là đầu vào chuẩn / a file, `-` for standard input
+        file: PathBuf,
+        /// Mỗi dòng một bản ghi (mặc định theo đuôi tệp) / one record a line
+        #[arg(long)]
+        ndjson: bool,
+        /// upsert, delete, snapshot
+        #[arg(long, default_value = "upsert")]
+        op: String,
+        /// Khóa để gửi lại không bị trùng / makes a repeat harmless
+        #[arg(long)]
+        key: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // A closed terminal has nowhere to print to.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
+        }
+    };
+    match obey(arguments) {
+        Ok(text) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            let text = failure.text();
+            if !text.is_empty() {
+                eprintln!("{text}");
+            }
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn obey(arguments: Arguments) -> Result<String, Failure> {
+    let Arguments {
+        command,
+        config,
+        log_level,
+    } = arguments;
+    let config = config_path(config);
+    match command {
+        Command::Run => run(&config, log_level.as_deref()).map(|()| String::new()),
+        Command::Config => commands::config(&config),
+        Command::Status { json } => commands::status(&config, json),
+        Command::Put {
+            dataset,
+            file,
+            ndjson,
+            op,
+            key,
+        } => put(
+            &config,
+            &Put {
+                dataset: &dataset,
+                file: &file,
+                is_ndjson: ndjson,
+                op: &op,
+                key: key.as_deref(),
+            },
+        ),
+    }
+}
+
+/// Prints to standard output; a reader that has gone, such as `head`, is no fault.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}

@@ -3,15 +3,27 @@
 //! Sources hand records in through [`intake::Intake`]; one thread owns the engine and answers
 //! after the commit. Everything that shows the box's state prints one [`status::Status`].
 
+pub mod commands;
 pub mod config;
 pub mod door;
 pub mod folder;
+pub mod http;
+mod identity;
 pub mod intake;
-pub mod live;
-pub mod lock;
+mod link;
+mod listen;
+mod live;
+mod lock;
 pub mod metrics;
-pub mod owner;
+mod owner;
 pub mod page;
-pub mod reserve;
+mod problem;
+pub mod put;
+mod records;
+mod reserve;
+pub mod run;
 pub mod status;
+mod status_text;
+mod talk;
 mod texts;
+mod tokens;

@@ -92,6 +92,9 @@ impl Settings {
     /// Reads the file and its drop-ins. What cannot be read is among the faults at the end.
     pub fn read(path: &Path) -> Settings {
         let mut faults = Vec::new();
+        // Printed paths are to be of use wherever they are read.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let path = path.as_path();
         let table = tree::read(path, &mut faults);
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         let sink = Sink {
@@ -297,8 +300,11 @@ impl Section {
 
     /// A list of paths, as [`Section::path`] each.
     pub fn paths(&mut self, key: &'static str) -> Option<Vec<PathBuf>> {
-        let found = self.texts_with(key, None, |text, folder| Ok(folder.join(text)))?;
-        Some(found)
+        self.texts_with(key, None, |text, folder| {
+            let path = folder.join(text);
+            let printed = path.display().to_string();
+            Ok((path, printed))
+        })
     }
 
     /// A list of texts that `T` understands. Without a default at least one is required.
@@ -308,7 +314,7 @@ impl Section {
         default: Option<&[&str]>,
         parse: impl Fn(&str) -> Result<T, Wrong>,
     ) -> Option<Vec<T>> {
-        self.texts_with(key, default, |text, _| parse(text))
+        self.texts_with(key, default, |text, _| Ok((parse(text)?, text.to_owned())))
     }
 
     /// A table below this one.
@@ -384,11 +390,12 @@ impl Section {
         self.fault_at(self.origin.clone(), join(&self.name, key), wrong);
     }
 
+    /// `parse` gives the value and how it is printed.
     fn texts_with<T>(
         &mut self,
         key: &'static str,
         default: Option<&[&str]>,
-        parse: impl Fn(&str, &Path) -> Result<T, Wrong>,
+        parse: impl Fn(&str, &Path) -> Result<(T, String), Wrong>,
     ) -> Option<Vec<T>> {
         self.asked.push(key);
         let Some(node) = self.table.remove(key) else {
@@ -397,8 +404,8 @@ impl Section {
             };
             let folder = self.sink.borrow().folder.clone();
             self.keep(key, list_text(default.iter().copied()), None);
-            let parse = |text: &&str| parse(text, &folder).map_err(|_| ());
-            return default.iter().map(parse).collect::<Result<_, _>>().ok();
+            let parse = |text: &&str| Some(parse(text, &folder).ok()?.0);
+            return default.iter().map(parse).collect();
         };
         let Value::List(items) = node.value else {
             let wrong = Wrong::kind("một danh sách", "a list", r#"["a", "b"]"#, &node.value);
@@ -426,12 +433,14 @@ impl Section {
                 .unwrap_or(Path::new(""))
                 .to_owned();
             match parse(&text, &folder) {
-                Ok(value) => values.push(value),
+                Ok((value, text)) => {
+                    values.push(value);
+                    written.push(text);
+                }
                 Err(wrong) => {
                     self.refuse::<()>(key, Some(item.origin), wrong);
                 }
             }
-            written.push(text);
         }
         self.keep(
             key,

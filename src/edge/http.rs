@@ -1,0 +1,176 @@
+//! The box's HTTP API on the office's network:
+//!
+//! - `POST /v1/records/{dataset}`: records (see `records`)
+//! - `GET /v1/openapi.json`: the API's description of itself
+//! - `GET /status.json`, `GET /metrics`, `GET /`: the status for programs, Prometheus and people
+//! - `GET /healthz`: the engine's loop lives; `GET /readyz`: and records would be taken now
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::edge::config::HttpConfig;
+use crate::edge::door::Door;
+use crate::edge::problem::Problem;
+use crate::edge::status::Status;
+use crate::edge::status::read::Reader;
+use crate::edge::tokens::Tokens;
+use crate::edge::{metrics, page, records};
+use crate::model::MonoMs;
+use crate::shell::clock::Clock;
+
+/// The API's description of itself.
+pub const OPENAPI: &str = include_str!("../../docs/openapi.json");
+/// The status is read anew at most this often.
+const STATUS_MS: MonoMs = 500;
+/// A loop that gives no sign of life for so long is not healthy.
+const LIFE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the handlers share.
+pub struct App {
+    pub door: Arc<Door>,
+    pub tokens: Tokens,
+    pub room: Arc<Semaphore>,
+    pub body_bytes_max: usize,
+    reader: Reader,
+    clock: Clock,
+    /// The status that was read last, and when.
+    status: Mutex<Option<(MonoMs, Arc<Status>)>>,
+}
+
+impl App {
+    pub fn new(config: &HttpConfig, door: Arc<Door>, reader: Reader, clock: Clock) -> App {
+        App {
+            door,
+            tokens: Tokens::new(&config.tokens),
+            room: records::room(config.body_bytes_max),
+            body_bytes_max: config.body_bytes_max,
+            reader,
+            clock,
+            status: Mutex::default(),
+        }
+    }
+
+    async fn status(&self) -> Arc<Status> {
+        let now_ms = self.clock.mono_ms();
+        let fresh = |status: &&(MonoMs, Arc<Status>)| now_ms < status.0 + STATUS_MS;
+        let known = self
+            .status
+            .lock()
+            .expect("no holder panics")
+            .as_ref()
+            .filter(fresh)
+            .cloned();
+        if let Some((_, status)) = known {
+            return status;
+        }
+        let reader = self.reader.clone();
+        let status = tokio::task::spawn_blocking(move || reader.read()).await;
+        let status = Arc::new(status.expect("reading the status does not panic"));
+        *self.status.lock().expect("no holder panics") = Some((now_ms, Arc::clone(&status)));
+        status
+    }
+}
+
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v1/records/{dataset}", post(records::post))
+        .route("/v1/openapi.json", get(openapi))
+        .route("/status.json", get(status_json))
+        .route("/metrics", get(metrics_text))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/", get(page_html))
+        .fallback(async || Problem::not_found())
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .with_state(app)
+}
+
+async fn openapi() -> Response<Body> {
+    text("application/json", OPENAPI)
+}
+
+async fn status_json(State(app): State<Arc<App>>) -> Response<Body> {
+    let status = serde_json::to_string(&*app.status().await).expect("a status is plain JSON");
+    text("application/json", status)
+}
+
+async fn metrics_text(State(app): State<Arc<App>>) -> Response<Body> {
+    text(metrics::CONTENT_TYPE, metrics::render(&*app.status().await))
+}
+
+async fn page_html(State(app): State<Arc<App>>) -> Response<Body> {
+    let mut response = text(
+        "text/html; charset=utf-8",
+        page::render(&*app.status().await),
+    );
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(page::CSP),
+    );
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
+    response
+}
+
+async fn healthz(State(app): State<Arc<App>>) -> Response<Body> {
+    match timeout(LIFE_TIMEOUT, app.door.intake().ping()).await {
+        Ok(Ok(_)) => text("text/plain; charset=utf-8", "ok\n"),
+        _ => no_life().into_response(),
+    }
+}
+
+async fn readyz(State(app): State<Arc<App>>) -> Response<Body> {
+    match timeout(LIFE_TIMEOUT, app.door.intake().ping()).await {
+        Ok(Ok(pong)) if pong.is_ready => text("text/plain; charset=utf-8", "ok\n"),
+        Ok(Ok(_)) => not_ready(&*app.status().await).into_response(),
+        _ => no_life().into_response(),
+    }
+}
+
+fn no_life() -> Problem {
+    let what = [
+        "Vòng xử lý của trạm không trả lời.",
+        "The box's engine does not answer.",
+    ];
+    let hint = [
+        "systemd sẽ tự khởi động lại; nếu kéo dài, kiểm tra ổ đĩa.",
+        "systemd restarts it by itself; if it lasts, check the disk.",
+    ];
+    Problem::unavailable("no-progress", what, hint, 10)
+}
+
+fn not_ready(status: &Status) -> Problem {
+    match &status.store.trouble {
+        Some(trouble) => Problem::unavailable(
+            &trouble.code.replace('_', "-"),
+            [&trouble.text_vi, &trouble.text_en],
+            [&trouble.hint_vi, &trouble.hint_en],
+            10,
+        ),
+        None => no_life(),
+    }
+}
+
+fn text(kind: &'static str, body: impl Into<Body>) -> Response<Body> {
+    let mut response = (StatusCode::OK, body.into()).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    response
+}

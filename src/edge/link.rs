@@ -1,0 +1,234 @@
+//! The link to the hub: between the courier, which may lose anything, and the engine.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use crate::edge::config::Config;
+use crate::edge::intake::Intake;
+use crate::edge::live::Live;
+use crate::edge::owner::Outgoing;
+use crate::edge::status::Status;
+use crate::edge::status::read::Reader;
+use crate::engine::sending::{Event, Level};
+use crate::model::limits::MESSAGE_BYTES_MAX;
+use crate::shell::clock::Clock;
+use crate::shell::courier::{Courier, CourierConfig, CourierEvent, Rebuild, payload_bytes_max};
+use crate::shell::mqtt::{NotQueued, Presence};
+use crate::shell::tls::Identity;
+use crate::wire;
+
+use std::sync::Arc;
+
+/// Events of the courier that may wait for us.
+const EVENTS: usize = 16;
+/// Messages of the engine that may wait for us: more than all windows of all lanes hold.
+pub const OUTGOING: usize = 64;
+/// How often the hub is told how we are, when that has changed.
+const PRESENCE_EVERY: Duration = Duration::from_secs(300);
+/// The presence that the broker publishes when we are gone.
+const OFFLINE: &str = r#"{"online":false}"#;
+/// What stands around a payload in an MQTT packet takes less than this.
+const PACKET_OVERHEAD_BYTES: usize = 256;
+
+pub struct Link {
+    courier: Courier,
+    events: mpsc::Receiver<CourierEvent>,
+    outgoing: mpsc::Receiver<Outgoing>,
+    intake: Intake,
+    live: Arc<Live>,
+    clock: Clock,
+    reader: Reader,
+    topic_up: String,
+    topic_down: String,
+    topic_presence: String,
+    /// Messages that the courier had no room for.
+    waiting: VecDeque<Bytes>,
+    is_up: bool,
+    /// The presence that was said last on this connection.
+    said: Vec<u8>,
+}
+
+/// How a box is, for the hub's list of boxes.
+#[derive(Debug, Serialize)]
+struct Online<'a> {
+    online: bool,
+    version: &'a str,
+    waiting: [u64; 5],
+    oldest_waiting_s: u64,
+    certificate_days: Option<i64>,
+    since: String,
+}
+
+impl Link {
+    /// Starts the courier on the current runtime; it never waits for the network here.
+    pub fn start(
+        config: &Config,
+        identity: &Identity,
+        clock: Clock,
+        live: Arc<Live>,
+        intake: Intake,
+        reader: Reader,
+        outgoing: mpsc::Receiver<Outgoing>,
+    ) -> Link {
+        let box_id = &config.box_id;
+        let topic_presence = wire::topic_presence(box_id);
+        let topic_down = wire::topic_down(box_id);
+        let mut courier = CourierConfig::new(
+            box_id.as_str(),
+            config.hub.addresses.clone(),
+            Arc::clone(&identity.config),
+        );
+        let packet_bytes_max = MESSAGE_BYTES_MAX + PACKET_OVERHEAD_BYTES;
+        courier.max_packet_bytes = u32::try_from(packet_bytes_max).expect("the limit fits");
+        courier.subscriptions = vec![topic_down.clone()];
+        courier.presence = Some(Presence {
+            topic: topic_presence.clone(),
+            online: presence(&reader.read()).into(),
+            offline: Bytes::from_static(OFFLINE.as_bytes()),
+        });
+        let (sender, events) = mpsc::channel(EVENTS);
+        Link {
+            courier: Courier::start(courier, clock.clone(), sender),
+            events,
+            outgoing,
+            intake,
+            live,
+            clock,
+            reader,
+            topic_up: wire::topic_up(box_id),
+            topic_down,
+            topic_presence,
+            waiting: VecDeque::new(),
+            is_up: false,
+            said: Vec::new(),
+        }
+    }
+
+    /// Carries both ways until it is dropped at a wait.
+    pub async fn carry(&mut self) {
+        loop {
+            tokio::select! {
+                Some(event) = self.events.recv() => self.heard(event).await,
+                Some(outgoing) = self.outgoing.recv() => self.send(outgoing),
+                () = tokio::time::sleep(PRESENCE_EVERY), if self.is_up => self.say_presence().await,
+                else => return,
+            }
+        }
+    }
+
+    /// Says goodbye to the broker.
+    pub async fn close(self) {
+        self.courier.close().await;
+    }
+
+    async fn heard(&mut self, event: CourierEvent) {
+        let now = self.clock.now().wall;
+        match event {
+            CourierEvent::Connecting { address } => self.live.link_connecting(address.to_string()),
+            CourierEvent::Up {
+                address,
+                max_packet_bytes,
+                ..
+            } => {
+                self.is_up = true;
+                self.waiting.clear();
+                self.said.clear();
+                self.live.link_up(address.to_string(), now);
+                let message_bytes_max = payload_bytes_max(&self.topic_up, max_packet_bytes);
+                self.intake.link(Event::LinkUp { message_bytes_max }).await;
+                self.intake
+                    .note(Level::Info, "link_up", address.to_string())
+                    .await;
+                self.say_presence().await;
+            }
+            CourierEvent::Message { topic, payload } if topic == self.topic_down => {
+                self.intake.link(Event::Received(payload)).await;
+            }
+            CourierEvent::Message { topic, .. } => {
+                tracing::debug!(topic, "a message on a topic that we did not ask for");
+            }
+            CourierEvent::Writable => self.flush(),
+            CourierEvent::PublishRefused { reason_code } => {
+                // The engine offers it again, and rebuilds the link when that helps nothing.
+                tracing::warn!(reason_code, "the broker threw a message away");
+            }
+            CourierEvent::Down { address, reason } => {
+                self.waiting.clear();
+                self.live.link_down(address.to_string(), reason, now);
+                if std::mem::take(&mut self.is_up) {
+                    self.intake.link(Event::LinkDown).await;
+                    let detail = format!("{address}: {reason}");
+                    self.intake.note(Level::Warning, "link_down", detail).await;
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, outgoing: Outgoing) {
+        match outgoing {
+            Outgoing::Publish(message) if self.is_up => {
+                self.waiting.push_back(message);
+                self.flush();
+            }
+            // Of a link that is gone; the engine offers it again on the next.
+            Outgoing::Publish(_) => {}
+            Outgoing::Rebuild => self.courier.rebuild(Rebuild::NoProgress),
+        }
+    }
+
+    /// Hands the courier what it has room for.
+    fn flush(&mut self) {
+        while let Some(message) = self.waiting.pop_front() {
+            match self.courier.try_publish(&self.topic_up, message.clone()) {
+                Ok(()) => {}
+                Err(NotQueued::Full) => return self.waiting.push_front(message),
+                Err(NotQueued::NoLink) => return self.waiting.clear(),
+                Err(error @ (NotQueued::TooLarge { .. } | NotQueued::BadTopic)) => {
+                    tracing::error!(%error, "a message cannot be sent");
+                }
+            }
+        }
+    }
+
+    async fn say_presence(&mut self) {
+        let reader = self.reader.clone();
+        let Ok(online) = tokio::task::spawn_blocking(move || presence(&reader.read())).await else {
+            return;
+        };
+        if online == self.said {
+            return;
+        }
+        let message = Bytes::from(online.clone());
+        // What cannot be said now is said in five minutes.
+        if self
+            .courier
+            .try_publish_retained(&self.topic_presence, message)
+            .is_ok()
+        {
+            self.said = online;
+        }
+    }
+}
+
+fn presence(status: &Status) -> Vec<u8> {
+    let mut waiting = [0; 5];
+    for lane in &status.lanes {
+        waiting[lane.lane.index()] = lane.waiting;
+    }
+    let online = Online {
+        online: true,
+        version: &status.version,
+        waiting,
+        oldest_waiting_s: status.oldest_s(),
+        certificate_days: status
+            .certificate
+            .as_ref()
+            .map(|certificate| certificate.days_left),
+        since: status.running_since.unwrap_or(status.at).to_string(),
+    };
+    serde_json::to_vec(&online).expect("a presence is plain JSON")
+}

@@ -1,0 +1,433 @@
+//! `tramd run`: build everything, serve until told to stop, stop in order.
+//!
+//! Start: configuration, keys, the store's lock, the store, sockets; a fault shows before anything
+//! runs. Nothing waits for the network or for the time. Stop: folders finish the file in hand,
+//! connections finish their request, the engine makes its last step and closes the store, the
+//! broker gets its goodbye. A second signal ends it at once.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use axum::body::Bytes;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::catalogue::Catalogue;
+use crate::edge::commands::Failure;
+use crate::edge::config::load::{Loaded, load};
+use crate::edge::config::{Config, SourceKind};
+use crate::edge::door::Door;
+use crate::edge::folder::{self, FolderSource};
+use crate::edge::http::{self, App};
+use crate::edge::identity::Keys;
+use crate::edge::intake::{self, Input, Intake};
+use crate::edge::link::{Link, OUTGOING};
+use crate::edge::listen::{self, Bound};
+use crate::edge::live::Live;
+use crate::edge::lock::StoreLock;
+use crate::edge::owner::{OpenEngine, Outgoing, Owner};
+use crate::edge::reserve::Reserve;
+use crate::edge::status::read::Reader;
+use crate::engine::sending::{self, EdgeEngine, Space};
+use crate::model::{Epoch, UnixMs};
+use crate::shell::clock::Clock;
+use crate::shell::logging;
+use crate::shell::systemd::ServiceManager;
+use crate::store::Options;
+use crate::sync::Limits;
+
+/// SQLite's page cache in the engine.
+const CACHE_BYTES: u64 = 2 * 1024 * 1024;
+/// Threads are few and shallow.
+const STACK_BYTES: usize = 512 * 1024;
+/// Name lookups, large bodies and status reads run beside the runtime.
+const BLOCKING_THREADS: usize = 3;
+/// Without a watchdog the loop's life is looked at so often, for the status line.
+const BEAT: Duration = Duration::from_secs(30);
+const FOLDERS_TIMEOUT: Duration = Duration::from_secs(5);
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+const ENGINE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The engine and the door to it, built and not running yet.
+pub struct Core {
+    pub config: Arc<Config>,
+    pub clock: Clock,
+    pub keys: Keys,
+    pub live: Arc<Live>,
+    pub intake: Intake,
+    pub door: Arc<Door>,
+    owner: Owner,
+    queue: mpsc::Receiver<Input>,
+    outgoing: mpsc::Receiver<Outgoing>,
+    /// Released last.
+    lock: StoreLock,
+}
+
+/// Runs the daemon until a signal.
+pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
+    let Loaded {
+        config, catalogue, ..
+    } = load(path).map_err(Failure::Configuration)?;
+    logging::init(Some(log_level.unwrap_or(&config.log_level)))?;
+    let manager = ServiceManager::from_environment();
+    let core = Core::build(config, catalogue)?;
+    let http = &core.config.http;
+    let bound = Bound::bind(
+        http.listen,
+        core.keys.http.clone(),
+        http.connections_max,
+        &core.config.store.path,
+    )?;
+    let runtime = new_runtime()?;
+    let Core {
+        config,
+        clock,
+        keys,
+        live,
+        intake,
+        door,
+        owner,
+        queue,
+        outgoing,
+        lock,
+    } = core;
+    let reader = Reader::new(Arc::clone(&config), clock.clone(), Some(Arc::clone(&live)));
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        box_id = %config.box_id,
+        store = %config.store.path.display(),
+        http = %bound.address(),
+        "tramd takes records in"
+    );
+    let (engine, engine_ended) = start_engine(owner, queue)?;
+    let (begin_stop, stop) = watch::channel(false);
+    let is_ordered = runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        let link = Link::start(
+            &config,
+            &keys.identity,
+            clock.clone(),
+            live,
+            intake.clone(),
+            reader.clone(),
+            outgoing,
+        );
+        let app = App::new(
+            &config.http,
+            Arc::clone(&door),
+            reader.clone(),
+            clock.clone(),
+        );
+        let server = tokio::spawn(bound.serve(http::router(Arc::new(app)), stop.clone()));
+        let folders = start_folders(&config, &door, &clock, &stop);
+        manager.ready();
+        let daemon = Daemon {
+            intake,
+            reader,
+            manager,
+            door,
+            link,
+            server,
+            folders,
+            engine_ended,
+        };
+        daemon.serve(&mut signals, begin_stop).await
+    })?;
+    runtime.shutdown_background();
+    if is_ordered {
+        engine
+            .join()
+            .map_err(|_| anyhow!("the engine's thread has panicked"))?;
+        tracing::info!("stopped in order");
+    } else {
+        tracing::warn!("stopped at once; the next start goes on from what is committed");
+    }
+    drop(lock);
+    Ok(())
+}
+
+impl Core {
+    /// Builds, in the order in which faults are best met. What a restart cannot mend is a fault of
+    /// the configuration.
+    pub fn build(config: Config, catalogue: Catalogue) -> Result<Core, Failure> {
+        let clock = Clock::start(UnixMs(0));
+        let keys = Keys::load(&config, &clock).map_err(Failure::Configuration)?;
+        let lock = StoreLock::take(&config.store.path).map_err(Failure::of_lock)?;
+        let config = Arc::new(config);
+        let live = Arc::new(Live::new(clock.now().wall));
+        let (outbox, outgoing) = mpsc::channel(OUTGOING);
+        let owner = Owner::new(
+            open_engine(&config, &keys),
+            &config.store.path,
+            Reserve::beside(&config.store.path, config.store.reserve_bytes),
+            clock.clone(),
+            Arc::clone(&live),
+            outbox,
+        )
+        .map_err(Failure::of_store)?;
+        if let Err(fault) = keys.identity.check(clock.now().wall) {
+            tracing::warn!(%fault, "the box's certificate is not valid now; records are taken in all the same");
+        }
+        let (intake, queue) = intake::channel();
+        let door = Arc::new(Door::new(&config, catalogue, intake.clone(), clock.clone()));
+        Ok(Core {
+            config,
+            clock,
+            keys,
+            live,
+            intake,
+            door,
+            owner,
+            queue,
+            outgoing,
+            lock,
+        })
+    }
+
+    /// Serves one request of this process itself, while no daemon runs, and closes the store.
+    pub fn serve_one(self, request: Request) -> Result<(StatusCode, Bytes), Failure> {
+        let Core {
+            config,
+            clock,
+            live,
+            intake,
+            door,
+            owner,
+            queue,
+            lock,
+            ..
+        } = self;
+        let runtime = new_runtime()?;
+        let (engine, _ended) = start_engine(owner, queue)?;
+        let reader = Reader::new(Arc::clone(&config), clock.clone(), Some(live));
+        let app = App::new(&config.http, door, reader, clock);
+        let answered = runtime.block_on(async {
+            let response = listen::answer(http::router(Arc::new(app)), request).await;
+            let (head, body) = response.into_parts();
+            let body = axum::body::to_bytes(body, ANSWER_BYTES_MAX).await;
+            intake.stop().await;
+            body.map(|body| (head.status, body))
+                .context("the answer is too long")
+        })?;
+        engine
+            .join()
+            .map_err(|_| anyhow!("the engine's thread has panicked"))?;
+        drop(lock);
+        Ok(answered)
+    }
+}
+
+fn new_runtime() -> anyhow::Result<Runtime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_stack_size(STACK_BYTES)
+        .build()
+        .context("cannot start the runtime")
+}
+
+fn start_engine(
+    owner: Owner,
+    queue: mpsc::Receiver<Input>,
+) -> anyhow::Result<(thread::JoinHandle<()>, oneshot::Receiver<()>)> {
+    let (ended, engine_ended) = oneshot::channel();
+    let engine = thread::Builder::new()
+        .name("engine".to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(move || {
+            owner.run(queue);
+            // Whoever waits for this end may be gone.
+            let _ = ended.send(());
+        })
+        .context("cannot start the engine's thread")?;
+    Ok((engine, engine_ended))
+}
+
+/// Opens the engine over the configured store, as often as needed.
+fn open_engine(config: &Arc<Config>, keys: &Keys) -> OpenEngine {
+    let config = Arc::clone(config);
+    let signing_key = keys.signing_keys();
+    let hub_keys = keys.hub_keys();
+    Box::new(move || {
+        let store = &config.store;
+        // SQLite gives its other files the mode of this one. What keeps us from making it keeps
+        // SQLite too, and is said by it.
+        let _ = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&store.path);
+        EdgeEngine::open(sending::Config {
+            store: store.path.clone(),
+            options: Options {
+                quota_bytes: store.quota_bytes,
+                cache_bytes: CACHE_BYTES,
+            },
+            box_id: config.box_id.clone(),
+            key: signing_key(),
+            hub_keys: hub_keys.clone(),
+            limits: Limits::FIELD,
+            space: Space {
+                lane_bytes_max: store.lane_bytes_max(),
+                tail_ms: store.tail_keep_ms,
+                tail_bytes: store.tail_bytes,
+                once_keys: store.once_keys,
+            },
+            mint: Box::new(mint),
+        })
+    })
+}
+
+/// A new epoch: random, below 2^63.
+fn mint() -> Epoch {
+    Epoch(getrandom::u64().expect("the operating system has random numbers") >> 1)
+}
+
+fn start_folders(
+    config: &Config,
+    door: &Arc<Door>,
+    clock: &Clock,
+    stop: &watch::Receiver<bool>,
+) -> JoinSet<()> {
+    let mut folders = JoinSet::new();
+    for source in &config.sources {
+        let SourceKind::Folder(folder) = &source.kind;
+        let source = FolderSource {
+            name: source.name.clone(),
+            dataset: source.dataset.clone(),
+            folder: folder.clone(),
+            inotify: true,
+        };
+        folders.spawn(folder::watch(
+            source,
+            Arc::clone(door),
+            clock.clone(),
+            stop.clone(),
+        ));
+    }
+    folders
+}
+
+/// Everything that runs.
+struct Daemon {
+    intake: Intake,
+    reader: Reader,
+    manager: ServiceManager,
+    door: Arc<Door>,
+    link: Link,
+    server: tokio::task::JoinHandle<anyhow::Result<()>>,
+    folders: JoinSet<()>,
+    engine_ended: oneshot::Receiver<()>,
+}
+
+impl Daemon {
+    /// Serves until a signal; says whether everything ended in order.
+    async fn serve(
+        mut self,
+        signals: &mut Signals,
+        begin_stop: watch::Sender<bool>,
+    ) -> anyhow::Result<bool> {
+        let beat = self
+            .manager
+            .watchdog_interval()
+            .map_or(BEAT, |interval| interval / 3);
+        let ending = tokio::select! {
+            () = signals.next() => Ok(()),
+            () = self.link.carry() => Err(anyhow!("the link's task has ended")),
+            () = feed(&self.intake, &self.reader, &self.manager, beat) => Ok(()),
+            server = &mut self.server => match server {
+                Ok(Ok(())) => Err(anyhow!("the HTTP server has ended")),
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(anyhow!("the HTTP server has panicked")),
+            },
+            _ = &mut self.engine_ended => Err(anyhow!("the engine has ended")),
+            never = self.door.send_alarms_held_back() => match never {},
+        };
+        ending?;
+        tracing::info!("stopping");
+        self.manager.stopping();
+        // Every task that listens for it may have ended already.
+        let _ = begin_stop.send(true);
+        tokio::select! {
+            () = signals.next() => Ok(false),
+            is_ordered = self.stop() => Ok(is_ordered),
+        }
+    }
+
+    /// The ordered stop. The link goes on carrying receipts until the engine has closed the store.
+    async fn stop(self) -> bool {
+        let Daemon {
+            intake,
+            mut link,
+            mut server,
+            mut folders,
+            engine_ended,
+            ..
+        } = self;
+        let wind_down = async {
+            let folders = async { while folders.join_next().await.is_some() {} };
+            if timeout(FOLDERS_TIMEOUT, folders).await.is_err() {
+                tracing::warn!(
+                    "a folder did not finish in time; its file is taken at the next start"
+                );
+            }
+            // The server bounds its own draining.
+            let _ = (&mut server).await;
+            intake.stop().await;
+            timeout(ENGINE_TIMEOUT, engine_ended).await.is_ok()
+        };
+        let is_ordered = tokio::select! {
+            is_ordered = wind_down => is_ordered,
+            () = async { link.carry().await; std::future::pending().await } => unreachable!("pending"),
+        };
+        link.close().await;
+        is_ordered
+    }
+}
+
+/// Feeds the watchdog while the engine's loop gives signs of life, and keeps systemd's line.
+async fn feed(intake: &Intake, reader: &Reader, manager: &ServiceManager, beat: Duration) {
+    loop {
+        if let Ok(Ok(_)) = timeout(beat, intake.ping()).await {
+            manager.watchdog();
+        }
+        let reader = reader.clone();
+        if let Ok(status) = tokio::task::spawn_blocking(move || reader.read()).await {
+            manager.status(&status.line());
+        }
+        sleep(beat).await;
+    }
+}
+
+/// What asks for the end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Signals> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The status for a terminal: Vietnamese, one fact a line.
+
+use std::fmt::Write;
+
+use crate::edge::status::{LinkState, Status, span_vi};
+use crate::engine::sending::Level;
+use crate::model::ClockQuality;
+use crate::shell::settings::units::size_text;
+
+/// Events that the terminal shows.
+const EVENTS_MAX: usize = 10;
+
+pub fn render(status: &Status) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        writeln!(text, "{name:<14} {value}").expect("a string takes any text");
+    };
+    line(
+        "Trạm",
+        format!(
+            "{} ({}), tramd {}",
+            status.box_id, status.agency, status.version
+        ),
+    );
+    line(
+        "Dịch vụ",
+        match status.running_since {
+            Some(since) => format!("đang chạy từ {since}"),
+            None => "không chạy; số liệu đọc từ kho dữ liệu".to_owned(),
+        },
+    );
+    line("Liên kết", link(status));
+    if let Some(receipt) = status.link.last_receipt {
+        line("Biên nhận", format!("lần cuối {receipt}"));
+    }
+    if let Some(refused) = &status.refused_by_hub {
+        line(
+            "Trục từ chối",
+            format!("{} ({})", refused.text_vi, refused.at),
+        );
+    }
+    if let Some(trouble) = &status.store.trouble {
+        line("Sự cố", format!("{} {}", trouble.text_vi, trouble.hint_vi));
+    }
+    for lane in &status.lanes {
+        let full = if lane.full { ", ĐẦY" } else { "" };
+        let waiting = match lane.waiting {
+            0 => "không có gì chờ".to_owned(),
+            waiting => format!(
+                "{waiting} bản ghi chờ, {}, lâu nhất {}",
+                rounded(lane.waiting_bytes),
+                span_vi(lane.oldest_s)
+            ),
+        };
+        line(
+            &format!("Làn {}", lane.lane),
+            format!("{waiting} (hạn mức {}){full}", rounded(lane.quota_bytes)),
+        );
+    }
+    for source in &status.sources {
+        let mut value = format!("nhận {}, từ chối {}", source.accepted, source.refused);
+        if let Some(at) = source.last_accepted {
+            write!(value, ", nhận lần cuối {at}").expect("a string takes any text");
+        }
+        if let Some(reason) = &source.last_reason {
+            write!(value, "; lý do từ chối gần nhất: {reason}").expect("a string takes any text");
+        }
+        line(&format!("Nguồn {}", source.name), value);
+    }
+    let store = &status.store;
+    let disk = store.disk_free_bytes.map_or("không rõ".to_owned(), rounded);
+    line(
+        "Kho dữ liệu",
+        format!(
+            "dùng {} trong {}, ổ đĩa còn {disk}",
+            rounded(store.used_bytes),
+            rounded(store.quota_bytes)
+        ),
+    );
+    line(
+        "Đồng hồ",
+        match status.clock.quality {
+            ClockQuality::Synchronized => "đã đồng bộ".to_owned(),
+            ClockQuality::Free => "chạy tự do, chưa thấy đồng bộ".to_owned(),
+            ClockQuality::Floor => format!("sai (chậm); tạm dùng mốc {}", status.clock.floor),
+        },
+    );
+    line(
+        "Chứng thư",
+        match &status.certificate {
+            Some(certificate) if certificate.days_left < 0 => {
+                format!("đã hết hạn từ {}", certificate.not_after)
+            }
+            Some(certificate) => format!("còn {} ngày", certificate.days_left),
+            None => "không đọc được".to_owned(),
+        },
+    );
+    for event in status.events.iter().take(EVENTS_MAX) {
+        let level = match event.level {
+            Level::Info => "Sự kiện",
+            Level::Warning => "Chú ý",
+            Level::Alarm => "BÁO ĐỘNG",
+        };
+        line(
+            level,
+            format!("{} {} {}", event.at, event.code, event.detail),
+        );
+    }
+    text
+}
+
+fn link(status: &Status) -> String {
+    let link = &status.link;
+    let address = link.address.as_deref().unwrap_or("-");
+    let since = link
+        .since
+        .map_or(String::new(), |since| format!(" từ {since}"));
+    match link.state {
+        LinkState::Up => format!("đã nối với {address}{since}"),
+        LinkState::Connecting => format!("đang nối với {address}"),
+        LinkState::Stopped => "không rõ, vì dịch vụ không chạy".to_owned(),
+        LinkState::Down => {
+            let reason = link.reason.as_ref();
+            let reason = reason.map_or(String::new(), |reason| {
+                format!(": {} ({})", reason.text_vi, reason.code)
+            });
+            format!("đứt{since} ({address}){reason}")
+        }
+    }
+}
+
+/// A size of at most three digits and a unit.
+fn rounded(bytes: u64) -> String {
+    let scale = [30, 20, 10]
+        .into_iter()
+        .find(|shift| 10 <= bytes >> shift)
+        .unwrap_or(0);
+    size_text(&(bytes >> scale << scale))
+}
