@@ -8,15 +8,20 @@
     reason = "a test that cannot set its stage has failed; it waits for real processes"
 )]
 
+#[path = "trucd/live.rs"]
+mod live;
 #[path = "trucd/stage.rs"]
 mod stage;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use lienthong::model::Lane;
 use lienthong::model::record::Op;
+use lienthong::shell::down::DownReason;
+use live::{Daemon, Live, Mosquitto};
 use rusqlite::Connection;
 use serde_json::Value;
 use stage::{Hub, Office, Sample};
@@ -494,4 +499,166 @@ fn verify_finds_each_planted_damage() {
         );
         assert!(found.stderr.contains(expected), "{what}: {}", found.stderr);
     }
+}
+
+// === Running ===
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn samples(from: u32, count: u32) -> Vec<Sample> {
+    (from..from + count)
+        .map(|number| Sample::new(&format!("s-{number}"), r#"{"so":1}"#))
+        .collect()
+}
+
+#[tokio::test]
+async fn the_hub_receives_survives_a_kill_and_stops_in_order() {
+    let hub = Hub::new();
+    let daemon = Daemon::start(&hub).await;
+    // Registered while the hub runs.
+    let mut sender = Live::start(Office::add(&hub, "xa-a", "H53.01"), &hub);
+    sender.keep(&samples(0, 300));
+    sender
+        .until("all is received", LONG, |sender| sender.waiting() == 0)
+        .await;
+
+    let status: Value = daemon.get_json("/status.json");
+    let known = &status["boxes"][0];
+    assert_eq!(
+        (&known["box"], &known["entries"]),
+        (&"xa-a".into(), &300.into())
+    );
+    assert_eq!(known["presence"]["online"], true, "{known}");
+    assert!(known["last_seen"].is_string());
+    assert_eq!(status["process"]["records"], 300);
+    let metrics = daemon.get("/metrics");
+    assert!(
+        metrics.contains("trucd_box_entries{box=\"xa-a\"} 300\n"),
+        "{metrics}"
+    );
+    assert!(metrics.contains("trucd_link_up 1\n"), "{metrics}");
+
+    daemon.kill();
+    sender.keep(&samples(300, 50));
+    sender
+        .until("the loss is noticed", LONG, |sender| !sender.is_up)
+        .await;
+    let daemon = Daemon::start(&hub).await;
+    sender
+        .until("the rest is received", LONG, |sender| sender.waiting() == 0)
+        .await;
+    assert_eq!(daemon.stop(), 0);
+    assert_eq!(
+        lines(&hub.ok(&["records", "ho_so_tthc", "--history"])).len(),
+        350
+    );
+    assert!(hub.ok(&["verify"]).contains("350 entries"));
+}
+
+#[tokio::test]
+async fn a_suspended_box_is_sent_away_and_comes_back() {
+    let hub = Hub::new();
+    let daemon = Daemon::start(&hub).await;
+    let mut sender = Live::start(Office::add(&hub, "xa-a", "H53.01"), &hub);
+    sender.keep(&samples(0, 10));
+    sender
+        .until("all is received", LONG, |sender| sender.waiting() == 0)
+        .await;
+
+    hub.ok(&["box", "suspend", "xa-a"]);
+    sender.keep(&samples(10, 10));
+    sender
+        .until("it is sent away", LONG, |sender| !sender.is_up)
+        .await;
+    sender
+        .until("it is refused", LONG, |sender| {
+            sender
+                .downs
+                .iter()
+                .any(|reason| matches!(reason, DownReason::MqttRefused(_)))
+        })
+        .await;
+    assert_eq!(sender.waiting(), 10, "nothing was taken, nothing is lost");
+
+    hub.ok(&["box", "resume", "xa-a"]);
+    sender
+        .until("all is received", 2 * LONG, |sender| sender.waiting() == 0)
+        .await;
+    assert_eq!(daemon.stop(), 0);
+    hub.ok(&["verify"]);
+}
+
+#[tokio::test]
+async fn a_configuration_that_cannot_run_says_why() {
+    let hub = Hub::new();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", hub.port)).unwrap();
+    let refused = hub.run(&["run"]);
+    assert_eq!(refused.code, 1);
+    assert!(
+        refused.stderr.contains("cannot listen on"),
+        "{}",
+        refused.stderr
+    );
+    drop(taken);
+    fs::write(hub.path("receipt.key"), "nonsense").unwrap();
+    let refused = hub.run(&["run"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("receipt.key"), "{}", refused.stderr);
+}
+
+#[tokio::test]
+async fn mosquitto_serves_with_what_init_wrote() {
+    let hub = Hub::new();
+    let broker = Mosquitto::start(&hub).await;
+    hub.edit("broker = \"embedded\"", "broker = \"external\"");
+    hub.edit("# addresses = [", "addresses = [");
+    let daemon = Daemon::start(&hub).await;
+
+    let mut hostile = Live::start(Office::add(&hub, "xa-b", "H53.02"), &hub);
+    hostile.also_subscribe(&["$share/trucd/lt/1/+/up", "lt/1/+/up", "lt/1/xa-a/down"]);
+    let mut sender = Live::start(Office::add(&hub, "xa-a", "H53.01"), &hub);
+    hostile
+        .until("the hostile box is connected", LONG, |hostile| {
+            hostile.is_up
+        })
+        .await;
+    sender.keep(&samples(0, 300));
+    sender
+        .until("all is received", LONG, |sender| sender.waiting() == 0)
+        .await;
+
+    // Another box's name, in a batch that carries its own signature, on the other's topic.
+    hostile.publish("lt/1/xa-a/up", b"x");
+    hostile
+        .until("it is refused", LONG, |hostile| {
+            0 < hostile.publishes_refused
+        })
+        .await;
+    assert_eq!(hostile.foreign, 0, "another box's messages were seen");
+
+    let stranger = Hub::new();
+    stranger.ok(&["box", "add", "xa-a", "--agency", "H53.01"]);
+    let mut forged = Live::with_material(&stranger.path("boxes/xa-a"), &hub);
+    forged
+        .until("the stranger is refused", LONG, |forged| {
+            !forged.downs.is_empty()
+        })
+        .await;
+    assert!(!forged.is_up);
+    drop(forged);
+
+    // It keeps nothing over a restart, and nobody needs it to.
+    drop(broker);
+    sender.keep(&samples(300, 20));
+    let _broker = Mosquitto::start(&hub).await;
+    sender
+        .until("the rest is received", 2 * LONG, |sender| {
+            sender.waiting() == 0
+        })
+        .await;
+    assert_eq!(daemon.stop(), 0);
+    let status: Value = serde_json::from_str(&hub.ok(&["status", "--json"])).unwrap();
+    assert_eq!(status["totals"]["entries"], 320);
+    assert_eq!(status["totals"]["refused"], 0);
+    hub.ok(&["verify"]);
 }

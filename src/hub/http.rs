@@ -22,8 +22,8 @@ use tokio::sync::watch;
 
 use crate::hub::config::Config;
 use crate::hub::receiver::Counters;
+use crate::hub::registry;
 use crate::hub::status::{self, Status};
-use crate::hub::{registry, run};
 use crate::model::UnixMs;
 use crate::shell::clock::Clock;
 
@@ -73,7 +73,7 @@ async fn status_json(State(shared): State<Shared>) -> Response {
 }
 
 async fn healthz(State(shared): State<Shared>) -> Response {
-    match run::ailment(&shared.counters, shared.clock.mono_ms()) {
+    match shared.counters.ailment(shared.clock.mono_ms()) {
         None => "ok\n".into_response(),
         Some(ailment) => (StatusCode::SERVICE_UNAVAILABLE, format!("{ailment}\n")).into_response(),
     }

@@ -22,11 +22,14 @@ use crate::hub::status::Presence;
 use crate::model::{BoxId, MonoMs};
 use crate::shell::clock::Clock;
 use crate::shell::courier::{Courier, CourierEvent};
+use crate::shell::drive::{Inbox, Next};
 use crate::shell::mqtt::NotQueued;
 use crate::shell::systemd::ServiceManager;
 use crate::store::{Options, StoreError};
 use crate::wire::{self, RefusalCode, TopicKind};
 
+/// The loop turns at least so often.
+pub const BEAT: Duration = Duration::from_secs(15);
 /// Messages between courier and engine.
 pub const INLET_MESSAGES: usize = 64;
 /// Most messages and bytes that are committed together.
@@ -36,6 +39,8 @@ const ROUND_BYTES_MAX: usize = 4 * 1024 * 1024;
 const OUTBOX_MAX: usize = 8192;
 /// Longest presence that is kept.
 const PRESENCE_BYTES_MAX: usize = 1024;
+/// A loop that did not turn for so long hangs.
+const SILENT_MS_MAX: u64 = 45_000;
 /// After a store error: first and longest pause.
 const PAUSE_MS: (u64, u64) = (250, 10_000);
 /// When so many messages fail alone, it is the store and not a message.
@@ -48,8 +53,6 @@ const LOGGED_MAX: usize = 4096;
 #[derive(Debug)]
 pub enum Inlet {
     Courier(CourierEvent),
-    /// Proves that the loop turns.
-    Beat,
     /// Finish what was taken, then end.
     Stop,
 }
@@ -78,6 +81,22 @@ pub struct Counters {
     pub beat_ms: AtomicU64,
 }
 
+impl Counters {
+    /// For the health check: what is wrong, if anything is.
+    pub fn ailment(&self, now_ms: MonoMs) -> Option<&'static str> {
+        let silent_ms = now_ms.saturating_sub(self.beat_ms.load(Relaxed));
+        if SILENT_MS_MAX < silent_ms {
+            Some("the engine makes no progress")
+        } else if !self.store_works.load(Relaxed) {
+            Some("the store fails")
+        } else if !self.link_up.load(Relaxed) {
+            Some("no link to the broker")
+        } else {
+            None
+        }
+    }
+}
+
 /// How the engine is opened, again and again.
 pub struct EngineSource {
     pub store: std::path::PathBuf,
@@ -97,13 +116,16 @@ impl EngineSource {
 }
 
 pub struct Receiver {
-    pub source: EngineSource,
+    source: EngineSource,
     /// None after a store error.
-    pub engine: Option<HubEngine>,
-    pub courier: Arc<Courier>,
-    pub clock: Clock,
-    pub counters: Arc<Counters>,
-    pub manager: Arc<ServiceManager>,
+    engine: Option<HubEngine>,
+    courier: Arc<Courier>,
+    clock: Clock,
+    counters: Arc<Counters>,
+    manager: Arc<ServiceManager>,
+    /// The loop turns at least so often, which feeds the watchdog.
+    beat_ms: u64,
+    watchdog_at_ms: MonoMs,
     outbox: Outbox,
     pause_ms: u64,
     logged: HashMap<(BoxId, RefusalCode), MonoMs>,
@@ -141,13 +163,16 @@ impl Receiver {
         manager: Arc<ServiceManager>,
     ) -> Receiver {
         counters.store_works.store(true, Relaxed);
+        let half = manager.watchdog_interval().unwrap_or(2 * BEAT) / 2;
         Receiver {
+            beat_ms: half.min(BEAT).as_millis() as u64,
             source,
             engine: Some(engine),
             courier,
             clock,
             counters,
             manager,
+            watchdog_at_ms: 0,
             outbox: Outbox::default(),
             pause_ms: PAUSE_MS.0,
             logged: HashMap::new(),
@@ -155,32 +180,43 @@ impl Receiver {
     }
 
     /// Runs until it is told to stop, or until nobody can tell it anything any more.
-    pub fn run(mut self, mut inlet: mpsc::Receiver<Inlet>) {
+    pub fn run(mut self, queue: mpsc::Receiver<Inlet>) {
+        let mut inbox = Inbox::new(queue, self.clock.clone());
         loop {
-            let Some(first) = inlet.blocking_recv() else {
-                return;
-            };
+            self.beat();
             let mut round = Round::default();
-            self.take(first, &mut round);
+            match inbox.next(Some(self.clock.mono_ms() + self.beat_ms)) {
+                Next::Message(first) => self.take(first, &mut round),
+                Next::Deadline => {}
+                Next::Closed => return,
+            }
             while !round.is_full()
-                && let Ok(next) = inlet.try_recv()
+                && let Some(next) = inbox.try_next()
             {
                 self.take(next, &mut round);
             }
             let stop = round.stop;
             self.work(round);
             self.flush();
-            self.counters.beat_ms.store(self.clock.mono_ms(), Relaxed);
             if stop {
                 return;
             }
         }
     }
 
+    /// Says that the loop turns: a thread that hangs feeds no watchdog.
+    fn beat(&mut self) {
+        let now_ms = self.clock.mono_ms();
+        self.counters.beat_ms.store(now_ms, Relaxed);
+        if self.watchdog_at_ms <= now_ms {
+            self.manager.watchdog();
+            self.watchdog_at_ms = now_ms + self.beat_ms / 2;
+        }
+    }
+
     fn take(&mut self, inlet: Inlet, round: &mut Round) {
         match inlet {
             Inlet::Stop => round.stop = true,
-            Inlet::Beat => self.manager.watchdog(),
             Inlet::Courier(CourierEvent::Message { topic, payload }) => {
                 if let Some(taken) = read_message(&topic, payload) {
                     round.bytes += taken.bytes();
@@ -314,10 +350,9 @@ impl Receiver {
         }
     }
 
-    /// The world has to change before it is worth another try. Feeds the watchdog: a restart would
-    /// not empty the disk.
+    /// The world has to change before it is worth another try. The watchdog is fed all the same: a
+    /// restart would not empty the disk.
     fn pause(&mut self) {
-        self.manager.watchdog();
         std::thread::sleep(Duration::from_millis(self.pause_ms));
         self.pause_ms = (self.pause_ms * 2).min(PAUSE_MS.1);
     }
@@ -414,6 +449,9 @@ impl Outbox {
         self.0.clear();
     }
 }
+
+const _: () = assert!(PAUSE_MS.1 < BEAT.as_millis() as u64);
+const _: () = assert!(2 * BEAT.as_millis() < SILENT_MS_MAX as u128);
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -28,8 +27,6 @@ use crate::shell::systemd::ServiceManager;
 use crate::shell::tls::{Files, Identity};
 use crate::wire::{SUBSCRIBE_PRESENCE, subscribe_up};
 
-/// The loop is to turn at least so often.
-pub const BEAT: Duration = Duration::from_secs(15);
 /// How soon a suspended box that is connected is sent away.
 const PATROL: Duration = Duration::from_secs(15);
 const STATUS_LINE: Duration = Duration::from_secs(60);
@@ -114,10 +111,11 @@ impl Hub {
             .context("cannot start the engine's thread")?;
 
         let (ending, ended) = watch::channel(false);
-        let mut tasks = vec![
-            tokio::spawn(beat(inlet.clone(), beat_interval(&manager))),
-            tokio::spawn(tell_status(config.clone(), clock.clone(), manager.clone())),
-        ];
+        let mut tasks = vec![tokio::spawn(tell_status(
+            config.clone(),
+            clock.clone(),
+            manager.clone(),
+        ))];
         if let Some(broker) = &broker {
             tasks.push(tokio::spawn(patrol(doorkeeper, broker.clone())));
         }
@@ -295,24 +293,6 @@ fn broker_addresses(config: &Config, broker: Option<&Broker>) -> Vec<Address> {
     }]
 }
 
-/// Half of what the service manager allows, and not less often than the health check wants.
-fn beat_interval(manager: &ServiceManager) -> Duration {
-    manager
-        .watchdog_interval()
-        .map_or(BEAT, |watchdog| (watchdog / 2).min(BEAT))
-}
-
-/// Lets the engine's loop turn, which feeds the watchdog: a thread that hangs feeds nobody.
-async fn beat(inlet: mpsc::Sender<Inlet>, every: Duration) {
-    let mut interval = interval(every);
-    loop {
-        interval.tick().await;
-        if inlet.send(Inlet::Beat).await.is_err() {
-            return;
-        }
-    }
-}
-
 /// Sends boxes away that were suspended or revoked while they were connected.
 async fn patrol(doorkeeper: Arc<Doorkeeper>, broker: Arc<Broker>) {
     let mut interval = interval(PATROL);
@@ -352,19 +332,5 @@ async fn tell_status(config: Arc<Config>, clock: Clock, manager: Arc<ServiceMana
             tracing::warn!(%box_id, "two machines seem to use this box's name: an old epoch grew again");
         }
         told = clones;
-    }
-}
-
-/// For `/healthz`: what is wrong, if anything is.
-pub fn ailment(counters: &Counters, mono_ms: u64) -> Option<&'static str> {
-    let beat_ms = counters.beat_ms.load(Relaxed);
-    if beat_ms + 3 * BEAT.as_millis() as u64 + 5_000 < mono_ms {
-        Some("the engine makes no progress")
-    } else if !counters.store_works.load(Relaxed) {
-        Some("the store fails")
-    } else if !counters.link_up.load(Relaxed) {
-        Some("no link to the broker")
-    } else {
-        None
     }
 }

@@ -220,6 +220,8 @@ impl HubStore {
         Ok(())
     }
 
+    /// A presence that is repeated says nothing new: the broker hands the retained ones out at each
+    /// connection of the hub, also those of boxes that have been gone for weeks.
     pub fn set_presence(
         &mut self,
         box_id: &BoxId,
@@ -228,7 +230,8 @@ impl HubStore {
     ) -> Result<(), StoreError> {
         self.connection
             .prepare_cached(
-                "UPDATE box SET presence = ?2, presence_ms = ?3, last_seen_ms = ?3 WHERE box_id = ?1",
+                "UPDATE box SET presence = ?2, presence_ms = ?3, last_seen_ms = ?3
+                 WHERE box_id = ?1 AND presence IS NOT ?2",
             )?
             .execute(params![box_id.as_str(), presence, at.0])?;
         Ok(())

@@ -113,15 +113,6 @@ impl Hub {
         assert_eq!(ran.code, 0, "trucd {args:?}: {}", ran.stderr);
         ran.stdout
     }
-
-    pub fn engine(&self) -> receiving::HubEngine {
-        receiving::HubEngine::open(receiving::Config {
-            store: self.path("trucd.db"),
-            options: OPTIONS,
-            key: read_key(&self.path("receipt.key")),
-        })
-        .unwrap()
-    }
 }
 
 pub fn read_key(path: &Path) -> SigningKey {
@@ -232,9 +223,8 @@ impl Office {
         }
     }
 
-    /// Takes samples in, without a link.
-    pub fn keep(&mut self, samples: &[Sample]) {
-        let submission = sending::Submission {
+    pub fn submission(&self, samples: &[Sample]) -> sending::Submission<()> {
+        sending::Submission {
             reply: (),
             source: "mot-cua".parse().unwrap(),
             records: samples
@@ -243,7 +233,12 @@ impl Office {
                 .collect(),
             once: None,
             cursor: None,
-        };
+        }
+    }
+
+    /// Takes samples in, without a link.
+    pub fn keep(&mut self, samples: &[Sample]) {
+        let submission = self.submission(samples);
         let now = self.now();
         let effects = self
             .engine
