@@ -422,7 +422,6 @@ fn sql(files: &[File]) -> Vec<Fault> {
     for file in files.iter().filter(may) {
         let calls = [
             "rusqlite",
-            ".prepare(",
             ".prepare_cached(",
             ".execute_batch(",
             ".query_row(",
