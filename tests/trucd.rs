@@ -142,6 +142,20 @@ fn box_add_writes_what_a_box_needs() {
         .collect();
     assert_eq!(addresses, ["truc1.tinh.example:8883", "[2001:db8::1]:8884"]);
 
+    // The box's own program takes it as it is, but for the catalogue, which is installed elsewhere.
+    let catalogue = Path::new(env!("CARGO_MANIFEST_DIR")).join("catalogue");
+    let drop_ins = out.join("tramd.d");
+    fs::create_dir(&drop_ins).unwrap();
+    fs::write(
+        drop_ins.join("catalogue.toml"),
+        format!("[catalogue]\npath = {catalogue:?}\n"),
+    )
+    .unwrap();
+    let loaded = lienthong::edge::config::load::load(&out.join("tramd.toml")).unwrap();
+    assert_eq!(loaded.config.box_id.as_str(), "xa-tan-bien");
+    assert_eq!(loaded.config.hub.addresses.len(), 2);
+    assert!(loaded.config.hub.receipt_keys[0].is_file());
+
     let taken = hub.run(&["box", "add", "xa-tan-bien", "--agency", "H53.12"]);
     assert_eq!(taken.code, 1);
     assert!(
@@ -586,6 +600,118 @@ async fn a_suspended_box_is_sent_away_and_comes_back() {
         .await;
     assert_eq!(daemon.stop(), 0);
     hub.ok(&["verify"]);
+}
+
+/// A fault that one box's rows provoke stops neither the others nor the hub.
+#[tokio::test]
+async fn what_the_store_cannot_take_from_one_box_holds_up_no_other() {
+    let hub = Hub::new();
+    let mut sick = Office::add(&hub, "xa-b", "H53.02");
+    sick.keep(&samples(0, 5));
+    let connection = Connection::open(hub.path("trucd.db")).unwrap();
+    connection
+        .execute(
+            "UPDATE box SET public_key = x'00' WHERE box_id = 'xa-b'",
+            [],
+        )
+        .unwrap();
+    drop(connection);
+    let daemon = Daemon::start(&hub).await;
+    let mut sick = Live::start(sick, &hub);
+    let mut sound = Live::start(Office::add(&hub, "xa-a", "H53.01"), &hub);
+    sick.until("the sick box is connected", LONG, |sick| sick.is_up)
+        .await;
+    for round in 0..5 {
+        sound.keep(&samples(round * 20, 20));
+        sick.keep(&samples(100 + round, 1));
+        sick.until("it has sent", LONG, |_| true).await;
+        sound
+            .until("all is received", LONG, |sound| sound.waiting() == 0)
+            .await;
+    }
+    let status: Value = daemon.get_json("/status.json");
+    assert!(
+        0 < status["process"]["set_aside"].as_u64().unwrap(),
+        "{status}"
+    );
+    assert_eq!(status["process"]["records"], 100);
+    assert_eq!(sick.waiting(), 10, "what was set aside is not lost");
+    assert_eq!(daemon.stop(), 0);
+}
+
+#[tokio::test]
+async fn a_full_store_refuses_and_goes_on_when_there_is_room() {
+    let hub = Hub::new();
+    hub.edit("64 GiB", "8 MiB");
+    let daemon = Daemon::start(&hub).await;
+    let mut sender = Live::start(Office::add(&hub, "xa-a", "H53.01"), &hub);
+    // Digits that do not repeat, so that the store and not the wire decides.
+    let mut state = 1_u64;
+    let mut large = |number: u32| {
+        let digits: String = (0..4_000)
+            .map(|_| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                format!("{:016x}", state)
+            })
+            .collect();
+        Sample::new(&format!("s-{number}"), &format!(r#"{{"x":"{digits}"}}"#))
+    };
+    let many: Vec<Sample> = (0..160).map(&mut large).collect();
+    sender.keep(&many);
+    sender
+        .until("the hub says that it cannot go on", LONG, |_| {
+            !daemon.is_healthy()
+        })
+        .await;
+    assert!(0 < sender.waiting());
+    assert_eq!(daemon.stop(), 0, "a full disk is no reason to die");
+    hub.ok(&["verify"]);
+    hub.edit("8 MiB", "1 GiB");
+    let _daemon = Daemon::start(&hub).await;
+    sender
+        .until("all is received", 2 * LONG, |sender| sender.waiting() == 0)
+        .await;
+    assert!(hub.ok(&["verify"]).contains("160 entries"));
+}
+
+#[tokio::test]
+async fn the_service_manager_hears_of_start_progress_and_end() {
+    let hub = Hub::new();
+    let folder = tempfile::tempdir().unwrap();
+    let socket = std::os::unix::net::UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    socket.set_read_timeout(Some(LONG)).unwrap();
+    // The receipt key comes as a credential and lies nowhere else.
+    fs::rename(hub.path("receipt.key"), folder.path().join("receipt.key")).unwrap();
+    let daemon = Daemon::start_with(&hub, |command| {
+        command
+            .env("NOTIFY_SOCKET", folder.path().join("notify"))
+            .env("WATCHDOG_USEC", "2000000")
+            .env("CREDENTIALS_DIRECTORY", folder.path());
+    })
+    .await;
+    let hear = |wanted: &str| {
+        let mut buffer = [0; 2048];
+        loop {
+            let length = socket.recv(&mut buffer).expect(wanted);
+            let message = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if message.starts_with(wanted) {
+                return message;
+            }
+        }
+    };
+    hear("READY=1");
+    for _ in 0..3 {
+        hear("WATCHDOG=1");
+    }
+    assert!(
+        tokio::task::spawn_blocking(move || daemon.stop())
+            .await
+            .unwrap()
+            == 0
+    );
+    hear("STOPPING=1");
 }
 
 #[tokio::test]

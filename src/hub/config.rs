@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::shell::dial::Address;
 use crate::shell::settings::units::Wrong;
 use crate::shell::settings::{Fault, Section, Settings};
+use crate::shell::systemd::credential;
 
 /// Where the configuration is looked for when the command line does not say.
 const DEFAULT_FILES: [&str; 2] = ["/etc/lienthong/trucd.toml", "/var/lib/lienthong/trucd.toml"];
@@ -155,7 +156,7 @@ fn hub(mut section: Section) -> Option<(HubConfig, BrokerKind)> {
         false => BrokerKind::Embedded {
             listen,
             certificate: server_certificate?,
-            key: server_key?,
+            key: credential(server_key?),
             connections_max: usize::try_from(connections_max?).expect("bounded above"),
         },
     };
@@ -164,8 +165,8 @@ fn hub(mut section: Section) -> Option<(HubConfig, BrokerKind)> {
         box_addresses,
         ca: ca?,
         certificate: certificate?,
-        key: key?,
-        receipt_key: receipt_key?,
+        key: credential(key?),
+        receipt_key: credential(receipt_key?),
     };
     Some((hub, broker))
 }

@@ -8,7 +8,7 @@
 //! After a store error the engine is dropped and opened again. If a transaction fails for a reason
 //! that a single message may have provoked, each is tried alone, so that no box stops the others.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::shell::drive::{Inbox, Next};
 use crate::shell::mqtt::NotQueued;
 use crate::shell::systemd::ServiceManager;
 use crate::store::{Options, StoreError};
-use crate::wire::{self, RefusalCode, TopicKind};
+use crate::wire::{self, TopicKind};
 
 /// The loop turns at least so often.
 pub const BEAT: Duration = Duration::from_secs(15);
@@ -43,9 +43,9 @@ const PRESENCE_BYTES_MAX: usize = 1024;
 const SILENT_MS_MAX: u64 = 45_000;
 /// After a store error: first and longest pause.
 const PAUSE_MS: (u64, u64) = (250, 10_000);
-/// When so many messages fail alone, it is the store and not a message.
-const FAIL_ALONE_MAX: usize = 4;
-/// The same refusal of the same box is logged again after this.
+/// When so many boxes' messages fail alone and no other's goes through, it is the store.
+const SICK_BOXES_MAX: usize = 4;
+/// The same of the same box is logged again after this.
 const LOG_AGAIN_MS: u64 = 600_000;
 const LOGGED_MAX: usize = 4096;
 
@@ -128,7 +128,9 @@ pub struct Receiver {
     watchdog_at_ms: MonoMs,
     outbox: Outbox,
     pause_ms: u64,
-    logged: HashMap<(BoxId, RefusalCode), MonoMs>,
+    /// The boxes are to be asked where they stand.
+    greeting_due: bool,
+    logged: HashMap<(BoxId, &'static str), MonoMs>,
 }
 
 /// A message of a box; an event can be made of it more than once.
@@ -143,7 +145,6 @@ enum Taken {
 struct Round {
     taken: Vec<Taken>,
     bytes: usize,
-    link_up: bool,
     stop: bool,
 }
 
@@ -175,6 +176,7 @@ impl Receiver {
             watchdog_at_ms: 0,
             outbox: Outbox::default(),
             pause_ms: PAUSE_MS.0,
+            greeting_due: false,
             logged: HashMap::new(),
         }
     }
@@ -196,7 +198,7 @@ impl Receiver {
                 self.take(next, &mut round);
             }
             let stop = round.stop;
-            self.work(round);
+            self.work(&round.taken);
             self.flush();
             if stop {
                 return;
@@ -226,11 +228,10 @@ impl Receiver {
             }
             Inlet::Courier(CourierEvent::Up { .. }) => {
                 self.counters.link_up.store(true, Relaxed);
-                round.link_up = true;
+                self.greeting_due = true;
             }
             Inlet::Courier(CourierEvent::Down { .. }) => {
                 self.counters.link_up.store(false, Relaxed);
-                round.link_up = false;
                 self.outbox.forget();
             }
             Inlet::Courier(CourierEvent::PublishRefused { .. }) => {
@@ -240,64 +241,73 @@ impl Receiver {
         }
     }
 
-    fn work(&mut self, round: Round) {
-        if round.taken.is_empty() && !round.link_up && self.engine.is_some() {
+    fn work(&mut self, taken: &[Taken]) {
+        if taken.is_empty() && !self.greeting_due && self.engine.is_some() {
             return;
         }
-        let Err(error) = self.step(&round.taken, round.link_up) else {
-            self.pause_ms = PAUSE_MS.0;
-            return;
-        };
-        self.note_failure(&error);
-        if is_perhaps_provoked(&error) {
-            self.work_alone(&round.taken);
-        } else {
-            self.pause();
+        match self.step(taken) {
+            Ok(()) => {}
+            Err(error) if is_perhaps_provoked(&error) => self.work_alone(taken, &error),
+            Err(error) => self.give_up(&error),
         }
     }
 
-    /// Tries each message in a transaction of its own.
-    fn work_alone(&mut self, taken: &[Taken]) {
-        let mut failed = 0;
+    /// Tries each message in a transaction of its own, and no more of a box once one has failed.
+    fn work_alone(&mut self, taken: &[Taken], why: &StoreError) {
+        if taken.is_empty() {
+            return self.give_up(why);
+        }
+        let (mut sick, mut taken_in) = (HashSet::new(), false);
         for one in taken {
-            let Err(error) = self.step(std::slice::from_ref(one), false) else {
-                continue;
-            };
-            self.note_failure(&error);
-            failed += 1;
-            if FAIL_ALONE_MAX <= failed || !is_perhaps_provoked(&error) {
-                self.pause();
-                return;
+            if !sick.contains(one.box_id()) {
+                let Err(error) = self.step(std::slice::from_ref(one)) else {
+                    taken_in = true;
+                    continue;
+                };
+                sick.insert(one.box_id());
+                let is_the_store = !taken_in && SICK_BOXES_MAX <= sick.len();
+                if is_the_store || !is_perhaps_provoked(&error) {
+                    return self.give_up(&error);
+                }
+                if self.is_to_be_logged(one.box_id(), "set_aside") {
+                    tracing::error!(box_id = %one.box_id(), %error, "a message was set aside: the store cannot take it; repeats are counted only");
+                }
             }
             self.counters.set_aside.fetch_add(1, Relaxed);
-            tracing::error!(box_id = %one.box_id(), %error, "a message was set aside: the store cannot take it");
         }
     }
 
     /// One transaction; opens the engine where the last one was dropped.
-    fn step(&mut self, taken: &[Taken], link_up: bool) -> Result<(), StoreError> {
-        let mut events = Vec::with_capacity(taken.len() + 1);
-        let mut engine = match self.engine.take() {
-            Some(engine) => {
-                if link_up {
-                    events.push(Event::LinkUp);
+    fn step(&mut self, taken: &[Taken]) -> Result<(), StoreError> {
+        let result = self.try_step(taken);
+        match &result {
+            Ok(()) => {
+                self.greeting_due = false;
+                self.pause_ms = PAUSE_MS.0;
+                self.counters.commits.fetch_add(1, Relaxed);
+                if !self.counters.store_works.swap(true, Relaxed) {
+                    tracing::info!("the store works again");
                 }
-                engine
             }
-            None => {
-                // What was in hand when the last engine failed is gone: all boxes hear where the
-                // store stands.
-                events.push(Event::LinkUp);
-                self.source.open()?
+            Err(_) => {
+                self.counters.store_failures.fetch_add(1, Relaxed);
             }
-        };
-        events.extend(taken.iter().cloned().map(Event::from));
-        let effects = engine.step(self.clock.now(), events)?;
-        self.engine = Some(engine);
-        self.counters.commits.fetch_add(1, Relaxed);
-        if !self.counters.store_works.swap(true, Relaxed) {
-            tracing::info!("the store works again");
         }
+        result
+    }
+
+    fn try_step(&mut self, taken: &[Taken]) -> Result<(), StoreError> {
+        let greeting = self.greeting_due.then_some(Event::LinkUp);
+        let events = taken.iter().cloned().map(Event::from);
+        let mut engine = match self.engine.take() {
+            Some(engine) => engine,
+            None => self.source.open()?,
+        };
+        let effects = engine.step(
+            self.clock.now(),
+            greeting.into_iter().chain(events).collect(),
+        )?;
+        self.engine = Some(engine);
         for effect in effects {
             self.apply(effect);
         }
@@ -314,7 +324,9 @@ impl Receiver {
             }
             Effect::Refused { box_id, code } => {
                 self.counters.refused.fetch_add(1, Relaxed);
-                self.log_refusal(box_id, code);
+                if self.is_to_be_logged(&box_id, code.as_str()) {
+                    tracing::warn!(%box_id, code = code.as_str(), "batch refused; repeats are counted only");
+                }
             }
             Effect::Committed { records, .. } => {
                 self.counters.records.fetch_add(records, Relaxed);
@@ -343,34 +355,33 @@ impl Receiver {
         }
     }
 
-    fn note_failure(&mut self, error: &StoreError) {
-        self.counters.store_failures.fetch_add(1, Relaxed);
+    /// What is in hand is dropped, and all boxes will be asked where they stand. The world has to
+    /// change before it is worth another try. The watchdog is fed all the same: a restart would not
+    /// empty the disk.
+    fn give_up(&mut self, error: &StoreError) {
+        self.greeting_due = true;
         if self.counters.store_works.swap(false, Relaxed) {
             tracing::error!(%error, hint = error.hint(), "the store failed; boxes keep their records and send them again");
         }
-    }
-
-    /// The world has to change before it is worth another try. The watchdog is fed all the same: a
-    /// restart would not empty the disk.
-    fn pause(&mut self) {
         std::thread::sleep(Duration::from_millis(self.pause_ms));
         self.pause_ms = (self.pause_ms * 2).min(PAUSE_MS.1);
     }
 
-    fn log_refusal(&mut self, box_id: BoxId, code: RefusalCode) {
+    /// Whether this was not logged lately.
+    fn is_to_be_logged(&mut self, box_id: &BoxId, what: &'static str) -> bool {
         let now_ms = self.clock.mono_ms();
         if LOGGED_MAX <= self.logged.len() {
             self.logged.clear();
         }
-        let key = (box_id, code);
+        let key = (box_id.clone(), what);
         let is_due = self
             .logged
             .get(&key)
             .is_none_or(|at_ms| at_ms + LOG_AGAIN_MS <= now_ms);
         if is_due {
-            tracing::warn!(box_id = %key.0, code = code.as_str(), "batch refused; repeats are counted only");
             self.logged.insert(key, now_ms);
         }
+        is_due
     }
 }
 

@@ -8,11 +8,21 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The longest status line; systemd shows one line and cuts long ones.
 const STATUS_CHARS_MAX: usize = 400;
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A secret that the service manager handed over (`LoadCredential=`) is preferred to the file of that
+/// name.
+pub fn credential(path: PathBuf) -> PathBuf {
+    let handed = env::var_os("CREDENTIALS_DIRECTORY")
+        .zip(path.file_name())
+        .map(|(folder, name)| Path::new(&folder).join(name));
+    handed.filter(|handed| handed.exists()).unwrap_or(path)
+}
 
 /// The connection to the service manager, if there is one.
 #[derive(Debug)]

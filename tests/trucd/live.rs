@@ -35,19 +35,30 @@ pub struct Daemon {
 impl Daemon {
     /// Returns when the hub has its link to the broker.
     pub async fn start(hub: &Hub) -> Daemon {
-        let child = hub.command(&["run"]).spawn().unwrap();
+        Daemon::start_with(hub, |_| {}).await
+    }
+
+    pub async fn start_with(hub: &Hub, change: impl FnOnce(&mut Command)) -> Daemon {
+        let mut command = hub.command(&["run"]);
+        change(&mut command);
+        let child = command.spawn().unwrap();
         let mut daemon = Daemon {
             child,
             http_port: hub.http_port,
         };
         let begin = Instant::now();
-        while daemon.fetch("/healthz").is_none() {
+        while !daemon.is_healthy() {
             let ended = daemon.child.try_wait().unwrap();
             assert!(ended.is_none(), "trucd ended: {ended:?}");
             assert!(begin.elapsed() < START, "trucd does not become healthy");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         daemon
+    }
+
+    /// Whether the hub says that it works.
+    pub fn is_healthy(&self) -> bool {
+        self.fetch("/healthz").is_some()
     }
 
     fn fetch(&self, path: &str) -> Option<String> {

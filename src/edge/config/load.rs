@@ -14,6 +14,7 @@ use crate::model::{DatasetId, InvalidId, SourceName};
 use crate::shell::dial::Address;
 use crate::shell::settings::units::Wrong;
 use crate::shell::settings::{Effective, Fault, Section, Settings};
+use crate::shell::systemd::credential;
 
 /// Where the configuration lies when nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/lienthong/tramd.toml";
@@ -388,14 +389,6 @@ fn one_of(text: &str, known: &[&str]) -> Wrong {
         hint_vi: format!("Chọn một trong: {known}."),
         hint_en: format!("Choose one of: {known}."),
     }
-}
-
-/// A secret that systemd handed over (`LoadCredential=`) is preferred to the file of that name.
-fn credential(path: PathBuf) -> PathBuf {
-    let handed = std::env::var_os("CREDENTIALS_DIRECTORY")
-        .zip(path.file_name())
-        .map(|(folder, name)| Path::new(&folder).join(name));
-    handed.filter(|handed| handed.exists()).unwrap_or(path)
 }
 
 #[cfg(test)]
