@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -23,9 +24,9 @@ const STEP: Duration = Duration::from_millis(20);
 pub struct Daemon(Child);
 
 impl Daemon {
-    fn start(arguments: &[&str], log: &Path) -> anyhow::Result<Daemon> {
+    fn start(name: &str, arguments: &[&str], log: &Path) -> anyhow::Result<Daemon> {
         let log = fs::File::create(log).with_context(|| log.display().to_string())?;
-        let child = this_program()?
+        let child = this_program(name)?
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -61,15 +62,25 @@ impl Drop for Daemon {
     }
 }
 
-fn this_program() -> anyhow::Result<Command> {
-    Ok(Command::new(std::env::current_exe()?))
+/// This program under the name of one of the product's, which decides what it is.
+fn this_program(name: &str) -> anyhow::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg0(name);
+    Ok(command)
 }
 
-/// Runs one of the product's own commands to its end.
-fn command(arguments: &[&str]) -> anyhow::Result<()> {
-    let output = this_program()?.args(arguments).stdin(Stdio::null()).output()?;
+/// Runs one of the hub's own commands to its end.
+fn trucd(arguments: &[&str]) -> anyhow::Result<()> {
+    let output = this_program("trucd")?
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()?;
     if !output.status.success() {
-        bail!("{}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "trucd {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(())
 }
@@ -84,7 +95,14 @@ impl Hub {
     pub fn init(folder: PathBuf) -> anyhow::Result<Hub> {
         let port = free_port()?;
         let listen = format!("127.0.0.1:{port}");
-        command(&["trucd", "init", text(&folder)?, "--listen", &listen, "--ip", "127.0.0.1"])?;
+        trucd(&[
+            "init",
+            text(&folder)?,
+            "--listen",
+            &listen,
+            "--ip",
+            "127.0.0.1",
+        ])?;
         Ok(Hub { folder, port })
     }
 
@@ -98,12 +116,16 @@ impl Hub {
 
     pub fn start(&self) -> anyhow::Result<Daemon> {
         let config = self.config();
-        Daemon::start(&["trucd", "run", "--config", text(&config)?], &self.folder.join("trucd.log"))
+        Daemon::start(
+            "trucd",
+            &["run", "--config", text(&config)?],
+            &self.folder.join("trucd.log"),
+        )
     }
 
     /// `trucd verify`: every chain and signature.
     pub fn verify(&self) -> anyhow::Result<()> {
-        command(&["trucd", "verify", "--config", text(&self.config())?])
+        trucd(&["verify", "--config", text(&self.config())?])
     }
 
     /// Registers a box that looks for the hub at `hub_port`, and writes its configuration.
@@ -115,8 +137,7 @@ impl Hub {
         hub_port: u16,
     ) -> anyhow::Result<BoxHome> {
         let (hub, config) = (format!("127.0.0.1:{hub_port}"), self.config());
-        command(&[
-            "trucd",
+        trucd(&[
             "box",
             "add",
             box_id.as_str(),
@@ -129,7 +150,10 @@ impl Hub {
             "--config",
             text(&config)?,
         ])?;
-        let home = BoxHome { http_port: free_port()?, folder };
+        let home = BoxHome {
+            http_port: free_port()?,
+            folder,
+        };
         home.write_settings()?;
         Ok(home)
     }
@@ -152,19 +176,23 @@ impl BoxHome {
 
     pub fn start(&self) -> anyhow::Result<Daemon> {
         let config = self.folder.join("tramd.toml");
-        Daemon::start(&["tramd", "run", "--config", text(&config)?], &self.folder.join("tramd.log"))
+        Daemon::start("tramd", &[text(&config)?], &self.folder.join("tramd.log"))
     }
 
     /// What the demo sets beside what `trucd box add` wrote.
     fn write_settings(&self) -> anyhow::Result<()> {
         let catalogue = catalogue_folder()?;
-        let token: String =
-            sha256(TOKEN.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let token: String = sha256(TOKEN.as_bytes())
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         fs::create_dir_all(self.drop_folder())?;
         let drop_ins = self.folder.join("tramd.d");
         fs::create_dir_all(&drop_ins)?;
-        let datasets: Vec<String> =
-            dataset_names(&catalogue)?.iter().map(|name| format!("{name:?}")).collect();
+        let datasets: Vec<String> = dataset_names(&catalogue)?
+            .iter()
+            .map(|name| format!("{name:?}"))
+            .collect();
         let settings = format!(
             "[store]\npath = \"../tramd.db\"\nquota = \"1 GiB\"\nreserve = \"1 MiB\"\n\
              [hub]\nkeep_alive = \"5 s\"\n\
@@ -196,8 +224,14 @@ fn dataset_names(catalogue: &Path) -> anyhow::Result<Vec<String>> {
     let mut names = Vec::new();
     for file in fs::read_dir(catalogue)? {
         let path = file?.path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
-            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
+            names.extend(
+                path.file_stem()
+                    .map(|stem| stem.to_string_lossy().into_owned()),
+            );
         }
     }
     names.sort();
@@ -209,5 +243,6 @@ fn free_port() -> anyhow::Result<u16> {
 }
 
 fn text(path: &Path) -> anyhow::Result<&str> {
-    path.to_str().context("the temporary folder's name is not UTF-8")
+    path.to_str()
+        .context("the temporary folder's name is not UTF-8")
 }

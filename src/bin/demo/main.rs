@@ -10,7 +10,8 @@ mod wan;
 mod wan_script;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -54,10 +55,14 @@ struct Arguments {
 
 fn main() -> ExitCode {
     // Hub and boxes are this program under their own names, each in its own process.
-    let arguments: Vec<_> = std::env::args_os().collect();
-    match arguments.get(1).and_then(|name| name.to_str()) {
-        Some("tramd") => return lienthong::edge::commands::main(&arguments[1..]),
-        Some("trucd") => return lienthong::hub::commands::main(&arguments[1..]),
+    let name = std::env::args_os().next().map(PathBuf::from);
+    match name
+        .as_deref()
+        .and_then(Path::file_name)
+        .and_then(OsStr::to_str)
+    {
+        Some("trucd") => return lienthong::hub::commands::main(),
+        Some("tramd") => return tramd(),
         _ => {}
     }
     match run(&Arguments::parse()) {
@@ -66,6 +71,18 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("{error:#}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// `tramd run` with the configuration that is the only argument.
+fn tramd() -> ExitCode {
+    let config = PathBuf::from(std::env::args_os().nth(1).unwrap_or_default());
+    match lienthong::edge::run::run(&config, None) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{}", failure.text());
+            ExitCode::from(failure.exit_code())
         }
     }
 }
@@ -80,12 +97,17 @@ struct Site {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<bool> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     let clock = Clock::start(UnixMs(0));
     let folder = Folder::new(arguments.keep.clone(), clock.now().wall)?;
     let hub = Hub::init(folder.path.join("hub"))?;
     let mut hub_daemon = hub.start()?;
-    let speed = arguments.speed.unwrap_or(4_000.0 / f64::from(arguments.boxes.max(3)));
+    let speed = arguments
+        .speed
+        .unwrap_or(4_000.0 / f64::from(arguments.boxes.max(3)));
     let mut sites = Vec::new();
     for number in 0..arguments.boxes {
         let place = Place::new(number)?;
@@ -98,17 +120,36 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
             wan.address.port(),
         )?;
         let daemon = home.start()?;
-        let seed = arguments.seed.wrapping_mul(1_000).wrapping_add(u64::from(number));
+        let seed = arguments
+            .seed
+            .wrapping_mul(1_000)
+            .wrapping_add(u64::from(number));
         let generator = Generator::new(seed, place.profile, place.agency);
-        let doors = Doors { url: home.url(), drop_folder: home.drop_folder() };
+        let doors = Doors {
+            url: home.url(),
+            drop_folder: home.drop_folder(),
+        };
         let office = Office::open(clock.clone(), generator, place.profile, speed, doors);
         if number < 5 {
             println!("{:<14} {}", place.box_id.as_str(), home.url());
         }
-        sites.push(Site { box_id: place.box_id, home, wan, daemon, office });
+        sites.push(Site {
+            box_id: place.box_id,
+            home,
+            wan,
+            daemon,
+            office,
+        });
     }
     println!("the stores and logs lie in {}", folder.path.display());
-    live(arguments, &runtime, &clock, &hub, &mut hub_daemon, &mut sites)?;
+    live(
+        arguments,
+        &runtime,
+        &clock,
+        &hub,
+        &mut hub_daemon,
+        &mut sites,
+    )?;
     println!("the offices close, the lines are whole again");
     for site in &mut sites {
         site.office.close();
@@ -133,14 +174,21 @@ fn live(
 ) -> anyhow::Result<()> {
     let begun_ms = clock.mono_ms();
     let mut scripts: Vec<(Script, u64)> = (0..sites.len() as u64)
-        .map(|number| (Script::new(arguments.seed.wrapping_mul(77).wrapping_add(number)), 0))
+        .map(|number| {
+            (
+                Script::new(arguments.seed.wrapping_mul(77).wrapping_add(number)),
+                0,
+            )
+        })
         .collect();
     let stop = runtime.spawn(tokio::signal::ctrl_c());
     let mut screen = Screen::new();
     let mut drawn_ms = 0;
     loop {
         let now_ms = clock.mono_ms() - begun_ms;
-        let over = arguments.lasts.is_some_and(|lasts| lasts.as_millis() as u64 <= now_ms);
+        let over = arguments
+            .lasts
+            .is_some_and(|lasts| lasts.as_millis() as u64 <= now_ms);
         if over || stop.is_finished() {
             return Ok(());
         }
@@ -177,7 +225,11 @@ fn rows(hub: &Hub, sites: &[Site]) -> Vec<Row> {
             received: received.get(&site.box_id).copied().unwrap_or(0),
             line: site.wan.line(),
             // With a province of boxes, asking each one takes longer than the table is young.
-            status: if number < 12 { status(site).map(Box::new) } else { None },
+            status: if number < 12 {
+                status(site).map(Box::new)
+            } else {
+                None
+            },
         })
         .collect()
 }
@@ -197,7 +249,13 @@ fn status(site: &Site) -> Option<Status> {
         .timeout_global(Some(Duration::from_secs(2)))
         .build()
         .into();
-    agent.get(format!("{}/status.json", site.home.url())).call().ok()?.body_mut().read_json().ok()
+    agent
+        .get(format!("{}/status.json", site.home.url()))
+        .call()
+        .ok()?
+        .body_mut()
+        .read_json()
+        .ok()
 }
 
 /// Waits until no box has anything left to deliver, and the drop folders are empty.
@@ -210,7 +268,11 @@ fn drain(clock: &Clock, sites: &[Site]) -> anyhow::Result<()> {
                 break;
             }
             if until_ms < clock.mono_ms() {
-                bail!("{} has not delivered everything within {} s", site.box_id, DRAIN.as_secs());
+                bail!(
+                    "{} has not delivered everything within {} s",
+                    site.box_id,
+                    DRAIN.as_secs()
+                );
             }
             std::thread::sleep(Duration::from_millis(200));
         }
@@ -222,7 +284,9 @@ fn drain(clock: &Clock, sites: &[Site]) -> anyhow::Result<()> {
 fn dropped(site: &Site) -> usize {
     let folder = site.home.drop_folder();
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    files.filter(|file| file.file_type().is_ok_and(|kind| kind.is_file())).count()
+    files
+        .filter(|file| file.file_type().is_ok_and(|kind| kind.is_file()))
+        .count()
 }
 
 /// Prints the proof; true when what was accepted and what is held are equal.
@@ -236,7 +300,10 @@ fn prove(hub: &Hub, sites: &[Site]) -> anyhow::Result<bool> {
         .collect();
     let verdicts = proof::compare(&hub.store(), &offices)?;
     let mut equal = true;
-    println!("\n{:<14} {:>9} {:>9} {:>6} {:>8} {:>8} {:>8}", "box", "accepted", "at hub", "lost", "doubled", "altered", "unasked");
+    println!(
+        "\n{:<14} {:>9} {:>9} {:>6} {:>8} {:>8} {:>8}",
+        "box", "accepted", "at hub", "lost", "doubled", "altered", "unasked"
+    );
     for (box_id, verdict) in &verdicts {
         equal &= verdict.is_equal();
         println!(
@@ -274,10 +341,21 @@ impl Place {
             0 => ("xa-vung-cao".to_owned(), Profile::S),
             1 => ("phuong-dong".to_owned(), Profile::L),
             2 => ("khu-vuc".to_owned(), Profile::R),
-            _ => (format!("xa-{number}"), if number % 3 == 0 { Profile::M } else { Profile::S }),
+            _ => (
+                format!("xa-{number}"),
+                if number % 3 == 0 {
+                    Profile::M
+                } else {
+                    Profile::S
+                },
+            ),
         };
         let agency = format!("H60.{:03}", number + 1).parse()?;
-        Ok(Place { box_id: name.parse()?, agency, profile })
+        Ok(Place {
+            box_id: name.parse()?,
+            agency,
+            profile,
+        })
     }
 }
 
@@ -294,7 +372,10 @@ impl Folder {
             std::env::temp_dir().join(format!("lienthong-demo-{}-{}", std::process::id(), now.0))
         });
         std::fs::create_dir(&path).with_context(|| path.display().to_string())?;
-        Ok(Folder { path: path.canonicalize()?, keep: is_kept })
+        Ok(Folder {
+            path: path.canonicalize()?,
+            keep: is_kept,
+        })
     }
 }
 

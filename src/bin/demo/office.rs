@@ -46,10 +46,23 @@ pub struct Doors {
 
 impl Office {
     /// Begins to hand in records at `speed` times the rates of the load model.
-    pub fn open(clock: Clock, generator: Generator, profile: Profile, speed: f64, doors: Doors) -> Office {
+    pub fn open(
+        clock: Clock,
+        generator: Generator,
+        profile: Profile,
+        speed: f64,
+        doors: Doors,
+    ) -> Office {
         let ledger = Arc::new(Ledger::default());
         let stop = Arc::new(AtomicBool::new(false));
-        let worker = Worker { clock, generator, profile, speed, doors, ledger: Arc::clone(&ledger) };
+        let worker = Worker {
+            clock,
+            generator,
+            profile,
+            speed,
+            doors,
+            ledger: Arc::clone(&ledger),
+        };
         let thread = {
             let stop = Arc::clone(&stop);
             std::thread::Builder::new()
@@ -57,7 +70,11 @@ impl Office {
                 .spawn(move || worker.work(&stop))
                 .expect("the machine has threads")
         };
-        Office { ledger, stop, thread: Some(thread) }
+        Office {
+            ledger,
+            stop,
+            thread: Some(thread),
+        }
     }
 
     /// Stops after what is under way has been answered.
@@ -98,7 +115,10 @@ impl Worker {
             while 1.0 <= due {
                 due -= 1.0;
                 let sample = self.generator.next_record(now);
-                by_dataset.entry(sample.dataset.to_string()).or_default().push(sample.json);
+                by_dataset
+                    .entry(sample.dataset.to_string())
+                    .or_default()
+                    .push(sample.json);
             }
             for (dataset, records) in by_dataset {
                 for group in records.chunks(GROUP_MAX) {
@@ -128,12 +148,16 @@ impl Worker {
                 .send(&body);
             match answer {
                 Ok(mut answer) if matches!(answer.status().as_u16(), 200 | 201) => {
-                    let answer: serde_json::Value =
-                        answer.body_mut().read_json().unwrap_or(serde_json::Value::Null);
+                    let answer: serde_json::Value = answer
+                        .body_mut()
+                        .read_json()
+                        .unwrap_or(serde_json::Value::Null);
                     return self.note(&answer, records);
                 }
                 Ok(answer) if answer.status().as_u16() == 422 => {
-                    self.ledger.refused.fetch_add(records.len() as u64, Ordering::Relaxed);
+                    self.ledger
+                        .refused
+                        .fetch_add(records.len() as u64, Ordering::Relaxed);
                     return;
                 }
                 _ => {}
@@ -146,21 +170,36 @@ impl Worker {
     }
 
     fn note(&self, answer: &serde_json::Value, records: &[String]) {
-        let accepted = answer["accepted"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let mut ledger = self.ledger.records.lock().expect("nobody panics with the ledger");
+        let accepted = answer["accepted"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let mut ledger = self
+            .ledger
+            .records
+            .lock()
+            .expect("nobody panics with the ledger");
         for (accepted, record) in accepted.iter().zip(records) {
             if let Some(id) = accepted["id"].as_str() {
                 ledger.insert(id.to_owned(), record.clone());
             }
         }
-        self.ledger.accepted.fetch_add(accepted.len() as u64, Ordering::Relaxed);
+        self.ledger
+            .accepted
+            .fetch_add(accepted.len() as u64, Ordering::Relaxed);
     }
 
     /// As a station's logger does: written beside, then renamed into place.
     fn drop_file(&mut self, now: UnixMs) {
         let (name, content) = self.generator.station_file(now);
         // A day that is played fast brings a station's next result within the same second.
-        if self.ledger.files.lock().expect("nobody panics with the ledger").contains_key(&name) {
+        if self
+            .ledger
+            .files
+            .lock()
+            .expect("nobody panics with the ledger")
+            .contains_key(&name)
+        {
             return;
         }
         if try_drop(&self.doors.drop_folder, &name, content.as_bytes()).is_ok() {
@@ -200,5 +239,9 @@ pub fn done_files(folder: &Path) -> BTreeSet<String> {
 /// A key for this very group of records.
 fn fingerprint(records: &[String]) -> u128 {
     let digest = lienthong::evidence::sha256(records.join("\n").as_bytes());
-    u128::from_be_bytes(digest[..16].try_into().expect("sixteen of thirty-two bytes"))
+    u128::from_be_bytes(
+        digest[..16]
+            .try_into()
+            .expect("sixteen of thirty-two bytes"),
+    )
 }

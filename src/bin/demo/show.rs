@@ -31,7 +31,10 @@ pub struct Screen {
 
 impl Screen {
     pub fn new() -> Screen {
-        Screen { lines: 0, is_terminal: std::io::stdout().is_terminal() }
+        Screen {
+            lines: 0,
+            is_terminal: std::io::stdout().is_terminal(),
+        }
     }
 
     /// How often a new table is worth its lines.
@@ -59,8 +62,11 @@ fn table(seconds: u64, rows: &[Row]) -> String {
     for row in rows.iter().take(ROWS_MAX) {
         let (waiting, oldest, link) = match &row.status {
             Some(status) => {
-                let waiting: Vec<String> =
-                    status.lanes.iter().map(|lane| lane.waiting.to_string()).collect();
+                let waiting: Vec<String> = status
+                    .lanes
+                    .iter()
+                    .map(|lane| lane.waiting.to_string())
+                    .collect();
                 let link = format!("{:?}", status.link.state).to_lowercase();
                 (waiting.join(" "), format!("{} s", status.oldest_s()), link)
             }
@@ -75,7 +81,10 @@ fn table(seconds: u64, rows: &[Row]) -> String {
             words(row.line),
         );
     }
-    let waiting: u64 = rows.iter().filter_map(|row| Some(row.status.as_ref()?.waiting())).sum();
+    let waiting: u64 = rows
+        .iter()
+        .filter_map(|row| Some(row.status.as_ref()?.waiting()))
+        .sum();
     let _ = writeln!(
         table,
         "       {:<14} {:>9} {waiting:>23} {:>9}",

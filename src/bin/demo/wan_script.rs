@@ -18,13 +18,22 @@ pub struct Script {
 }
 
 /// 64 kbit/s and a satellite's delay.
-const SLOW: Line = Line::Open { bytes_per_s: 8_000, delay_ms: 300 };
+const SLOW: Line = Line::Open {
+    bytes_per_s: 8_000,
+    delay_ms: 300,
+};
 /// An ordinary office line.
-const OPEN: Line = Line::Open { bytes_per_s: 2_500_000, delay_ms: 15 };
+const OPEN: Line = Line::Open {
+    bytes_per_s: 2_500_000,
+    delay_ms: 15,
+};
 
 impl Script {
     pub fn new(seed: u64) -> Script {
-        Script { dice: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, is_open: false }
+        Script {
+            dice: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            is_open: false,
+        }
     }
 
     fn roll(&mut self, below: u64) -> u64 {
@@ -49,7 +58,10 @@ impl Iterator for Script {
                 _ => (Line::HalfOpen, 4 + self.roll(6)),
             }
         };
-        Some(Scene { line, lasts: Duration::from_secs(seconds) })
+        Some(Scene {
+            line,
+            lasts: Duration::from_secs(seconds),
+        })
     }
 }
 
