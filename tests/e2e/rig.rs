@@ -147,13 +147,20 @@ impl Rig {
                 .args(["--listen", &listen, "--ip", "127.0.0.1"]),
             0,
         );
+        let path = hub.join("trucd.toml");
+        let text = fs::read_to_string(&path).expect("init wrote it");
+        // Several hubs run on this machine, so none may take the usual port for its status.
+        let mut settings = text.replace("127.0.0.1:8490", &format!("127.0.0.1:{}", free_port()));
         if broker == Broker::Mosquitto {
-            let path = hub.join("trucd.toml");
-            let text = fs::read_to_string(&path).expect("init wrote it");
-            let external = text.replace("broker = \"embedded\"", "broker = \"external\"");
-            assert_ne!(text, external, "{text}");
-            fs::write(&path, external).expect("written");
+            settings = settings
+                .replace("broker = \"embedded\"", "broker = \"external\"")
+                .replace("# addresses = ", "addresses = ");
+            assert!(
+                settings.contains("\"external\"") && settings.contains("\naddresses"),
+                "{text}"
+            );
         }
+        fs::write(&path, settings).expect("written");
         let mut rig = Rig {
             folder,
             broker,
