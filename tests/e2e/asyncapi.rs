@@ -103,7 +103,7 @@ fn members(heading: &str) -> BTreeSet<String> {
 
 #[test]
 fn asyncapi_describes_what_goes_over_the_broker() {
-    let mut rig = Rig::start(Broker::Mosquitto);
+    let mut rig = Rig::start(Broker::Embedded);
     rig.add_box("xa-tan-bien", "H53.12", rig.port);
     let hub = rig.hub_folder();
     let captured = rig.folder.path().join("captured.txt");
