@@ -188,6 +188,7 @@ impl Bed {
                 key: PathBuf::new(),
                 receipt_keys: Vec::new(),
                 allow_tls12: false,
+                keep_alive_ms: 30_000,
             },
             http: HttpConfig {
                 listen: "127.0.0.1:0".parse().unwrap(),

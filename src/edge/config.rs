@@ -62,6 +62,8 @@ pub struct HubConfig {
     /// Whose receipts count.
     pub receipt_keys: Vec<PathBuf>,
     pub allow_tls12: bool,
+    /// A link on which nothing is heard for half as long again is dead.
+    pub keep_alive_ms: u64,
 }
 
 #[derive(Debug, Clone)]

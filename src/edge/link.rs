@@ -84,6 +84,7 @@ impl Link {
         );
         let packet_bytes_max = MESSAGE_BYTES_MAX + PACKET_OVERHEAD_BYTES;
         courier.max_packet_bytes = u32::try_from(packet_bytes_max).expect("the limit fits");
+        courier.keep_alive = Duration::from_millis(config.hub.keep_alive_ms);
         courier.subscriptions = vec![topic_down.clone()];
         courier.presence = Some(Presence {
             topic: topic_presence.clone(),

@@ -7,6 +7,8 @@
 )]
 
 mod asyncapi;
+// The budget test and the benches use the rest of it.
+#[allow(dead_code)]
 mod rig;
 
 use std::fs;

@@ -131,7 +131,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         };
         let office = Office::open(clock.clone(), generator, place.profile, speed, doors);
         if number < 5 {
-            println!("{:<14} {}", place.box_id.as_str(), home.url());
+            let daily = place.profile.messages_per_day();
+            let name = place.box_id.as_str();
+            println!(
+                "{name:<14} {}  {daily} records a day, played {speed:.0} times as fast",
+                home.url()
+            );
         }
         sites.push(Site {
             box_id: place.box_id,
@@ -343,11 +348,7 @@ impl Place {
             2 => ("khu-vuc".to_owned(), Profile::R),
             _ => (
                 format!("xa-{number}"),
-                if number % 3 == 0 {
-                    Profile::M
-                } else {
-                    Profile::S
-                },
+                [Profile::S, Profile::M, Profile::M, Profile::K][usize::from(number) % 4],
             ),
         };
         let agency = format!("H60.{:03}", number + 1).parse()?;

@@ -105,7 +105,7 @@ impl Worker {
         let pause = Duration::from_millis(200);
         // What is due is a fraction of a record at low speeds, so it is carried over.
         let (mut due, mut due_files) = (0.0, 0.0);
-        let per_s = f64::from(self.profile.messages_per_day()) * self.speed / 86_400.0;
+        let per_s = self.speed / self.profile.mean_interval(1).as_secs_f64();
         let files_per_s = per_s * FILES_PER_RECORD;
         while !stop.load(Ordering::Relaxed) {
             let now = self.clock.now().wall;

@@ -117,6 +117,7 @@ fn hub(mut section: Section) -> Option<HubConfig> {
         "1.2" => Ok(true),
         _ => Err(one_of(text, &["1.3", "1.2"])),
     });
+    let keep_alive_ms = section.duration("keep_alive", "30 s", 2_000..=60_000);
     Some(HubConfig {
         addresses: addresses?,
         authority: authority?,
@@ -124,6 +125,7 @@ fn hub(mut section: Section) -> Option<HubConfig> {
         key: credential(key?),
         receipt_keys: receipt_keys?,
         allow_tls12: allow_tls12?,
+        keep_alive_ms: keep_alive_ms?,
     })
 }
 
