@@ -145,7 +145,7 @@ impl Lanes {
     fn turn(&self) -> Option<usize> {
         let waiting = || (0..5).filter(|&lane| self.senders[lane].wants_to_transmit());
         if fault::is_planted(Fault::UrgentLast) {
-            return waiting().last();
+            return waiting().next_back();
         }
         waiting()
             .find(|&lane| self.limits.passed_over_max <= self.passed_over[lane])

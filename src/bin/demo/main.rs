@@ -226,7 +226,7 @@ fn rows(hub: &Hub, sites: &[Site]) -> Vec<Row> {
         .enumerate()
         .map(|(number, site)| Row {
             box_id: site.box_id.clone(),
-            accepted: site.office.ledger.accepted.load(Ordering::Relaxed),
+            handed_in: site.office.ledger.handed_in.load(Ordering::Relaxed),
             received: received.get(&site.box_id).copied().unwrap_or(0),
             line: site.wan.line(),
             // With a province of boxes, asking each one takes longer than the table is young.

@@ -26,7 +26,8 @@ pub struct Ledger {
     pub records: Mutex<BTreeMap<String, String>>,
     /// Station files that were dropped, by name, with their bytes.
     pub files: Mutex<BTreeMap<String, Vec<u8>>>,
-    pub accepted: AtomicU64,
+    /// Records that were accepted, and files that were dropped.
+    pub handed_in: AtomicU64,
     pub refused: AtomicU64,
 }
 
@@ -185,7 +186,7 @@ impl Worker {
             }
         }
         self.ledger
-            .accepted
+            .handed_in
             .fetch_add(accepted.len() as u64, Ordering::Relaxed);
     }
 
@@ -208,6 +209,7 @@ impl Worker {
                 .lock()
                 .expect("nobody panics with the ledger")
                 .insert(name, content.into_bytes());
+            self.ledger.handed_in.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

@@ -58,8 +58,10 @@ pub fn compare(
 }
 
 fn judge(ledger: &Ledger, done: &BTreeSet<String>, mut held: Held) -> Verdict {
-    let mut verdict = Verdict::default();
-    verdict.held = (held.records.len() + held.files.len()) as u64;
+    let mut verdict = Verdict {
+        held: (held.records.len() + held.files.len()) as u64,
+        ..Verdict::default()
+    };
     let records = ledger.records.lock().expect("the offices are closed");
     for (id, data) in records.iter() {
         verdict.weigh(held.records.remove(id), data);

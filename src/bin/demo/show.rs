@@ -16,7 +16,8 @@ const ROWS_MAX: usize = 12;
 /// One box as the table shows it.
 pub struct Row {
     pub box_id: BoxId,
-    pub accepted: u64,
+    /// Records over HTTP that were accepted, and files that were dropped.
+    pub handed_in: u64,
     pub received: u64,
     pub line: Line,
     /// None while the box does not answer.
@@ -57,7 +58,7 @@ impl Screen {
 fn table(seconds: u64, rows: &[Row]) -> String {
     let mut table = format!(
         "{seconds:>4} s {:<14} {:>9} {:>23} {:>9} {:>7}  {:<10} line\n",
-        "box", "accepted", "waiting P0 P1 P2 P3 P4", "received", "oldest", "link"
+        "box", "handed in", "waiting P0 P1 P2 P3 P4", "received", "oldest", "link"
     );
     for row in rows.iter().take(ROWS_MAX) {
         let (waiting, oldest, link) = match &row.status {
@@ -76,7 +77,7 @@ fn table(seconds: u64, rows: &[Row]) -> String {
             table,
             "       {:<14} {:>9} {waiting:>23} {:>9} {oldest:>7}  {link:<10} {}",
             row.box_id.as_str(),
-            row.accepted,
+            row.handed_in,
             row.received,
             words(row.line),
         );
@@ -89,7 +90,7 @@ fn table(seconds: u64, rows: &[Row]) -> String {
         table,
         "       {:<14} {:>9} {waiting:>23} {:>9}",
         format!("all {}", rows.len()),
-        rows.iter().map(|row| row.accepted).sum::<u64>(),
+        rows.iter().map(|row| row.handed_in).sum::<u64>(),
         rows.iter().map(|row| row.received).sum::<u64>(),
     );
     table
