@@ -552,6 +552,10 @@ async fn the_hub_receives_survives_a_kill_and_stops_in_order() {
     );
     assert!(metrics.contains("trucd_link_up 1\n"), "{metrics}");
 
+    assert!(
+        hub.ok(&["verify"]).contains("300 entries"),
+        "beside the hub"
+    );
     daemon.kill();
     sender.keep(&samples(300, 50));
     sender

@@ -137,6 +137,7 @@ struct JsonArgs {
 
 #[derive(Debug, Args)]
 struct RecordsArgs {
+    /// Such as ho_so_tthc
     dataset: DatasetId,
     /// Received at this time or later: RFC 3339, or a date in Vietnam; deletions are listed too
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
