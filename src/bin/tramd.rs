@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use lienthong::edge::check::check;
 use lienthong::edge::commands::{self, Failure, config_path};
 use lienthong::edge::put::{Put, put};
 use lienthong::edge::run::run;
@@ -31,6 +32,12 @@ enum Command {
     Config,
     /// Trạng thái của trạm / what the page shows
     Status {
+        /// JSON cho chương trình đọc / JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Kiểm tra tại chỗ, chỉ ra chỗ hỏng và cách sửa / field diagnosis
+    Check {
         /// JSON cho chương trình đọc / JSON for programs
         #[arg(long)]
         json: bool,
@@ -68,9 +75,9 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            let text = failure.text();
-            if !text.is_empty() {
-                eprintln!("{text}");
+            match &failure {
+                Failure::Found(text) => print(text),
+                failure => eprintln!("{}", failure.text()),
             }
             ExitCode::from(failure.exit_code())
         }
@@ -88,6 +95,7 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
         Command::Run => run(&config, log_level.as_deref()).map(|()| String::new()),
         Command::Config => commands::config(&config),
         Command::Status { json } => commands::status(&config, json),
+        Command::Check { json } => check(&config, json),
         Command::Put {
             dataset,
             file,

@@ -32,8 +32,8 @@ pub enum Failure {
     Usage(String),
     /// A fault at run time: exit 1.
     Runtime(anyhow::Error),
-    /// It was said already; exit 1.
-    Said,
+    /// A command has done what it was told and found faults: printed like an answer, exit 1.
+    Found(String),
 }
 
 impl From<anyhow::Error> for Failure {
@@ -47,11 +47,11 @@ impl Failure {
         match self {
             Failure::Configuration(_) | Failure::Setup { .. } => 78,
             Failure::Usage(_) => 64,
-            Failure::Runtime(_) | Failure::Said => 1,
+            Failure::Runtime(_) | Failure::Found(_) => 1,
         }
     }
 
-    /// What is printed to stderr; empty when everything was said already.
+    /// What is printed: to stdout for [`Failure::Found`], else to stderr.
     pub fn text(&self) -> String {
         match self {
             Failure::Configuration(faults) => {
@@ -71,7 +71,7 @@ impl Failure {
             }
             Failure::Usage(message) => format!("tramd: {message}"),
             Failure::Runtime(error) => format!("tramd: {error:#}"),
-            Failure::Said => String::new(),
+            Failure::Found(text) => text.clone(),
         }
     }
 

@@ -5,7 +5,7 @@
 //! - `GET /status.json`, `GET /metrics`, `GET /`: the status for programs, Prometheus and people
 //! - `GET /healthz`: the engine's loop lives; `GET /readyz`: and records would be taken now
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -14,7 +14,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
 
 use crate::edge::config::HttpConfig;
@@ -24,13 +24,9 @@ use crate::edge::status::Status;
 use crate::edge::status::read::Reader;
 use crate::edge::tokens::Tokens;
 use crate::edge::{metrics, page, records};
-use crate::model::MonoMs;
-use crate::shell::clock::Clock;
 
 /// The API's description of itself.
 pub const OPENAPI: &str = include_str!("../../docs/openapi.json");
-/// The status is read anew at most this often.
-const STATUS_MS: MonoMs = 500;
 /// A loop that gives no sign of life for so long is not healthy.
 const LIFE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -41,42 +37,27 @@ pub struct App {
     pub room: Arc<Semaphore>,
     pub body_bytes_max: usize,
     reader: Reader,
-    clock: Clock,
-    /// The status that was read last, and when.
-    status: Mutex<Option<(MonoMs, Arc<Status>)>>,
+    turn: Mutex<()>,
 }
 
 impl App {
-    pub fn new(config: &HttpConfig, door: Arc<Door>, reader: Reader, clock: Clock) -> App {
+    pub fn new(config: &HttpConfig, door: Arc<Door>, reader: Reader) -> App {
         App {
             door,
             tokens: Tokens::new(&config.tokens),
             room: records::room(config.body_bytes_max),
             body_bytes_max: config.body_bytes_max,
             reader,
-            clock,
-            status: Mutex::default(),
+            turn: Mutex::default(),
         }
     }
 
-    async fn status(&self) -> Arc<Status> {
-        let now_ms = self.clock.mono_ms();
-        let fresh = |status: &&(MonoMs, Arc<Status>)| now_ms < status.0 + STATUS_MS;
-        let known = self
-            .status
-            .lock()
-            .expect("no holder panics")
-            .as_ref()
-            .filter(fresh)
-            .cloned();
-        if let Some((_, status)) = known {
-            return status;
-        }
+    /// One read at a time: whoever asks too often waits for the others.
+    async fn status(&self) -> Status {
+        let _turn = self.turn.lock().await;
         let reader = self.reader.clone();
         let status = tokio::task::spawn_blocking(move || reader.read()).await;
-        let status = Arc::new(status.expect("reading the status does not panic"));
-        *self.status.lock().expect("no holder panics") = Some((now_ms, Arc::clone(&status)));
-        status
+        status.expect("reading the status does not panic")
     }
 }
 
@@ -99,18 +80,18 @@ async fn openapi() -> Response<Body> {
 }
 
 async fn status_json(State(app): State<Arc<App>>) -> Response<Body> {
-    let status = serde_json::to_string(&*app.status().await).expect("a status is plain JSON");
+    let status = serde_json::to_string(&app.status().await).expect("a status is plain JSON");
     text("application/json", status)
 }
 
 async fn metrics_text(State(app): State<Arc<App>>) -> Response<Body> {
-    text(metrics::CONTENT_TYPE, metrics::render(&*app.status().await))
+    text(metrics::CONTENT_TYPE, metrics::render(&app.status().await))
 }
 
 async fn page_html(State(app): State<Arc<App>>) -> Response<Body> {
     let mut response = text(
         "text/html; charset=utf-8",
-        page::render(&*app.status().await),
+        page::render(&app.status().await),
     );
     let headers = response.headers_mut();
     headers.insert(
@@ -134,7 +115,7 @@ async fn healthz(State(app): State<Arc<App>>) -> Response<Body> {
 async fn readyz(State(app): State<Arc<App>>) -> Response<Body> {
     match timeout(LIFE_TIMEOUT, app.door.intake().ping()).await {
         Ok(Ok(pong)) if pong.is_ready => text("text/plain; charset=utf-8", "ok\n"),
-        Ok(Ok(_)) => not_ready(&*app.status().await).into_response(),
+        Ok(Ok(_)) => not_ready(&app.status().await).into_response(),
         _ => no_life().into_response(),
     }
 }

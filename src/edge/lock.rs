@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::geteuid;
 
 /// Held while this lives.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ impl StoreLock {
             path: path.clone(),
             error,
         })?;
+        hand_over(&file, store);
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => Ok(StoreLock { _file: file }),
             Err((_, Errno::EWOULDBLOCK)) => Err(LockError::Held),
@@ -43,6 +45,21 @@ impl StoreLock {
                 error: errno.into(),
             }),
         }
+    }
+}
+
+/// Gives a new file to the owner of the store's folder: a command that root runs must not leave
+/// files that the daemon cannot open. Others own what they make already.
+pub fn hand_over(file: &File, store: &Path) {
+    use std::os::unix::fs::MetadataExt;
+    let folder = store
+        .parent()
+        .and_then(|folder| std::fs::metadata(folder).ok());
+    if geteuid().is_root()
+        && let Some(folder) = folder
+        && let Err(error) = std::os::unix::fs::fchown(file, Some(folder.uid()), Some(folder.gid()))
+    {
+        tracing::warn!(%error, "a new file cannot be given to the owner of the store's folder");
     }
 }
 

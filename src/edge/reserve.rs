@@ -2,7 +2,7 @@
 //!
 //! SQLite needs room even to delete. A file of zeros beside the store takes that room while there
 //! is plenty; when the disk is full it is removed, deletes and checkpoints work again, and it is
-//! made anew once the disk has twice its size free.
+//! made anew once the disk has room for it and for the next checkpoint.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -11,6 +11,12 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::posix_fallocate;
 use nix::sys::statvfs::statvfs;
+
+use crate::edge::lock::hand_over;
+
+/// The largest that the write-ahead log grows to, with room to spare: a checkpoint may need as much
+/// while the log still lies beside it. A smaller reserve would be of no use.
+pub const RESERVE_BYTES_MIN: u64 = 12 * 1024 * 1024;
 
 #[derive(Debug)]
 pub struct Reserve {
@@ -34,7 +40,7 @@ impl Reserve {
         if self.is_there() {
             return Ok(true);
         }
-        if disk_free_bytes(&self.path)? < 2 * self.bytes {
+        if disk_free_bytes(&self.path)? < self.bytes + RESERVE_BYTES_MIN / 2 {
             return Ok(false);
         }
         let file = OpenOptions::new()
@@ -43,6 +49,7 @@ impl Reserve {
             .truncate(true)
             .mode(0o600)
             .open(&self.path)?;
+        hand_over(&file, &self.path);
         let bytes = i64::try_from(self.bytes).expect("the configuration bounds it");
         let taken = posix_fallocate(&file, 0, bytes).map_err(io::Error::from);
         if let Err(error) = taken.and_then(|()| File::sync_all(&file)) {

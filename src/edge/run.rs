@@ -34,7 +34,7 @@ use crate::edge::intake::{self, Input, Intake};
 use crate::edge::link::{Link, OUTGOING};
 use crate::edge::listen::{self, Bound};
 use crate::edge::live::Live;
-use crate::edge::lock::StoreLock;
+use crate::edge::lock::{StoreLock, hand_over};
 use crate::edge::owner::{OpenEngine, Outgoing, Owner};
 use crate::edge::reserve::Reserve;
 use crate::edge::status::read::Reader;
@@ -122,12 +122,7 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
             reader.clone(),
             outgoing,
         );
-        let app = App::new(
-            &config.http,
-            Arc::clone(&door),
-            reader.clone(),
-            clock.clone(),
-        );
+        let app = App::new(&config.http, Arc::clone(&door), reader.clone());
         let server = tokio::spawn(bound.serve(http::router(Arc::new(app)), stop.clone()));
         let folders = start_folders(&config, &door, &clock, &stop);
         manager.ready();
@@ -209,8 +204,8 @@ impl Core {
         } = self;
         let runtime = new_runtime()?;
         let (engine, _ended) = start_engine(owner, queue)?;
-        let reader = Reader::new(Arc::clone(&config), clock.clone(), Some(live));
-        let app = App::new(&config.http, door, reader, clock);
+        let reader = Reader::new(Arc::clone(&config), clock, Some(live));
+        let app = App::new(&config.http, door, reader);
         let answered = runtime.block_on(async {
             let response = listen::answer(http::router(Arc::new(app)), request).await;
             let (head, body) = response.into_parts();
@@ -254,19 +249,13 @@ fn start_engine(
 }
 
 /// Opens the engine over the configured store, as often as needed.
-fn open_engine(config: &Arc<Config>, keys: &Keys) -> OpenEngine {
+pub fn open_engine(config: &Arc<Config>, keys: &Keys) -> OpenEngine {
     let config = Arc::clone(config);
     let signing_key = keys.signing_keys();
     let hub_keys = keys.hub_keys();
     Box::new(move || {
         let store = &config.store;
-        // SQLite gives its other files the mode of this one. What keeps us from making it keeps
-        // SQLite too, and is said by it.
-        let _ = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&store.path);
+        make_store_file(&store.path);
         EdgeEngine::open(sending::Config {
             store: store.path.clone(),
             options: Options {
@@ -286,6 +275,19 @@ fn open_engine(config: &Arc<Config>, keys: &Keys) -> OpenEngine {
             mint: Box::new(mint),
         })
     })
+}
+
+/// Makes the file for its owner's eyes only; SQLite gives its other files the same mode. What keeps
+/// us from making it keeps SQLite too, and is said by it.
+fn make_store_file(path: &Path) {
+    if let Ok(file) = OpenOptions::new()
+        .append(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+    {
+        hand_over(&file, path);
+    }
 }
 
 /// A new epoch: random, below 2^63.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 
 use crate::catalogue::{Catalogue, CatalogueFault};
@@ -10,9 +10,10 @@ use crate::edge::config::{
     Config, FileFormat, FolderConfig, HttpConfig, HttpTls, HubConfig, SourceConfig, SourceKind,
     StoreConfig, Token,
 };
+use crate::edge::reserve::RESERVE_BYTES_MIN;
 use crate::model::{DatasetId, InvalidId, SourceName};
 use crate::shell::dial::Address;
-use crate::shell::settings::units::Wrong;
+use crate::shell::settings::units::{self, Wrong};
 use crate::shell::settings::{Effective, Fault, Section, Settings};
 use crate::shell::systemd::credential;
 
@@ -94,7 +95,10 @@ fn store(mut section: Section) -> Option<StoreConfig> {
     let quota_bytes = section.size("quota", "2 GiB", 8 * MIB..=4096 * GIB);
     let tail_keep_ms = section.duration("tail_keep", "14 d", 0..=3650 * DAY_MS);
     let tail_bytes = section.size("tail_size", "64 MiB", 0..=64 * GIB);
-    let reserve_bytes = section.size("reserve", "16 MiB", 0..=GIB);
+    let reserve_bytes = section.value("reserve", Some("16 MiB"), |text| match units::size(text)? {
+        0 => Ok(0),
+        bytes => units::within(bytes, &(RESERVE_BYTES_MIN..=GIB), units::size_text),
+    });
     let once_keys = section.number("repeat_keys", 200_000, 0..=10_000_000);
     Some(StoreConfig {
         path: path?,

@@ -1,0 +1,344 @@
+//! The way to the hub, step by step, and back with a signed receipt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::time::timeout;
+
+use crate::edge::check::{Both, Check, Outcome, both};
+use crate::edge::config::Config;
+use crate::edge::identity::Keys;
+use crate::edge::lock::StoreLock;
+use crate::edge::run::open_engine;
+use crate::edge::status::{LinkState, Status};
+use crate::edge::texts;
+use crate::engine::sending::{Effect, Event};
+use crate::model::limits::MESSAGE_BYTES_MAX;
+use crate::shell::clock::Clock;
+use crate::shell::courier::payload_bytes_max;
+use crate::shell::dial::{Dialer, Line};
+use crate::shell::down::DownReason;
+use crate::shell::mqtt::{Greeting, Heard, Session};
+use crate::wire;
+
+const RECEIPT_TIMEOUT: Duration = Duration::from_secs(20);
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+const IN_FLIGHT: u16 = 16;
+
+/// All checks beyond this machine.
+pub fn checks(
+    config: &Arc<Config>,
+    keys: Keys,
+    clock: &Clock,
+    status: Option<&Status>,
+) -> anyhow::Result<Vec<Check>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let checks = runtime.block_on(walk(config, &keys, clock, status));
+    runtime.shutdown_background();
+    Ok(checks)
+}
+
+/// What each step found for each address.
+#[derive(Default)]
+struct Steps {
+    name: Found,
+    tcp: Found,
+    tls: Found,
+}
+
+#[derive(Default)]
+struct Found {
+    good: Vec<String>,
+    bad: Vec<(String, DownReason)>,
+}
+
+async fn walk(
+    config: &Arc<Config>,
+    keys: &Keys,
+    clock: &Clock,
+    status: Option<&Status>,
+) -> Vec<Check> {
+    let mut steps = Steps::default();
+    let mut line = None;
+    for address in &config.hub.addresses {
+        let tls = Arc::clone(&keys.identity.config);
+        let mut dialer = Dialer::new(address.clone(), tls, clock.clone());
+        let reached = steps.try_address(&mut dialer).await;
+        line = line.or(reached);
+    }
+    let mut checks = vec![
+        steps.name.check("name"),
+        steps.tcp.check("tcp"),
+        steps.tls.check("tls"),
+    ];
+    match (status, line) {
+        (Some(status), _) => checks.extend(of_daemon(status)),
+        (None, Some(line)) => checks.extend(round_trip(config, keys, clock, line).await),
+        (None, None) => {}
+    }
+    checks
+}
+
+impl Steps {
+    /// Goes as far as it comes.
+    async fn try_address(&mut self, dialer: &mut Dialer) -> Option<Line> {
+        let address = dialer.address.to_string();
+        self.name.add(&address, dialer.resolve().await)?;
+        let tcp = self.tcp.add(&address, dialer.connect().await)?;
+        self.tls.add(&address, dialer.secure(tcp).await)
+    }
+}
+
+impl Found {
+    fn add<T>(&mut self, address: &str, result: Result<T, DownReason>) -> Option<T> {
+        match result {
+            Ok(value) => {
+                self.good.push(address.to_owned());
+                Some(value)
+            }
+            Err(reason) => {
+                self.bad.push((address.to_owned(), reason));
+                None
+            }
+        }
+    }
+
+    /// One address is enough to work; all of them is what was meant.
+    fn check(&self, id: &'static str) -> Check {
+        let mut vi: Vec<String> = self
+            .good
+            .iter()
+            .map(|address| format!("{address}: thông"))
+            .collect();
+        let mut en: Vec<String> = self
+            .good
+            .iter()
+            .map(|address| format!("{address}: fine"))
+            .collect();
+        for (address, reason) in &self.bad {
+            vi.push(format!("{address}: {reason}"));
+            en.push(format!("{address}: {reason}"));
+        }
+        let detail = both(vi.join("\n"), en.join("\n"));
+        let outcome = match (self.good.is_empty(), self.bad.is_empty()) {
+            (true, true) => {
+                let why = both("bước trước chưa thông", "the step before it failed");
+                return Check::skipped(id, why);
+            }
+            (_, true) => return Check::ok(id, detail),
+            (false, false) => Outcome::Warning,
+            (true, false) => Outcome::Failed,
+        };
+        let reason = self.bad[0].1;
+        Check::new(id, outcome, detail, hint(reason))
+    }
+}
+
+fn hint(reason: DownReason) -> Both {
+    both(
+        reason.vietnamese(),
+        format!(
+            "Reason {reason}: see the list of reasons in the handbook; the step before this one works."
+        ),
+    )
+}
+
+/// The daemon holds the only place at the broker; it is asked.
+fn of_daemon(status: &Status) -> Vec<Check> {
+    let link = &status.link;
+    let address = link.address.as_deref().unwrap_or("-");
+    if link.state != LinkState::Up {
+        let reason = link.reason.as_ref();
+        let code = reason.map_or("connecting", |reason| reason.code.as_str());
+        let text = reason.map_or(
+            "Dịch vụ đang nối; thử lại sau ít giây.",
+            |reason| &reason.text_vi,
+        );
+        let detail = both(
+            format!("dịch vụ chưa nối được với {address}: {code}"),
+            format!("the daemon has no link to {address}: {code}"),
+        );
+        let hint = both(text, "Look at the steps before this one.");
+        return vec![Check::new("mqtt", Outcome::Failed, detail, hint)];
+    }
+    let up = both(
+        format!("dịch vụ đã nối với {address}"),
+        format!("the daemon is connected to {address}"),
+    );
+    let receipt = match (&status.refused_by_hub, link.last_receipt, link.since) {
+        (Some(refused), ..) => Check::new(
+            "receipt",
+            Outcome::Failed,
+            both(
+                format!("trục từ chối: {}", refused.code),
+                format!("the hub refuses: {}", refused.code),
+            ),
+            both(
+                &*refused.text_vi,
+                "Ask the hub's administrator (trucd box list, trucd status).",
+            ),
+        ),
+        (None, Some(receipt), Some(since)) if since <= receipt => {
+            let text = format!("{receipt}");
+            Check::ok(
+                "receipt",
+                both(
+                    format!("biên nhận lần cuối {text}"),
+                    format!("last receipt {text}"),
+                ),
+            )
+        }
+        _ => Check::new(
+            "receipt",
+            Outcome::Failed,
+            both(
+                "đã nối nhưng trục chưa gửi biên nhận nào",
+                "connected, but the hub has not sent a receipt",
+            ),
+            both(
+                "Kiểm tra trucd ở trung tâm có đang chạy và đã đăng ký trạm này.",
+                "Check that trucd runs in the data centre and has registered this box.",
+            ),
+        ),
+    };
+    vec![Check::ok("mqtt", up), receipt]
+}
+
+/// MQTT, and a greeting that the hub answers with a signed receipt.
+async fn round_trip(config: &Arc<Config>, keys: &Keys, clock: &Clock, line: Line) -> Vec<Check> {
+    let greeting = Greeting {
+        client_id: config.box_id.to_string(),
+        keep_alive: KEEP_ALIVE,
+        presence: None,
+        subscriptions: vec![wire::topic_down(&config.box_id)],
+        max_packet_bytes: MESSAGE_BYTES_MAX as u32,
+        in_flight: IN_FLIGHT,
+    };
+    let mut session = match Session::open(line, &greeting).await {
+        Ok(session) => session,
+        Err(reason) => {
+            let detail = both(reason.to_string(), reason.to_string());
+            return vec![Check::new("mqtt", Outcome::Failed, detail, hint(reason))];
+        }
+    };
+    let mqtt = Check::ok(
+        "mqtt",
+        both(
+            "broker nhận kết nối của trạm",
+            "the broker takes the box's connection",
+        ),
+    );
+    let receipt = match timeout(RECEIPT_TIMEOUT, greet(config, keys, clock, &mut session)).await {
+        Ok(check) => check,
+        Err(_) => no_receipt(
+            "không có biên nhận nào trong 20 giây",
+            "no receipt within 20 seconds",
+        ),
+    };
+    session.close().await;
+    vec![mqtt, receipt]
+}
+
+/// Opens the engine under the store's lock, so that the greeting is the real one, signed. What
+/// waits in the store may go out with it, as it would with the daemon.
+async fn greet(config: &Arc<Config>, keys: &Keys, clock: &Clock, session: &mut Session) -> Check {
+    if !config.store.path.exists() {
+        let why = both(
+            "chưa có kho dữ liệu; chạy dịch vụ rồi kiểm tra lại",
+            "there is no store yet; run the daemon and check again",
+        );
+        return Check::skipped("receipt", why);
+    }
+    let Ok(lock) = StoreLock::take(&config.store.path) else {
+        let why = both(
+            "kho dữ liệu đang có chương trình khác dùng",
+            "the store is in use",
+        );
+        return Check::skipped("receipt", why);
+    };
+    let mut engine = match open_engine(config, keys)() {
+        Ok(engine) => engine,
+        Err(error) => {
+            let why = both(
+                format!("kho dữ liệu: {error}"),
+                format!("the store: {error}"),
+            );
+            return Check::skipped("receipt", why);
+        }
+    };
+    let topic = wire::topic_up(&config.box_id);
+    let message_bytes_max = payload_bytes_max(&topic, session.terms.max_packet_bytes);
+    let publisher = session.publisher();
+    let mut events = vec![Event::LinkUp { message_bytes_max }];
+    loop {
+        let effects = match engine.step(clock.now(), std::mem::take(&mut events)) {
+            Ok(effects) => effects,
+            Err(error) => {
+                let why = both(
+                    format!("kho dữ liệu: {error}"),
+                    format!("the store: {error}"),
+                );
+                return Check::skipped("receipt", why);
+            }
+        };
+        for effect in effects {
+            match effect {
+                Effect::Publish(message) => {
+                    // What does not fit now is offered again.
+                    let _ = publisher.try_publish(&topic, message, false);
+                }
+                Effect::HubTime(time) => {
+                    drop((engine, lock));
+                    let detail = both(
+                        format!("trục trả lời bằng biên nhận ký số, giờ của trục {time}"),
+                        format!("the hub answers with a signed receipt, its time is {time}"),
+                    );
+                    return Check::ok("receipt", detail);
+                }
+                Effect::RefusedByHub(code) => {
+                    let text = code.as_str();
+                    let detail = both(
+                        format!("trục từ chối: {text}"),
+                        format!("the hub refuses: {text}"),
+                    );
+                    let hint = both(
+                        texts::refusal_vi(code),
+                        "Ask the hub's administrator (trucd box list).",
+                    );
+                    return Check::new("receipt", Outcome::Failed, detail, hint);
+                }
+                Effect::ForgedReceipt => {
+                    return no_receipt(
+                        "biên nhận không có chữ ký của khóa trong hub.receipt_keys",
+                        "the receipt is not signed by a key of hub.receipt_keys",
+                    );
+                }
+                _ => {}
+            }
+        }
+        match session.next().await {
+            Ok(Heard::Message(message)) => events.push(Event::Received(message.payload)),
+            Ok(_) => {}
+            Err(reason) => {
+                let detail = both(reason.to_string(), reason.to_string());
+                return Check::new("receipt", Outcome::Failed, detail, hint(reason));
+            }
+        }
+    }
+}
+
+fn no_receipt(vi: &str, en: &str) -> Check {
+    Check::new(
+        "receipt",
+        Outcome::Failed,
+        both(vi, en),
+        both(
+            "Kiểm tra trucd ở trung tâm có đang chạy, đã đăng ký trạm này, và hub.pub là khóa của nó.",
+            "Check that trucd runs in the data centre, has registered this box, and that hub.pub is its key.",
+        ),
+    )
+}

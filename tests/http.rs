@@ -1,0 +1,693 @@
+//! The box's HTTP API, against the real program: every answer, repeats across a SIGKILL, bursts,
+//! state secrets, a full lane, a full disk, slow clients, the ordered stop.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "real processes are waited for and timed by the real clock"
+)]
+
+#[path = "e2e/rig.rs"]
+#[allow(dead_code)]
+mod rig;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use rig::{Broker, DATASET, Rig, TOKEN, agent, dossier, run, tramd, wait_for};
+use serde_json::{Value, json};
+
+const XA: &str = "xa-tan-bien";
+const AGENCY: &str = "H53.12";
+const JSON: &str = "application/json";
+const NDJSON: &str = "application/x-ndjson";
+
+/// A box without a hub, configured with some more lines.
+fn lonely_box(lines: &str) -> Rig {
+    let mut rig = Rig::start(Broker::Embedded);
+    rig.kill_hub();
+    add_box(&mut rig, lines);
+    rig.start_box(XA);
+    rig
+}
+
+fn add_box(rig: &mut Rig, lines: &str) {
+    let port = rig.port;
+    rig.add_box(XA, AGENCY, port);
+    let token = format!(
+        "[[http.token]]\nname = \"mot-cua\"\ndatasets = [\"{DATASET}\", \"van_ban_dien_tu\"]\n{lines}\n"
+    );
+    fs::write(rig.boxes[XA].folder.join("tramd.d/20-more.toml"), token).expect("written");
+}
+
+struct Answer {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Value,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    fn ids(&self) -> Vec<&str> {
+        let accepted = self.body["accepted"].as_array().expect("a list");
+        accepted
+            .iter()
+            .map(|one| one["id"].as_str().expect("an id"))
+            .collect()
+    }
+}
+
+/// Posts with the token unless the headers say otherwise.
+fn post(rig: &Rig, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let url = format!("http://127.0.0.1:{}{path}", rig.boxes[XA].http_port);
+    let mut request = agent().post(url);
+    if !headers.iter().any(|(name, _)| *name == "authorization") {
+        request = request.header("authorization", format!("Bearer {TOKEN}"));
+    }
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let mut answer = request.send(body).expect("the box answers");
+    let headers = answer
+        .headers()
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_str().expect("text").to_owned()))
+        .collect();
+    let text = answer.body_mut().read_to_string().expect("a body");
+    let status = answer.status().as_u16();
+    let body = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text:?}"));
+    Answer {
+        status,
+        headers,
+        body,
+    }
+}
+
+fn records(rig: &Rig, body: &str) -> Answer {
+    post(
+        rig,
+        &format!("/v1/records/{DATASET}"),
+        &[("content-type", JSON)],
+        body,
+    )
+}
+
+fn get(rig: &Rig, path: &str) -> (u16, String) {
+    let url = format!("http://127.0.0.1:{}{path}", rig.boxes[XA].http_port);
+    let mut answer = agent().get(url).call().expect("the box answers");
+    (
+        answer.status().as_u16(),
+        answer.body_mut().read_to_string().expect("a body"),
+    )
+}
+
+fn with_id(n: u32, id: &str) -> String {
+    dossier(AGENCY, n).replacen('{', &format!("{{\"id\":\"{id}\","), 1)
+}
+
+fn store(rig: &Rig) -> PathBuf {
+    rig.boxes[XA].folder.join("box.db")
+}
+
+// === Every answer, and the description of them ===
+
+#[test]
+fn every_status_is_as_described() {
+    let mut rig = lonely_box("[http]\nbody_max = \"64 KiB\"\n");
+    let good = dossier(AGENCY, 1);
+    let path = format!("/v1/records/{DATASET}");
+    let json = ("content-type", JSON);
+    let key = ("idempotency-key", "k1");
+    let ask = |path: &str, headers: &[(&str, &str)], body: &str| post(&rig, path, headers, body);
+    let large = format!("{{\"ma_ho_so\":\"{}\"}}", "x".repeat(70_000));
+    let mut seen = vec![
+        (201, ask(&path, &[json], &good)),
+        (201, ask(&path, &[json, key], &dossier(AGENCY, 2))),
+        (200, ask(&path, &[json, key], &dossier(AGENCY, 2))),
+        (409, ask(&path, &[json, key], &dossier(AGENCY, 3))),
+        (201, ask(&path, &[json], &with_id(4, "a-4"))),
+        (200, ask(&path, &[json], &with_id(4, "a-4"))),
+        (409, ask(&path, &[json], &with_id(5, "a-4"))),
+        (200, ask(&path, &[json], "[]")),
+        (400, ask(&path, &[json], "{\"a\":1")),
+        (400, ask(&path, &[json], "")),
+        (400, ask(&format!("{path}?op=burn"), &[json], &good)),
+        (400, ask(&path, &[json, ("idempotency-key", "")], &good)),
+        (
+            401,
+            ask(&path, &[json, ("authorization", "Bearer nobody")], &good),
+        ),
+        (
+            401,
+            ask(&path, &[json, ("authorization", "Basic eDp5")], &good),
+        ),
+        (403, ask("/v1/records/ho_tich", &[json], &good)),
+        (404, ask("/v1/records/khong_co", &[json], &good)),
+        (404, ask("/v1/records/KHÔNG", &[json], &good)),
+        (404, ask("/v1/elsewhere", &[json], &good)),
+        (405, ask("/status.json", &[json], &good)),
+        (413, ask(&path, &[json], &large)),
+        (415, ask(&path, &[("content-type", "text/csv")], &good)),
+        (422, ask(&path, &[json], "{}")),
+        (201, ask(&format!("{path}?op=delete"), &[json], &good)),
+        (201, ask(&format!("{path}?op=snapshot"), &[json], &good)),
+    ];
+    rig.process(XA).signal(Signal::SIGTERM);
+    for (number, (expected, answer)) in seen.iter().enumerate() {
+        assert_eq!(answer.status, *expected, "answer {number}: {}", answer.body);
+        let kind = answer.header("content-type").expect("a type");
+        let (schema, expected_kind) = match answer.status {
+            200 | 201 => ("Accepted", JSON),
+            _ => ("Problem", "application/problem+json"),
+        };
+        assert_eq!(kind, expected_kind, "answer {number}");
+        assert_fits(schema, &answer.body);
+        if answer.status >= 400 {
+            let title = answer.body["title"].as_str().expect("a title");
+            assert!(title.contains(" / "), "Vietnamese and English: {title}");
+        }
+    }
+    let delete = &seen[22].1.body["accepted"][0];
+    let snapshot = &seen[23].1.body["accepted"][0];
+    assert_eq!(
+        (delete["lane"].as_str(), snapshot["lane"].as_str()),
+        (Some("P1"), Some("P4"))
+    );
+    let (_, challenge) = seen.remove(12);
+    assert!(
+        challenge
+            .header("www-authenticate")
+            .is_some_and(|value| value.starts_with("Bearer"))
+    );
+    // What the description promises of this call is what was seen, and two that take special means.
+    let described: Vec<String> = openapi()["paths"]["/v1/records/{dataset}"]["post"]["responses"]
+        .as_object()
+        .expect("responses")
+        .keys()
+        .cloned()
+        .collect();
+    let mut found: Vec<String> = seen.iter().map(|(status, _)| status.to_string()).collect();
+    found.extend(["408", "503", "401"].map(str::to_owned));
+    found.retain(|status| status != "405");
+    found.sort();
+    found.dedup();
+    assert_eq!(described, found);
+}
+
+fn openapi() -> Value {
+    serde_json::from_str(include_str!("../docs/openapi.json")).expect("JSON")
+}
+
+/// Holds an answer against the description's schema of that name.
+fn assert_fits(schema: &str, body: &Value) {
+    let mut root = openapi()["components"]["schemas"][schema].clone();
+    root["components"] = openapi()["components"].clone();
+    let validator = jsonschema::options()
+        .with_draft(jsonschema::Draft::Draft202012)
+        .build(&root)
+        .expect("a schema");
+    let errors: Vec<String> = validator
+        .iter_errors(body)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "{schema}: {errors:?}\n{body}");
+}
+
+#[test]
+fn the_pages_are_there_and_as_described() {
+    let rig = lonely_box("");
+    assert_eq!(records(&rig, &dossier(AGENCY, 1)).status, 201);
+    let (status, text) = get(&rig, "/v1/openapi.json");
+    assert_eq!(
+        (status, serde_json::from_str::<Value>(&text).expect("JSON")),
+        (200, openapi())
+    );
+    let (status, text) = get(&rig, "/status.json");
+    assert_eq!(status, 200);
+    let body: Value = serde_json::from_str(&text).expect("JSON");
+    assert_fits("Status", &body);
+    assert_eq!(body["lanes"][1]["waiting"], 1);
+    assert_eq!(body["link"]["state"], "down");
+    assert_eq!(body["link"]["reason"]["code"], "tcp-refused");
+    assert_eq!(get(&rig, "/healthz").0, 200);
+    assert_eq!(get(&rig, "/readyz").0, 200);
+    let (status, text) = get(&rig, "/metrics");
+    assert!(status == 200 && text.contains("lienthong_"), "{text}");
+    let (status, text) = get(&rig, "/");
+    assert!(status == 200 && text.contains("Trạm liên thông"), "{text}");
+    for path in openapi()["paths"].as_object().expect("paths").keys() {
+        if !path.contains('{') {
+            assert_eq!(get(&rig, path).0, 200, "{path}");
+        }
+    }
+}
+
+// === Faults ===
+
+#[test]
+fn every_fault_of_a_batch_is_told_with_its_pointer_and_nothing_is_kept() {
+    let rig = lonely_box("");
+    let broken = dossier(AGENCY, 2)
+        .replace("\"phi\":8000", "\"phi\":\"nhiều\"")
+        .replace("\"buoc\":3", "\"buoc\":-1");
+    let body = format!("[{},{broken},{{\"ma_ho_so\":7}}]", dossier(AGENCY, 1));
+    let answer = records(&rig, &body);
+    assert_eq!(answer.status, 422);
+    let pointers: Vec<&str> = answer.body["errors"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|error| error["pointer"].as_str().expect("a pointer"))
+        .collect();
+    for pointer in [
+        "/1/phi",
+        "/1/buoc",
+        "/2/ma_ho_so",
+        "/2/ma_tthc",
+        "/2/trang_thai_goc",
+    ] {
+        assert!(pointers.contains(&pointer), "{pointer} in {pointers:?}");
+    }
+    assert!(
+        !pointers.iter().any(|pointer| pointer.starts_with("/0")),
+        "{pointers:?}"
+    );
+    assert!(
+        !answer.body.to_string().contains("nhiều"),
+        "no value of a personal record is quoted"
+    );
+    assert_eq!(rig.waiting(XA), 0);
+    let answer = records(&rig, &dossier(AGENCY, 1));
+    assert_eq!(
+        answer.body["accepted"][0]["seq"], 1,
+        "nothing was kept before it"
+    );
+}
+
+#[test]
+fn ndjson_is_taken_line_by_line_and_its_faults_name_the_line() {
+    let rig = lonely_box("");
+    let path = format!("/v1/records/{DATASET}");
+    let body = format!("{}\r\n\n{}\n", dossier(AGENCY, 1), dossier(AGENCY, 2));
+    let answer = post(&rig, &path, &[("content-type", NDJSON)], &body);
+    assert_eq!(
+        (answer.status, answer.ids().len()),
+        (201, 2),
+        "{}",
+        answer.body
+    );
+    let body = format!("{}\n{{\"a\":\nnonsense\n", dossier(AGENCY, 3));
+    let answer = post(
+        &rig,
+        &path,
+        &[("content-type", "application/x-ndjson; charset=utf-8")],
+        &body,
+    );
+    assert_eq!(answer.status, 400, "{}", answer.body);
+    let lines: Vec<u64> = answer.body["errors"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|error| error["line"].as_u64().expect("a line"))
+        .collect();
+    assert_eq!(lines, [2, 3]);
+    assert_eq!(rig.waiting(XA), 2);
+}
+
+#[test]
+fn a_state_secret_is_refused_and_the_hub_hears_of_it_but_not_of_its_content() {
+    let rig = lonely_box("");
+    let path = "/v1/records/van_ban_dien_tu";
+    let secret = json!({
+        "loai_ban_ghi": "van_ban", "ma_van_ban": "1", "tu": {"ma": AGENCY},
+        "do_mat": "Tuyệt mật", "trich_yeu": "noi-dung-rat-mat"
+    });
+    let mut answer = post(&rig, path, &[("content-type", JSON)], &secret.to_string());
+    if answer.body["type"] != "urn:lienthong:problem:state-secret" {
+        let secret = secret.to_string().replace("Tuyệt mật", "tuyet_mat");
+        answer = post(&rig, path, &[("content-type", JSON)], &secret);
+    }
+    assert_eq!(answer.status, 422, "{}", answer.body);
+    assert_eq!(
+        answer.body["type"], "urn:lienthong:problem:state-secret",
+        "{}",
+        answer.body
+    );
+    assert!(
+        !answer.body.to_string().contains("noi-dung"),
+        "{}",
+        answer.body
+    );
+    let status = rig.status(XA);
+    assert_eq!(
+        status["lanes"][0]["waiting"], 1,
+        "one alarm in P0: {}",
+        status["lanes"]
+    );
+    let event = &status["events"][0];
+    assert_eq!(
+        (event["level"].as_str(), event["code"].as_str()),
+        (Some("alarm"), Some("state_secret"))
+    );
+    for _ in 0..5 {
+        let secret = secret.to_string().replace("Tuyệt mật", "tuyet_mat");
+        assert_eq!(
+            post(&rig, path, &[("content-type", JSON)], &secret).status,
+            422
+        );
+    }
+    let entries = entries(&rig);
+    assert_eq!(
+        entries.len(),
+        1,
+        "a storm of refusals is one alarm a minute"
+    );
+    assert_eq!(entries[0]["type"], "an_toan_thiet_bi/1");
+    assert_eq!(entries[0]["data"]["thiet_bi"], XA);
+    assert!(
+        !entries[0].to_string().contains("noi-dung"),
+        "{}",
+        entries[0]
+    );
+}
+
+/// What lies in the box's outbox, read with our own SQL.
+fn entries(rig: &Rig) -> Vec<Value> {
+    let connection = rusqlite::Connection::open(store(rig)).expect("the box's store");
+    let mut statement = connection
+        .prepare("SELECT entry FROM outbox ORDER BY place")
+        .expect("SQL");
+    let rows = statement
+        .query_map([], |row| row.get::<_, Vec<u8>>(0))
+        .expect("rows");
+    rows.map(|row| serde_json::from_slice(&row.expect("a row")).expect("JSON"))
+        .collect()
+}
+
+// === Repeats and commits ===
+
+#[test]
+fn repeats_are_harmless_even_across_a_sigkill() {
+    let mut rig = lonely_box("");
+    let path = format!("/v1/records/{DATASET}");
+    let headers = [("content-type", JSON), ("idempotency-key", "lan-gui-1")];
+    let first = post(&rig, &path, &headers, &dossier(AGENCY, 1));
+    let second = records(&rig, &with_id(2, "hs-2"));
+    assert_eq!((first.status, second.status), (201, 201));
+    rig.kill_box(XA);
+    rig.start_box(XA);
+    let again = post(&rig, &path, &headers, &dossier(AGENCY, 1));
+    assert_eq!((again.status, again.ids()), (200, first.ids()));
+    let again = records(&rig, &with_id(2, "hs-2"));
+    assert_eq!((again.status, again.ids()), (200, vec!["hs-2"]));
+    // A batch that is partly known: what is new is kept, the rest keeps its first answer.
+    let body = format!("[{},{}]", with_id(2, "hs-2"), with_id(3, "hs-3"));
+    let mixed = records(&rig, &body);
+    assert_eq!((mixed.status, mixed.ids()), (201, vec!["hs-2", "hs-3"]));
+    assert_eq!(mixed.body["accepted"][0], second.body["accepted"][0]);
+    assert_eq!(rig.waiting(XA), 3);
+    // Another dataset or another key is another thing.
+    let other = [("content-type", JSON), ("idempotency-key", "lan-gui-2")];
+    assert_eq!(post(&rig, &path, &other, &dossier(AGENCY, 1)).status, 201);
+}
+
+#[test]
+fn a_burst_of_requests_shares_its_commits() {
+    const CLIENTS: usize = 64;
+    let mut rig = lonely_box("");
+    let before = commits(&rig);
+    rig.process(XA).signal(Signal::SIGSTOP);
+    let port = rig.boxes[XA].http_port;
+    let mut clients: Vec<TcpStream> = (0..CLIENTS)
+        .map(|n| {
+            let body = dossier(AGENCY, n as u32);
+            let mut client = TcpStream::connect(("127.0.0.1", port)).expect("the kernel answers");
+            write!(
+                client,
+                "POST /v1/records/{DATASET} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\
+                 Content-Type: {JSON}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            )
+            .expect("written");
+            client
+        })
+        .collect();
+    rig.process(XA).signal(Signal::SIGCONT);
+    for client in &mut clients {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    }
+    let made = commits(&rig) - before;
+    println!("{CLIENTS} requests in {made} commits");
+    assert_eq!(rig.waiting(XA), CLIENTS as u64);
+    assert!((1..=CLIENTS / 4).contains(&made), "{made} commits");
+}
+
+/// Commits in the write-ahead log: a frame that ends one names the database's size.
+fn commits(rig: &Rig) -> usize {
+    const PAGE: usize = 8192;
+    let wal = fs::read(format!("{}-wal", store(rig).display())).expect("a write-ahead log");
+    let salt = &wal[16..24];
+    let frames = wal[32..].chunks_exact(24 + PAGE);
+    frames
+        .filter(|frame| &frame[8..16] == salt && frame[4..8] != [0; 4])
+        .count()
+}
+
+// === Limits ===
+
+#[test]
+fn a_full_lane_refuses_and_takes_again_once_the_hub_has_received() {
+    let mut rig =
+        lonely_box("[store]\nquota = \"8 MiB\"\nreserve = \"0 B\"\ntail_keep = \"0 s\"\n");
+    let mut n = 0;
+    let refused = loop {
+        let group: Vec<String> = (n..n + 200).map(|n| dossier(AGENCY, n)).collect();
+        n += 200;
+        let answer = records(&rig, &format!("[{}]", group.join(",")));
+        match answer.status {
+            201 => assert!(n < 100_000, "the lane never fills"),
+            _ => break answer,
+        }
+    };
+    assert_eq!(refused.status, 503, "{}", refused.body);
+    assert_eq!(refused.body["type"], "urn:lienthong:problem:lane-full");
+    assert!(refused.header("retry-after").is_some());
+    assert_fits("Problem", &refused.body);
+    let waiting = rig.waiting(XA);
+    assert_eq!(waiting, u64::from(n) - 200, "all or nothing");
+    // Another lane still takes.
+    let path = format!("/v1/records/{DATASET}?op=snapshot");
+    assert_eq!(
+        post(&rig, &path, &[("content-type", JSON)], &dossier(AGENCY, 0)).status,
+        201
+    );
+    rig.start_hub();
+    rig.wait_until_drained(XA, Duration::from_secs(60));
+    assert_eq!(records(&rig, &dossier(AGENCY, n)).status, 201);
+    rig.wait_until_drained(XA, Duration::from_secs(60));
+    assert_eq!(rig.at_hub(XA).len() as u64, waiting + 1);
+}
+
+#[test]
+fn slow_clients_do_not_starve_others() {
+    let rig = lonely_box("[http]\nconnections = 4\n");
+    let port = rig.boxes[XA].http_port;
+    let slow: Vec<TcpStream> = (0..4)
+        .map(|_| {
+            let mut client = TcpStream::connect(("127.0.0.1", port)).expect("connected");
+            client
+                .write_all(b"POST /v1/records/ho_so_tthc HTTP/1.1\r\nHost: x\r\n")
+                .expect("written");
+            client
+        })
+        .collect();
+    let begun = Instant::now();
+    let answer = records(&rig, &dossier(AGENCY, 1));
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    assert!(
+        begun.elapsed() < Duration::from_secs(25),
+        "{:?}",
+        begun.elapsed()
+    );
+    drop(slow);
+}
+
+#[test]
+fn a_full_disk_refuses_keeps_what_it_has_and_is_left_again() {
+    let mount = tempfile::tempdir().expect("a folder");
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=48m", "tmpfs"])
+        .arg(mount.path())
+        .status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        println!("SKIPPED: no right to mount a small file system");
+        return;
+    }
+    let _unmount = Unmount(mount.path().to_owned());
+    let mut rig = Rig::start(Broker::Embedded);
+    rig.kill_hub();
+    let path = mount.path().join("box.db").display().to_string();
+    add_box(
+        &mut rig,
+        &format!(
+            "[store]\npath = \"{path}\"\nreserve = \"12 MiB\"\ntail_keep = \"0 s\"\ntail_size = \"0 B\"\n"
+        ),
+    );
+    rig.start_box(XA);
+    let mut kept = 0;
+    let refused = loop {
+        let group: Vec<String> = (kept..kept + 500).map(|n| dossier(AGENCY, n)).collect();
+        let answer = records(&rig, &format!("[{}]", group.join(",")));
+        match answer.status {
+            201 => kept += 500,
+            _ => break answer,
+        }
+        assert!(kept < 1_000_000, "the disk never fills");
+    };
+    assert_eq!(refused.status, 503, "{}", refused.body);
+    assert!(refused.header("retry-after").is_some());
+    assert!(kept > 500, "{kept}");
+    wait_for("the store is open again", Duration::from_secs(20), || {
+        get(&rig, "/status.json").1.contains("\"store_full\"") && rig.waiting(XA) > 0
+    });
+    assert_eq!(get(&rig, "/readyz").0, 503);
+    assert_eq!(
+        rig.waiting(XA),
+        u64::from(kept),
+        "what was accepted is there"
+    );
+    // The hub comes, receipts make room, and the box takes records again by itself.
+    rig.start_hub();
+    rig.wait_until_drained(XA, Duration::from_secs(90));
+    wait_for("records are taken again", Duration::from_secs(100), || {
+        records(&rig, &dossier(AGENCY, kept)).status == 201
+    });
+    rig.wait_until_drained(XA, Duration::from_secs(60));
+    let at_hub = rig.at_hub(XA);
+    assert_eq!(at_hub.len() as u32, kept + 1);
+    wait_for("space is held back again", Duration::from_secs(150), || {
+        fs::metadata(format!("{path}.reserve")).is_ok_and(|facts| facts.len() == 12 << 20)
+    });
+}
+
+struct Unmount(PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_damaged_store_is_set_aside_and_the_box_goes_on() {
+    let mut rig = lonely_box("");
+    for n in 0..20 {
+        assert_eq!(records(&rig, &dossier(AGENCY, n)).status, 201);
+    }
+    rig.process(XA).signal(Signal::SIGTERM);
+    rig.process(XA)
+        .wait(Duration::from_secs(15))
+        .expect("it ends in time");
+    rig.kill_box(XA);
+    fs::write(store(&rig), vec![0x5a; 100_000]).expect("overwritten");
+    rig.start_box(XA);
+    wait_for("a new store is in use", Duration::from_secs(20), || {
+        get(&rig, "/readyz").0 == 200
+    });
+    assert_eq!(records(&rig, &dossier(AGENCY, 99)).status, 201);
+    let status = rig.status(XA);
+    let codes: Vec<&str> = status["events"]
+        .as_array()
+        .expect("events")
+        .iter()
+        .filter_map(|event| event["code"].as_str())
+        .collect();
+    assert!(codes.contains(&"store_set_aside"), "{codes:?}");
+    let kept = fs::read_dir(&rig.boxes[XA].folder)
+        .expect("the folder")
+        .filter_map(|entry| entry.expect("an entry").file_name().into_string().ok())
+        .filter(|name| name.contains(".damaged-"))
+        .count();
+    assert!(kept >= 1);
+    rig.start_hub();
+    rig.wait_until_drained(XA, Duration::from_secs(60));
+    assert_eq!(rig.at_hub(XA).len(), 1);
+}
+
+// === Stop ===
+
+#[test]
+fn the_ordered_stop_finishes_the_request_in_hand_and_writes_the_counts_down() {
+    let mut rig = lonely_box("");
+    let port = rig.boxes[XA].http_port;
+    let body = dossier(AGENCY, 1);
+    let mut client = TcpStream::connect(("127.0.0.1", port)).expect("connected");
+    write!(
+        client,
+        "POST /v1/records/{DATASET} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\
+         Content-Type: {JSON}\r\nContent-Length: {}\r\n\r\n{}",
+        body.len(),
+        &body[..100]
+    )
+    .expect("written");
+    std::thread::sleep(Duration::from_millis(300));
+    rig.process(XA).signal(Signal::SIGTERM);
+    std::thread::sleep(Duration::from_millis(300));
+    client
+        .write_all(&body.as_bytes()[100..])
+        .expect("the connection still stands");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    let ended = rig
+        .process(XA)
+        .wait(Duration::from_secs(15))
+        .expect("it ends in time");
+    assert_eq!(ended.code(), Some(0));
+    let output = run(
+        tramd()
+            .args(["status", "--json", "--config"])
+            .arg(rig.boxes[XA].folder.join("tramd.toml")),
+        0,
+    );
+    let status: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_fits("Status", &status);
+    assert_eq!(status["link"]["state"], "stopped");
+    assert_eq!(status["sources"][0]["accepted"], 1);
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let mut rig = lonely_box("");
+    let port = rig.boxes[XA].http_port;
+    let mut client = TcpStream::connect(("127.0.0.1", port)).expect("connected");
+    write!(
+        client,
+        "POST /v1/records/{DATASET} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\
+         Content-Type: {JSON}\r\nContent-Length: 1000\r\n\r\n{{"
+    )
+    .expect("written");
+    std::thread::sleep(Duration::from_millis(300));
+    let begun = Instant::now();
+    rig.process(XA).signal(Signal::SIGTERM);
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(
+        rig.process(XA).wait(Duration::ZERO).is_none(),
+        "the first signal waits for the request"
+    );
+    rig.process(XA).signal(Signal::SIGINT);
+    rig.process(XA)
+        .wait(Duration::from_secs(3))
+        .expect("the second does not");
+    assert!(begun.elapsed() < Duration::from_secs(4));
+}
