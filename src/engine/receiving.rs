@@ -393,8 +393,11 @@ impl EntryWriter<'_> {
         growth.bytes += bytes.len() as u64;
         growth.max_capture = growth.max_capture.max(capture);
         match (parsed, dataset) {
+            (Ok(entry), Some(dataset)) => {
+                let place = same_as.unwrap_or(place);
+                self.put_state(store, place, same_as.is_some(), dataset, &entry)
+            }
             _ if same_as.is_some() => Ok(()),
-            (Ok(entry), Some(dataset)) => self.put_state(store, place, dataset, &entry),
             (parsed, _) => {
                 // The place of the fault, never the content.
                 let detail = parsed.err().map_or(String::new(), |error| {
@@ -409,10 +412,14 @@ impl EntryWriter<'_> {
         &self,
         store: &mut HubStore,
         place: i64,
+        is_double: bool,
         dataset: i64,
         entry: &Entry<'_>,
     ) -> Result<(), StoreError> {
         if !store.stands_for(self.box_id, &entry.agency)? {
+            if is_double {
+                return Ok(());
+            }
             return store.park(place, "foreign_agency", entry.agency.as_str(), self.at);
         }
         let row = StateRow {
@@ -424,7 +431,10 @@ impl EntryWriter<'_> {
             place,
             deleted: entry.op == Op::Delete,
         };
-        store.put_state(&row, fault::is_planted(Fault::LateOverwrites))
+        match is_double {
+            true => store.renew_state(&row),
+            false => store.put_state(&row, fault::is_planted(Fault::LateOverwrites)),
+        }
     }
 
     fn find_double(

@@ -434,6 +434,10 @@ impl HubStore {
     }
 
     /// Sets the subject's present state, unless what is there was captured later.
+    ///
+    /// Within a life captures are in order. A later life stands for a box that was set back, or that
+    /// took another's place, and goes before an earlier one; when an earlier life of the same box
+    /// speaks again, two machines run as this box, and whoever spoke last is right.
     pub fn put_state(
         &mut self,
         row: &StateRow<'_>,
@@ -445,7 +449,10 @@ impl HubStore {
              ON CONFLICT (dataset, agency, subject) DO UPDATE SET
                life = excluded.life, capture = excluded.capture,
                place = excluded.place, deleted = excluded.deleted
-             WHERE ?8 OR (life, capture, place) < (excluded.life, excluded.capture, excluded.place)",
+             WHERE ?8 OR life < excluded.life
+               OR life = excluded.life AND capture < excluded.capture
+               OR life > excluded.life AND (SELECT box_id FROM log WHERE log = life)
+                 = (SELECT box_id FROM log WHERE log = excluded.life)",
         )?;
         statement.execute(params![
             row.dataset,
@@ -456,6 +463,26 @@ impl HubStore {
             row.place,
             row.deleted,
             late_overwrites
+        ])?;
+        Ok(())
+    }
+
+    /// An entry that is here already came again in a later life: as part of that life's history it
+    /// takes its place among the captures of it. It overwrites nothing of other lives.
+    pub fn renew_state(&mut self, row: &StateRow<'_>) -> Result<(), StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "UPDATE state SET life = ?4, capture = ?5, place = ?6, deleted = ?7
+             WHERE dataset = ?1 AND agency = ?2 AND subject = ?3
+               AND (life = ?4 AND capture < ?5 OR life < ?4 AND place = ?6)",
+        )?;
+        statement.execute(params![
+            row.dataset,
+            row.agency.as_str(),
+            row.subject,
+            row.life,
+            row.capture.0 as i64,
+            row.place,
+            row.deleted
         ])?;
         Ok(())
     }

@@ -68,14 +68,15 @@ CREATE TABLE batch (
     received_ms INTEGER NOT NULL
 ) STRICT;
 
--- The present state of each subject: last writer by the order of capture, not of arrival.
+-- The present state of each subject: last writer by the order of capture within a life, not of
+-- arrival.
 CREATE TABLE state (
     dataset INTEGER NOT NULL,
     agency  TEXT    NOT NULL,     -- who owns the record
     subject TEXT    NOT NULL,
-    life    INTEGER NOT NULL,     -- order of capture: the life of the log, the capture number, …
-    capture INTEGER NOT NULL,
-    place   INTEGER NOT NULL,     -- … and the place in the log, which also holds the record
+    life    INTEGER NOT NULL,     -- in which this was last said: `log.life`
+    capture INTEGER NOT NULL,     -- the box's number of the capture
+    place   INTEGER NOT NULL,     -- the entry that holds the record; of an earlier life, when repeated
     deleted INTEGER NOT NULL,     -- 1: the subject is gone
     PRIMARY KEY (dataset, agency, subject)
 ) STRICT, WITHOUT ROWID;

@@ -8,9 +8,9 @@ pub struct Receiver {
     log: LogName,
     /// Everything up to here is committed in our store.
     applied: Seq,
-    /// Where we stood when we last asked for a resend: asking once is enough, since the sender's
-    /// timer covers a lost request, and asking for each offer in flight would multiply them.
-    asked_at: Option<Seq>,
+    /// For which offer we asked for a resend: asking for each that is under way behind it would
+    /// multiply them. When the sender comes with the same again, our request was lost.
+    asked_for: Option<Seq>,
     answer: Option<Ack>,
 }
 
@@ -34,7 +34,7 @@ impl Receiver {
         Self {
             log,
             applied,
-            asked_at: None,
+            asked_for: None,
             answer: None,
         }
     }
@@ -51,8 +51,11 @@ impl Receiver {
         if reachable < offer.first {
             // A greeting is always answered: its sender waits for nothing else.
             let is_greeting = offer.last < offer.first;
-            if is_greeting || self.asked_at != Some(self.applied) {
-                self.asked_at = Some(self.applied);
+            if is_greeting || self.asked_for.is_none_or(|first| offer.first <= first) {
+                self.asked_for = Some(
+                    self.asked_for
+                        .map_or(offer.first, |first| first.min(offer.first)),
+                );
                 self.answer = Some(self.ack(true));
             }
             return Verdict::Gap;
@@ -74,7 +77,7 @@ impl Receiver {
     pub fn handle_committed(&mut self, applied: Seq) {
         assert!(self.applied < applied);
         self.applied = applied;
-        self.asked_at = None;
+        self.asked_for = None;
         self.answer = Some(self.ack(false));
     }
 
@@ -138,6 +141,11 @@ mod tests {
         assert_eq!(receiver.poll_transmit(), Some(receiver.ack(true)));
         assert_eq!(receiver.handle_offer(offer(1, 14, 15)), Verdict::Gap);
         assert_eq!(receiver.poll_transmit(), None, "a resend is asked for once");
+        assert_eq!(receiver.handle_offer(offer(1, 12, 13)), Verdict::Gap);
+        assert!(
+            receiver.poll_transmit().is_some(),
+            "the same offer again: the request was lost"
+        );
         assert_eq!(receiver.handle_offer(offer(1, 16, 15)), Verdict::Gap);
         assert!(
             receiver.poll_transmit().is_some(),

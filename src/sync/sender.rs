@@ -164,6 +164,9 @@ impl Sender {
             // The receiver may have been set back behind `acked`: go where it stands.
             self.acked = self.acked.min(ack.applied);
             self.rewind();
+            if self.acked.next() < self.oldest {
+                self.greet(); // Says what is lost, even where nothing is left to offer.
+            }
             if self.newest < self.next {
                 self.waiting_since = None;
             }
@@ -360,6 +363,17 @@ mod tests {
             Some((3, 9)),
             "no older than the kept tail"
         );
+    }
+
+    #[test]
+    fn a_loss_is_said_though_nothing_is_left_to_offer() {
+        let mut sender = sender(10, 9, 9);
+        sender.handle_up();
+        transmit(&mut sender, 0, 10);
+        sender.handle_ack(10, ack(5, true)).expect("in step");
+        assert_eq!(transmit(&mut sender, 10, 10), Some((10, 9)));
+        sender.handle_ack(20, ack(9, false)).expect("in step");
+        assert_eq!(transmit(&mut sender, 20, 10), None);
     }
 
     #[test]

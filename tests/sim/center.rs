@@ -1,0 +1,111 @@
+//! The hub's process: the real engine, and around it what the shell would do.
+
+use std::path::Path;
+
+use lienthong::engine::receiving::{Config, Event, HubEngine};
+use lienthong::model::{AgencyCode, BoxId, UnixMs};
+use lienthong::store::hub::{HubStore, NewBox};
+use lienthong::store::{Options, StoreError};
+
+use crate::check::box_name;
+use crate::eyes::HubEye;
+use crate::files::{Copied, Files};
+use crate::keys;
+use crate::plan::HUB_QUOTA_BYTES;
+use crate::station::Clock;
+
+pub struct Running {
+    pub engine: HubEngine,
+    pub eye: HubEye,
+    pub boot_ms: u64,
+}
+
+pub struct Center {
+    pub files: Files,
+    pub running: Option<Running>,
+    pub pending: Vec<Event>,
+    pub wake_at: Option<u64>,
+    pub open_at: Option<u64>,
+    pub connected: bool,
+    pub connect_at: Option<u64>,
+    pub dies_inside: bool,
+    /// An older copy lies where the store was.
+    pub was_set_back: bool,
+    pub clock: Clock,
+    pub quota_bytes: u64,
+}
+
+impl Center {
+    /// A hub with all boxes registered.
+    pub fn new(folder: &Path, offices: usize, quota_bytes: u64) -> Self {
+        let files = Files::new(folder, "hub".to_owned());
+        let options = Options {
+            quota_bytes: HUB_QUOTA_BYTES,
+            cache_bytes: 256 * 1024,
+        };
+        let mut registry = HubStore::open(&files.path(), options).expect("a new store");
+        registry.begin().expect("a transaction");
+        for office in 0..offices {
+            let box_id: BoxId = box_name(office).parse().expect("valid");
+            let agency: AgencyCode = format!("H53.{office}").parse().expect("valid");
+            let public_key = keys::office(office).public_key();
+            let new = NewBox {
+                box_id: &box_id,
+                agency: &agency,
+                public_key: public_key.as_bytes(),
+                serial: "01",
+                not_after: UnixMs(i64::MAX),
+            };
+            assert!(registry.add_box(&new, UnixMs(0)).expect("written"));
+        }
+        registry.commit().expect("committed");
+        Self {
+            files,
+            running: None,
+            pending: Vec::new(),
+            wake_at: None,
+            open_at: Some(0),
+            connected: false,
+            connect_at: None,
+            dies_inside: false,
+            was_set_back: false,
+            clock: Clock::TRUE,
+            quota_bytes,
+        }
+    }
+
+    pub fn open(&mut self, now_ms: u64) -> Result<(), StoreError> {
+        let engine = HubEngine::open(Config {
+            store: self.files.path(),
+            options: Options {
+                quota_bytes: self.quota_bytes,
+                cache_bytes: 256 * 1024,
+            },
+            key: keys::hub(),
+        })?;
+        self.running = Some(Running {
+            engine,
+            eye: HubEye::open(&self.files.path()),
+            boot_ms: now_ms,
+        });
+        Ok(())
+    }
+
+    pub fn die(&mut self) {
+        if let Some(running) = self.running.take() {
+            let left = self.files.crash();
+            drop(running);
+            drop(left);
+        }
+        self.pending.clear();
+        self.wake_at = None;
+        self.connected = false;
+        self.connect_at = None;
+    }
+
+    pub fn put_back(&mut self, copied: &Copied) {
+        self.die();
+        self.was_set_back = true;
+        self.files.put_back(copied);
+    }
+}

@@ -1,0 +1,213 @@
+//! Reads the databases of boxes and hub with SQL of its own, beside their owners.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, Row};
+
+fn open(path: &Path) -> Connection {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags).expect("the database is there")
+}
+
+fn all<T>(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl rusqlite::Params,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Vec<T> {
+    let mut statement = connection.prepare_cached(sql).expect("the schema is known");
+    let rows = statement
+        .query_map(parameters, read)
+        .expect("the database can be read");
+    rows.map(|row| row.expect("the row can be read")).collect()
+}
+
+fn digest(row: &Row<'_>, index: usize) -> rusqlite::Result<[u8; 32]> {
+    let bytes: Vec<u8> = row.get(index)?;
+    Ok(bytes.try_into().expect("a chain has 32 bytes"))
+}
+
+/// An entry as it lies in a box's outbox.
+pub struct OutboxRow {
+    pub capture: u64,
+    pub lane: usize,
+    pub seq: u64,
+    pub entry: Vec<u8>,
+}
+
+pub struct BoxEye(Connection);
+
+impl BoxEye {
+    pub fn open(path: &Path) -> Self {
+        Self(open(path))
+    }
+
+    pub fn epoch(&self) -> u64 {
+        let epochs = all(&self.0, "SELECT epoch FROM box", [], |row| {
+            row.get::<_, i64>(0)
+        });
+        epochs[0] as u64
+    }
+
+    /// Per lane: up to which number entries were deleted, and up to which they have a receipt.
+    pub fn lanes(&self) -> Vec<(u64, u64)> {
+        all(
+            &self.0,
+            "SELECT tail, acked FROM lane ORDER BY lane",
+            [],
+            |row| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64)),
+        )
+    }
+
+    /// Entries behind `newest`, in the order of capture.
+    pub fn rows_after(&self, newest: [u64; 5]) -> Vec<OutboxRow> {
+        let mut rows = Vec::new();
+        for (lane, newest) in newest.into_iter().enumerate() {
+            let first = ((lane as i64) << 56) + newest as i64;
+            rows.extend(all(
+                &self.0,
+                "SELECT place, capture, entry FROM outbox WHERE place > ?1 AND place < ?2",
+                [first, (lane as i64 + 1) << 56],
+                |row| {
+                    Ok(OutboxRow {
+                        lane,
+                        seq: (row.get::<_, i64>(0)? & ((1 << 56) - 1)) as u64,
+                        capture: row.get::<_, i64>(1)? as u64,
+                        entry: row.get(2)?,
+                    })
+                },
+            ));
+        }
+        rows.sort_by_key(|row| row.capture);
+        rows
+    }
+
+    pub fn cursor(&self, source: &str) -> Option<u64> {
+        let sql = "SELECT value FROM cursor WHERE source = ?1";
+        let found = all(&self.0, sql, [source], |row| row.get::<_, String>(0));
+        let text = found.into_iter().next()?;
+        Some(text.parse().expect("the simulation writes numbers"))
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct LogRow {
+    pub log: i64,
+    pub box_id: String,
+    pub epoch: u64,
+    pub lane: usize,
+    pub life: i64,
+    pub begin: u64,
+    pub applied: u64,
+    pub chain: [u8; 32],
+}
+
+#[derive(Debug, Clone)]
+pub struct EntryRow {
+    pub log: i64,
+    pub seq: u64,
+    pub entry: Option<Vec<u8>>,
+    pub same_as: Option<i64>,
+}
+
+pub struct GapRow {
+    pub box_id: String,
+    pub epoch: u64,
+    pub lane: usize,
+    pub first: u64,
+    pub last: u64,
+}
+
+pub struct StateRow {
+    pub subject: String,
+    pub place: i64,
+    pub deleted: bool,
+}
+
+pub struct HubEye(Connection);
+
+pub fn hub_place(log: i64, seq: u64) -> i64 {
+    (log << 40) + seq as i64
+}
+
+impl HubEye {
+    pub fn open(path: &Path) -> Self {
+        Self(open(path))
+    }
+
+    /// All logs, or those of one box.
+    pub fn logs(&self, box_id: Option<&str>) -> Vec<LogRow> {
+        all(
+            &self.0,
+            "SELECT log, box_id, epoch, lane, begin, applied, chain, life FROM log
+             WHERE ?1 IS NULL OR box_id = ?1 ORDER BY log",
+            [box_id],
+            |row| {
+                Ok(LogRow {
+                    log: row.get(0)?,
+                    box_id: row.get(1)?,
+                    epoch: row.get::<_, i64>(2)? as u64,
+                    lane: row.get::<_, i64>(3)? as usize,
+                    begin: row.get::<_, i64>(4)? as u64,
+                    applied: row.get::<_, i64>(5)? as u64,
+                    chain: digest(row, 6)?,
+                    life: row.get(7)?,
+                })
+            },
+        )
+    }
+
+    /// Entries of a log behind `seq`.
+    pub fn entries_after(&self, log: i64, seq: u64) -> Vec<EntryRow> {
+        all(
+            &self.0,
+            "SELECT place, entry, same_as FROM entry WHERE ?1 < place AND place < ?2 ORDER BY place",
+            [hub_place(log, seq), hub_place(log + 1, 0)],
+            |row| {
+                let place: i64 = row.get(0)?;
+                Ok(EntryRow {
+                    log: place >> 40,
+                    seq: (place & ((1 << 40) - 1)) as u64,
+                    entry: row.get(1)?,
+                    same_as: row.get(2)?,
+                })
+            },
+        )
+    }
+
+    pub fn gaps(&self) -> Vec<GapRow> {
+        all(
+            &self.0,
+            "SELECT box_id, epoch, lane, first, last FROM gap",
+            [],
+            |row| {
+                Ok(GapRow {
+                    box_id: row.get(0)?,
+                    epoch: row.get::<_, i64>(1)? as u64,
+                    lane: row.get::<_, i64>(2)? as usize,
+                    first: row.get::<_, i64>(3)? as u64,
+                    last: row.get::<_, i64>(4)? as u64,
+                })
+            },
+        )
+    }
+
+    pub fn states(&self) -> Vec<StateRow> {
+        all(
+            &self.0,
+            "SELECT subject, place, deleted FROM state ORDER BY subject",
+            [],
+            |row| {
+                Ok(StateRow {
+                    subject: row.get(0)?,
+                    place: row.get(1)?,
+                    deleted: row.get(2)?,
+                })
+            },
+        )
+    }
+
+    pub fn parked(&self) -> Vec<i64> {
+        all(&self.0, "SELECT place FROM parked", [], |row| row.get(0))
+    }
+}

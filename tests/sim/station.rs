@@ -1,0 +1,215 @@
+//! One machine that runs as a box: the real engine, and around it what the shell would do: wait,
+//! step, open again after an error.
+
+use std::path::Path;
+
+use lienthong::engine::sending::{Config, EdgeEngine, Event, Space};
+use lienthong::evidence::PublicKey;
+use lienthong::model::{BoxId, ClockQuality, Epoch, Now, UnixMs};
+use lienthong::store::{Options, StoreError};
+use lienthong::sync::Limits;
+
+use crate::check::box_name;
+use crate::dice::Dice;
+use crate::eyes::BoxEye;
+use crate::files::{Copied, Files};
+use crate::keys;
+use crate::plan::Plan;
+use crate::sources::{Reply, Source};
+
+/// 2026-09-21, when a world begins.
+const WALL_MS: i64 = 1_790_000_000_000;
+const DAY_MS: i64 = 86_400_000;
+
+/// A wall clock that jumps.
+#[derive(Clone)]
+pub struct Clock {
+    pub offset_ms: i64,
+    pub quality: ClockQuality,
+}
+
+impl Clock {
+    pub const TRUE: Clock = Clock {
+        offset_ms: 0,
+        quality: ClockQuality::Synchronized,
+    };
+
+    pub fn jump(&mut self, days: i64, quality: ClockQuality) {
+        self.offset_ms += days * DAY_MS;
+        self.quality = quality;
+    }
+
+    /// `boot_ms` is when the process began.
+    pub fn now(&self, world_ms: u64, boot_ms: u64) -> Now {
+        Now {
+            mono_ms: world_ms - boot_ms,
+            wall: UnixMs(WALL_MS + world_ms as i64 + self.offset_ms),
+            quality: self.quality,
+        }
+    }
+}
+
+/// A process that is alive.
+pub struct Running {
+    pub engine: EdgeEngine<Reply>,
+    pub eye: BoxEye,
+    pub boot_ms: u64,
+}
+
+pub struct Station {
+    pub office: usize,
+    pub box_id: BoxId,
+    pub files: Files,
+    pub running: Option<Running>,
+    pub pending: Vec<Event<Reply>>,
+    pub wake_at: Option<u64>,
+    pub clock: Clock,
+    pub timeline: usize,
+    pub sources: Vec<Source>,
+    /// The connection as the box believes it: its number and its message limit.
+    pub link: Option<(u64, usize)>,
+    pub connect_at: Option<u64>,
+    pub open_at: Option<u64>,
+    /// The process is to die inside its next step that has something to do.
+    pub dies_inside: bool,
+    pub traffic: Traffic,
+    space: Space,
+    quota_bytes: u64,
+    dice: Dice,
+}
+
+/// What the checkers saw on this connection.
+#[derive(Default)]
+pub struct Traffic {
+    /// What went out: lane, first and last number.
+    pub sent: Vec<(usize, u64, u64)>,
+    pub lanes: [LaneTraffic; 5],
+}
+
+#[derive(Default, Clone, Copy)]
+pub struct LaneTraffic {
+    /// The highest number that went out, and that a receipt named.
+    pub sent: u64,
+    pub heard: u64,
+    pub greeted: bool,
+    /// It waits for a link that carries larger messages.
+    pub rests: bool,
+    /// Batches of other lanes that went out while it waited with nothing under way.
+    pub passed_over: u32,
+}
+
+impl Station {
+    pub fn new(
+        folder: &Path,
+        index: usize,
+        office: usize,
+        timeline: usize,
+        plan: &Plan,
+        dice: Dice,
+    ) -> Self {
+        let name = box_name(office);
+        Self {
+            office,
+            files: Files::new(folder, format!("{name}-{index}")),
+            box_id: name.parse().expect("valid"),
+            running: None,
+            pending: Vec::new(),
+            wake_at: None,
+            clock: Clock::TRUE,
+            timeline,
+            sources: Vec::new(),
+            link: None,
+            connect_at: None,
+            open_at: Some(0),
+            dies_inside: false,
+            traffic: Traffic::default(),
+            space: Space {
+                lane_bytes_max: [plan.lane_bytes; 5],
+                tail_ms: plan.tail_ms,
+                tail_bytes: plan.tail_bytes,
+                once_keys: 300,
+            },
+            quota_bytes: plan.box_quota_bytes,
+            dice,
+        }
+    }
+
+    /// The process begins.
+    pub fn open(&mut self, now_ms: u64) -> Result<(), StoreError> {
+        let mut epochs = self.dice.fork();
+        let hub_keys: Vec<PublicKey> = vec![keys::hub_public()];
+        let engine = EdgeEngine::open(Config {
+            store: self.files.path(),
+            options: Options {
+                quota_bytes: self.quota_bytes,
+                cache_bytes: 256 * 1024,
+            },
+            box_id: self.box_id.clone(),
+            key: keys::office(self.office),
+            hub_keys,
+            limits: Limits::FIELD,
+            space: self.space,
+            mint: Box::new(move || Epoch((epochs.roll() >> 1) | 1)),
+        })?;
+        self.running = Some(Running {
+            engine,
+            eye: BoxEye::open(&self.files.path()),
+            boot_ms: now_ms,
+        });
+        for source in &mut self.sources {
+            source.restarted(now_ms);
+        }
+        Ok(())
+    }
+
+    /// The process dies, and all that was only in its memory with it.
+    pub fn die(&mut self) {
+        if let Some(running) = self.running.take() {
+            let left = self.files.crash();
+            drop(running);
+            drop(left);
+        }
+        self.forget();
+    }
+
+    /// The process stops in order.
+    pub fn stop(&mut self) -> Result<(), StoreError> {
+        if let Some(mut running) = self.running.take() {
+            running.engine.finish()?;
+        }
+        self.forget();
+        Ok(())
+    }
+
+    fn forget(&mut self) {
+        self.pending.clear();
+        self.wake_at = None;
+        self.link_is_down();
+    }
+
+    pub fn put_back(&mut self, copied: &Copied) {
+        self.die();
+        self.files.put_back(copied);
+    }
+
+    pub fn link_is_up(&mut self, connection: u64, limit: usize) {
+        self.link = Some((connection, limit));
+        self.connect_at = None;
+        self.traffic = Traffic::default();
+    }
+
+    pub fn link_is_down(&mut self) {
+        self.link = None;
+        self.connect_at = None;
+    }
+
+    pub fn now(&self, now_ms: u64) -> Now {
+        let boot_ms = self.running.as_ref().map_or(0, |running| running.boot_ms);
+        self.clock.now(now_ms, boot_ms)
+    }
+
+    /// Nothing is left to do inside the office.
+    pub fn is_quiet(&self) -> bool {
+        self.pending.is_empty() && self.sources.iter().all(Source::is_done)
+    }
+}
