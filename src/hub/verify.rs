@@ -12,8 +12,7 @@ use crate::model::record::{Entry, Op};
 use crate::model::{BoxId, Capture, Chain, DatasetId, Epoch, Lane, Seq};
 use crate::store::StoreError;
 use crate::store::hub_view::{
-    BoxRow, GapRow, HubView, KeptEntry, LogRow, Order, PresentState, SignedBatch, Snapshot, log_of,
-    seq_of,
+    BoxRow, GapRow, HubView, KeptEntry, LogRow, PresentState, SignedBatch, Snapshot, log_of, seq_of,
 };
 
 /// What was found sound for one box.
@@ -144,7 +143,9 @@ fn verify_box(snapshot: &Snapshot<'_>, known: &BoxRow) -> Result<Summary, Unsoun
         lost: 0,
     };
     let logs = snapshot.logs()?;
-    for log in logs.iter().filter(|log| log.box_id == known.box_id) {
+    let of_box = || logs.iter().filter(|log| log.box_id == known.box_id);
+    let one_life = of_box().all(|log| of_box().all(|other| other.life == log.life));
+    for log in of_box() {
         let key = PublicKey::from_bytes(&known.public_key)
             .map_err(|_| fault(log, Seq::ZERO, Finding::Key))?;
         summary.lost += before_begin(&logs, &gaps, log)?;
@@ -153,6 +154,7 @@ fn verify_box(snapshot: &Snapshot<'_>, known: &BoxRow) -> Result<Summary, Unsoun
             datasets: &datasets,
             key: &key,
             log,
+            one_life,
             gaps: gaps_of(&gaps, log),
             reached: log.begin.previous(),
             chain: None,
@@ -228,7 +230,9 @@ fn is_what_it_points_to(
     datasets.get(&state.dataset) == Some(&entry.kind.dataset)
         && entry.agency.as_str() == state.agency
         && entry.subject.as_str() == state.subject
-        && (log.life, entry.capture) == (state.order.life, state.order.capture)
+        && entry.capture == state.order.capture
+        // An entry that was repeated in a later life stands for that one.
+        && log.life <= state.order.life
         && (entry.op == Op::Delete) == state.deleted
 }
 
@@ -238,6 +242,8 @@ struct Walk<'a> {
     datasets: &'a HashMap<i64, DatasetId>,
     key: &'a PublicKey,
     log: &'a LogRow,
+    /// The box has never begun a second epoch.
+    one_life: bool,
     /// Ranges still ahead, first to last.
     gaps: std::vec::IntoIter<(Seq, Seq)>,
     /// Everything up to here was held or said to be lost.
@@ -376,16 +382,13 @@ impl Walk<'_> {
         if entry.is_double || entry.is_parked {
             return Ok(());
         }
-        let order = Order {
-            life: self.log.life,
-            capture: parsed.capture,
-            place: entry.place,
-        };
         let present =
             self.snapshot
                 .state_order(dataset, &parsed.agency, parsed.subject.as_str())?;
         match present {
-            Some(present) if order <= present => Ok(()),
+            // Between lives the order of arrival counts too, which is not written down.
+            Some(present) if !self.one_life || present.life != self.log.life => Ok(()),
+            Some(present) if parsed.capture <= present.capture => Ok(()),
             _ => Err(self.fault(entry.seq, Finding::StateBehind)),
         }
     }

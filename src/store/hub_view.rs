@@ -129,8 +129,8 @@ pub struct PresentState<'a> {
     pub bytes: Option<&'a [u8]>,
 }
 
-/// The order in which records of one subject overwrite each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// When a subject's present state was captured, and the entry that it comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Order {
     pub life: i64,
     pub capture: Capture,

@@ -38,6 +38,8 @@ pub const FORGOTTEN: &str = "forgotten only with a receipt";
 pub const URGENT: &str = "urgent first, nothing starves";
 pub const AGAIN: &str = "offered again before giving up";
 pub const LIMIT: &str = "the link's message limit";
+#[cfg(feature = "hub")]
+pub const VERIFY: &str = "the hub finds its store sound";
 pub const PROGRESS: &str = "everything arrives once the faults stop";
 pub const PANIC: &str = "no assertion fails";
 
@@ -45,7 +47,6 @@ pub const PANIC: &str = "no assertion fails";
 pub type Key = usize;
 
 pub struct Fact {
-    pub lane: usize,
     pub uid: u64,
     pub subject: String,
     pub deleted: bool,
@@ -87,7 +88,6 @@ impl Timeline {
 /// Where a log stands at the hub, as its database says.
 #[derive(Clone, Copy)]
 pub struct AtHub {
-    pub log: i64,
     pub applied: u64,
     pub chain: [u8; 32],
     seen: u64,
@@ -170,7 +170,6 @@ impl Checker {
                 .entry((line.office, row.entry))
                 .or_insert_with(|| {
                     self.facts.push(Fact {
-                        lane: row.lane,
                         uid,
                         subject: handed.subject.clone(),
                         deleted: handed.deleted,
@@ -235,7 +234,6 @@ impl Checker {
                 }
             }
             let at_hub = AtHub {
-                log: row.log,
                 applied: row.applied,
                 chain: row.chain,
                 seen: row.applied,

@@ -189,6 +189,8 @@ impl World {
         };
         final_check::check(&self.checker, &running.eye)?;
         self.check_rows()?;
+        #[cfg(feature = "hub")]
+        self.check_with_the_products_own()?;
         let healed_ms = self.healed_ms.unwrap_or(self.now_ms);
         Ok(Summary {
             digest: self.trace.digest(),
@@ -273,6 +275,17 @@ impl World {
             }
         }
         None
+    }
+
+    /// `trucd verify` agrees.
+    #[cfg(feature = "hub")]
+    fn check_with_the_products_own(&self) -> Checked {
+        let view = lienthong::store::hub_view::HubView::open(&self.center.files.path());
+        let view = view.expect("the store is there");
+        match lienthong::hub::verify::verify(&view, None, |_| {}) {
+            Ok(()) => Ok(()),
+            Err(unsound) => violated(crate::check::VERIFY, unsound.to_string()),
+        }
     }
 
     /// Every row of the other databases was taken (that none was taken twice is seen at the box).
