@@ -24,7 +24,8 @@ fn section<'a>(text: &'a str, heading: &str) -> &'a str {
     let start = text
         .find(heading)
         .unwrap_or_else(|| panic!("no {heading:?} in the document"));
-    let indent = text[..start].rsplit('\n').next().expect("a line").len();
+    let line = start - text[..start].rsplit('\n').next().expect("a line").len();
+    let indent = text[line..].len() - text[line..].trim_start().len();
     let body = start + text[start..].find('\n').expect("a line end") + 1;
     let mut end = body;
     for line in text[body..].split_inclusive('\n') {
