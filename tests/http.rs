@@ -128,7 +128,7 @@ fn every_status_is_as_described() {
     let key = ("idempotency-key", "k1");
     let ask = |path: &str, headers: &[(&str, &str)], body: &str| post(&rig, path, headers, body);
     let large = format!("{{\"ma_ho_so\":\"{}\"}}", "x".repeat(70_000));
-    let mut seen = vec![
+    let seen = [
         (201, ask(&path, &[json], &good)),
         (201, ask(&path, &[json, key], &dossier(AGENCY, 2))),
         (200, ask(&path, &[json, key], &dossier(AGENCY, 2))),
@@ -140,6 +140,10 @@ fn every_status_is_as_described() {
         (400, ask(&path, &[json], "{\"a\":1")),
         (400, ask(&path, &[json], "")),
         (400, ask(&format!("{path}?op=burn"), &[json], &good)),
+        (
+            400,
+            ask(&format!("{path}?op=upsert&op=delete"), &[json], &good),
+        ),
         (400, ask(&path, &[json, ("idempotency-key", "")], &good)),
         (
             401,
@@ -175,13 +179,13 @@ fn every_status_is_as_described() {
             assert!(title.contains(" / "), "Vietnamese and English: {title}");
         }
     }
-    let delete = &seen[22].1.body["accepted"][0];
-    let snapshot = &seen[23].1.body["accepted"][0];
+    let delete = &seen[23].1.body["accepted"][0];
+    let snapshot = &seen[24].1.body["accepted"][0];
     assert_eq!(
         (delete["lane"].as_str(), snapshot["lane"].as_str()),
         (Some("P1"), Some("P4"))
     );
-    let (_, challenge) = seen.remove(12);
+    let challenge = &seen[13].1;
     assert!(
         challenge
             .header("www-authenticate")
@@ -195,7 +199,7 @@ fn every_status_is_as_described() {
         .cloned()
         .collect();
     let mut found: Vec<String> = seen.iter().map(|(status, _)| status.to_string()).collect();
-    found.extend(["408", "503", "401"].map(str::to_owned));
+    found.extend(["408", "503"].map(str::to_owned));
     found.retain(|status| status != "405");
     found.sort();
     found.dedup();
@@ -520,6 +524,108 @@ fn slow_clients_do_not_starve_others() {
         begun.elapsed()
     );
     drop(slow);
+}
+
+#[test]
+fn a_body_that_does_not_come_is_given_up() {
+    let rig = lonely_box("");
+    let mut client = TcpStream::connect(("127.0.0.1", rig.boxes[XA].http_port)).expect("connected");
+    write!(
+        client,
+        "POST /v1/records/{DATASET} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\
+         Content-Type: {JSON}\r\nContent-Length: 1000\r\nConnection: close\r\n\r\n{{"
+    )
+    .expect("written");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+    assert_fits("Problem", &serde_json::from_str(body).expect("JSON"));
+}
+
+#[test]
+fn the_network_is_served_over_tls_only() {
+    use lienthong::hub::authority::Authority;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, ServerName};
+    let mut rig = Rig::start(Broker::Embedded);
+    rig.kill_hub();
+    let hub = rig.hub_folder();
+    let authority = Authority::open(&hub).expect("the hub's authority");
+    let now = lienthong::model::UnixMs(1_790_000_000_000);
+    let issued = authority
+        .issue_server(&["localhost".to_owned()], now)
+        .expect("issued");
+    let files = rig.folder.path().join("lan");
+    fs::create_dir(&files).expect("a folder");
+    fs::write(files.join("lan.crt"), issued.cert_pem).expect("written");
+    fs::write(files.join("lan.key"), issued.key_pem).expect("written");
+    let folder = files.display();
+    add_box(
+        &mut rig,
+        &format!("[http]\ncertificate = \"{folder}/lan.crt\"\nkey = \"{folder}/lan.key\"\n"),
+    );
+    rig.launch_box(XA);
+    let port = rig.boxes[XA].http_port;
+    wait_for("the box listens", Duration::from_secs(20), || {
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
+    let mut roots = rustls::RootCertStore::empty();
+    let pem = authority.certificate_pem().as_bytes().to_vec();
+    roots
+        .add(CertificateDer::from_pem_slice(&pem).expect("PEM"))
+        .expect("a root");
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").expect("a name");
+    let session =
+        rustls::ClientConnection::new(std::sync::Arc::new(config), name).expect("a session");
+    let tcp = TcpStream::connect(("127.0.0.1", port)).expect("connected");
+    let mut stream = rustls::StreamOwned::new(session, tcp);
+    let body = dossier(AGENCY, 1);
+    write!(
+        stream,
+        "POST /v1/records/{DATASET} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\
+         Content-Type: {JSON}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("written");
+    let mut answer = Vec::new();
+    // A peer that closes without a TLS goodbye is told of as an error; what it said counts.
+    let _ = stream.read_to_end(&mut answer);
+    assert!(
+        answer.starts_with(b"HTTP/1.1 201"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+    let mut plain = TcpStream::connect(("127.0.0.1", port)).expect("connected");
+    plain
+        .write_all(b"GET /status.json HTTP/1.1\r\nHost: x\r\n\r\n")
+        .expect("written");
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer);
+    assert!(
+        !answer.starts_with(b"HTTP/"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+    // Commands on this machine need neither the network nor a token.
+    let status = run(
+        tramd()
+            .args(["status", "--json", "--config"])
+            .arg(rig.boxes[XA].folder.join("tramd.toml")),
+        0,
+    );
+    let status: Value = serde_json::from_slice(&status.stdout).expect("JSON");
+    assert_eq!(status["lanes"][1]["waiting"], 1);
+    assert!(
+        status["running_since"].is_string(),
+        "it comes from the daemon"
+    );
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
 
 use crate::edge::config::load::{DEFAULT_PATH, Loaded, load};
 use crate::edge::lock::LockError;
@@ -125,6 +127,13 @@ pub fn status(path: &Path, as_json: bool) -> Result<String, Failure> {
     let status = match talk::status(&config.store.path) {
         Some(status) => status,
         None => {
+            let store = &config.store.path;
+            if access(store, AccessFlags::R_OK) == Err(Errno::EACCES) {
+                return Err(Failure::Runtime(anyhow::anyhow!(
+                    "không có quyền đọc {0}; chạy bằng sudo / no permission to read {0}; use sudo",
+                    store.display()
+                )));
+            }
             let clock = Clock::start(UnixMs(0));
             Reader::new(Arc::new(config), clock, None).read()
         }

@@ -468,3 +468,6 @@ impl Batch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

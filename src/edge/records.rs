@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -78,8 +79,8 @@ enum Unfit {
 
 pub async fn post(
     State(app): State<Arc<App>>,
-    Path(dataset): Path<String>,
-    Query(parameters): Query<Parameters>,
+    dataset: Result<Path<String>, PathRejection>,
+    parameters: Result<Query<Parameters>, QueryRejection>,
     local: Option<Extension<LocalPeer>>,
     headers: HeaderMap,
     body: Body,
@@ -88,6 +89,8 @@ pub async fn post(
         Some(_) => Some(app.tokens.put()),
         None => caller(&app, &headers),
     };
+    let dataset = dataset.as_ref().ok().map(|Path(dataset)| dataset.as_str());
+    let parameters = parameters.ok().map(|Query(parameters)| parameters);
     let request = match Request::read(&app, caller, dataset, parameters, &headers) {
         Ok(request) => request,
         Err(problem) => return problem.into_response(),
@@ -102,14 +105,13 @@ impl Request {
     fn read(
         app: &App,
         caller: Option<Caller<'_>>,
-        dataset: String,
-        parameters: Parameters,
+        dataset: Option<&str>,
+        parameters: Option<Parameters>,
         headers: &HeaderMap,
     ) -> Result<Request, Problem> {
         let caller = caller.ok_or_else(Problem::unauthorized)?;
         let dataset = dataset
-            .parse::<DatasetId>()
-            .ok()
+            .and_then(|dataset| dataset.parse::<DatasetId>().ok())
             .filter(|dataset| app.door.dataset(dataset).is_some())
             .ok_or_else(unknown_dataset)?;
         if !caller.may_write(&dataset) {
@@ -119,7 +121,7 @@ impl Request {
             source: caller.name().clone(),
             dataset,
             kind: kind(headers)?,
-            op: op(parameters.op.as_deref())?,
+            op: op(parameters)?,
             idempotency_key: idempotency_key(headers)?,
         })
     }
@@ -134,7 +136,7 @@ impl Request {
         let announced = headers
             .get(header::CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        if announced.is_some_and(|length| limit as u64 <= length.saturating_sub(1)) {
+        if announced.is_some_and(|length| (limit as u64) < length) {
             return Err(body_too_large(limit));
         }
         let (body, room) = timeout(BODY_TIMEOUT, read_body(&app.room, body, limit))
@@ -354,25 +356,26 @@ fn kind(headers: &HeaderMap) -> Result<Kind, Problem> {
     }
 }
 
-fn op(text: Option<&str>) -> Result<Op, Problem> {
-    let ops = [Op::Upsert, Op::Delete, Op::Snapshot];
-    let Some(text) = text else {
+fn op(parameters: Option<Parameters>) -> Result<Op, Problem> {
+    let wrong = || {
+        bad_request(
+            [
+                "Tham số op phải là upsert, delete hoặc snapshot.",
+                "The parameter op must be upsert, delete or snapshot.",
+            ],
+            [
+                "Bỏ tham số op nếu chỉ gửi bản ghi thường.",
+                "Leave op out for ordinary records.",
+            ],
+        )
+    };
+    let Some(text) = parameters.ok_or_else(wrong)?.op else {
         return Ok(Op::Upsert);
     };
-    ops.into_iter()
+    [Op::Upsert, Op::Delete, Op::Snapshot]
+        .into_iter()
         .find(|op| op_text(*op) == text)
-        .ok_or_else(|| {
-            bad_request(
-                [
-                    "Tham số op phải là upsert, delete hoặc snapshot.",
-                    "The parameter op must be upsert, delete or snapshot.",
-                ],
-                [
-                    "Bỏ tham số op nếu chỉ gửi bản ghi thường.",
-                    "Leave op out for ordinary records.",
-                ],
-            )
-        })
+        .ok_or_else(wrong)
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {

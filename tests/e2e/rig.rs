@@ -275,7 +275,8 @@ impl Rig {
         );
     }
 
-    pub fn start_box(&mut self, name: &str) {
+    /// Starts a box without waiting for it.
+    pub fn launch_box(&mut self, name: &str) {
         let log = self.folder.path().join(format!("{name}.log"));
         let the_box = self.boxes.get_mut(name).expect("added");
         let mut command = tramd();
@@ -283,6 +284,11 @@ impl Rig {
             .args(["run", "--config"])
             .arg(the_box.folder.join("tramd.toml"));
         the_box.process = Some(Process::start(name, &mut command, &log));
+    }
+
+    pub fn start_box(&mut self, name: &str) {
+        self.launch_box(name);
+        let the_box = &self.boxes[name];
         let url = format!("http://127.0.0.1:{}/healthz", the_box.http_port);
         wait_for("the box takes in", Duration::from_secs(60), || {
             agent().get(&url).call().is_ok()
