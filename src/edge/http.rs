@@ -45,7 +45,7 @@ impl App {
         App {
             door,
             tokens: Tokens::new(&config.tokens),
-            room: records::room(config.body_bytes_max),
+            room: records::body::room(config.body_bytes_max),
             body_bytes_max: config.body_bytes_max,
             reader,
             turn: Mutex::default(),
