@@ -371,7 +371,9 @@ impl<R> EdgeEngine<R> {
             }
             Admission::New(known) => {
                 let accepted = self.keep(now, &records, known)?;
-                if let Some(once) = once {
+                if let Some(once) = once
+                    && !fault::is_planted(Fault::OnceOutside)
+                {
                     self.remember(now, once, &accepted)?;
                 }
                 if let Some(cursor) = cursor {
@@ -492,7 +494,7 @@ impl<R> EdgeEngine<R> {
         once: OnceKey,
         answer: &impl Serialize,
     ) -> Result<(), StoreError> {
-        if fault::is_planted(Fault::RepeatTakenAgain) || fault::is_planted(Fault::OnceOutside) {
+        if fault::is_planted(Fault::RepeatTakenAgain) {
             return Ok(());
         }
         let text = serde_json::to_string(answer).expect("an answer is plain JSON");

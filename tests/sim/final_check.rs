@@ -211,7 +211,8 @@ fn check_states(checker: &Checker, hub: &Hub, eye: &HubEye) -> Checked {
             return violated(STATE, format!("{} comes from nowhere", state.subject));
         };
         let fact = &checker.facts[key];
-        let is_last = acceptable.contains(&key);
+        let is_last = acceptable.contains(&key)
+            || branches_are_mixed(checker, hub, key, last[state.subject.as_str()]);
         if fact.subject != state.subject || !is_last || fact.deleted != state.deleted {
             let wanted = last[state.subject.as_str()];
             let what = format!(
@@ -224,6 +225,23 @@ fn check_states(checker: &Checker, hub: &Hub, eye: &HubEye) -> Checked {
         }
     }
     Ok(())
+}
+
+/// Two branches of a box's history met under one epoch, before the box knew that it was set back:
+/// then their captures have the same numbers.
+fn branches_are_mixed(checker: &Checker, hub: &Hub, one: Key, other: Key) -> bool {
+    let mut lines = checker.timelines.iter();
+    let is_on_one_branch = lines.any(|line| {
+        [one, other]
+            .iter()
+            .all(|key| line.log.iter().flatten().any(|k| k == key))
+    });
+    let epoch_of = |wanted: Key| {
+        let logs = hub.logs.iter();
+        logs.filter(move |(_, row)| hub.entries(row.log).any(|entry| entry == (false, wanted)))
+            .map(|(key, _)| key.1)
+    };
+    !is_on_one_branch && epoch_of(one).any(|epoch| epoch_of(other).any(|same| same == epoch))
 }
 
 /// A record and the logs that it stands in.

@@ -285,8 +285,13 @@ impl Plan {
         self.incidents.push((back, put_back));
     }
 
+    /// Mostly while there is something to break.
     fn at_some_time(&mut self, dice: &mut Dice, incident: Incident) {
-        let at = dice.between(1_000, self.storm_ms - 1);
+        let end = match dice.chance(60) {
+            true => self.writing_ms.max(20_000),
+            false => self.storm_ms,
+        };
+        let at = dice.between(1_000, end - 1);
         self.incidents.push((at, incident));
     }
 
@@ -307,11 +312,11 @@ impl Plan {
     fn crash(&self, dice: &mut Dice) -> Incident {
         let office = self.office(dice);
         let away_ms = dice.between(1, 60) * 1000;
-        match dice.below(6) {
+        match dice.below(8) {
             0 => Incident::BoxCrash(office),
-            1 | 2 => Incident::BoxCrashInside(office),
-            3 => Incident::BoxRestart(office),
-            4 => Incident::HubCrash(away_ms),
+            1..=3 => Incident::BoxCrashInside(office),
+            4 => Incident::BoxRestart(office),
+            5 => Incident::HubCrash(away_ms),
             _ => Incident::HubCrashInside(away_ms),
         }
     }
