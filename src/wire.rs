@@ -451,8 +451,14 @@ fn unframed<'b, T: Decode<'b, ()>>(kind: u8, message: &'b [u8]) -> Result<T, Wir
             if *found != kind {
                 return Err(WireError::Foreign);
             }
-            minicbor::decode(frame)
-                .map_err(|_| WireError::Damaged("the frame is not as it should be"))
+            let mut decoder = minicbor::Decoder::new(frame);
+            let decoded = decoder
+                .decode()
+                .map_err(|_| WireError::Damaged("the frame is not as it should be"))?;
+            if decoder.position() < frame.len() {
+                return Err(WireError::Damaged("something follows the frame"));
+            }
+            Ok(decoded)
         }
         _ => Err(WireError::Foreign),
     }

@@ -169,3 +169,74 @@ fn chain_from(bytes: Vec<u8>) -> Result<crate::model::Chain, StoreError> {
         .map(crate::model::Chain)
         .map_err(|_| StoreError::Damaged)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPTIONS: Options = Options {
+        quota_bytes: 16 << 20,
+        cache_bytes: 1 << 20,
+    };
+    const FIRST: &str = "CREATE TABLE note (text TEXT NOT NULL) STRICT;";
+    const SECOND: &str = "ALTER TABLE note ADD COLUMN at INTEGER;";
+
+    fn version_and_notes(connection: &Connection) -> (i64, Vec<String>) {
+        let version = connection.query_row("PRAGMA user_version", [], |row| row.get(0));
+        let mut statement = connection
+            .prepare("SELECT text FROM note ORDER BY text")
+            .expect("the table is there");
+        let notes = statement.query_map([], |row| row.get(0)).expect("read");
+        let notes = notes.map(|note| note.expect("a text")).collect();
+        (version.expect("read"), notes)
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_the_store_as_it_was() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.db");
+        let connection = open(&path, OPTIONS, &[FIRST]).expect("a new store");
+        connection
+            .execute("INSERT INTO note VALUES ('giữ')", [])
+            .expect("written");
+        drop(connection);
+
+        let broken = "DELETE FROM note; CREATE TABLE half (x INTEGER) STRICT; SELECT no_such();";
+        let failed = open(&path, OPTIONS, &[FIRST, SECOND, broken]);
+        assert!(failed.is_err(), "the third step cannot work");
+
+        let before = open(&path, OPTIONS, &[FIRST]).expect("the old program goes on");
+        assert_eq!(version_and_notes(&before), (1, vec!["giữ".to_owned()]));
+        let tables: i64 = before
+            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+            .expect("read");
+        assert_eq!(tables, 1, "nothing of the second and third step is there");
+        drop(before);
+
+        let after = open(&path, OPTIONS, &[FIRST, SECOND]).expect("the mended program");
+        assert_eq!(version_and_notes(&after), (2, vec!["giữ".to_owned()]));
+        after
+            .execute("INSERT INTO note VALUES ('thêm', 1)", [])
+            .expect("the new column is there");
+    }
+
+    #[test]
+    fn every_commit_is_synced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = open(&folder.path().join("a.db"), OPTIONS, &[FIRST]).expect("a new store");
+        let pragma = |name: &str| -> String {
+            store
+                .query_row(&format!("PRAGMA {name}"), [], |row| {
+                    Ok(match row.get_ref(0)? {
+                        rusqlite::types::ValueRef::Integer(number) => number.to_string(),
+                        other => other.as_str()?.to_owned(),
+                    })
+                })
+                .expect("read")
+        };
+        assert_eq!(
+            (pragma("synchronous"), pragma("journal_mode")),
+            ("2".into(), "wal".into())
+        );
+    }
+}
