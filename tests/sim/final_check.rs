@@ -180,25 +180,21 @@ fn check_timeline(checker: &Checker, hub: &Hub, line: &Timeline) -> Checked {
 ///
 /// Where a box's store was set back or cloned there are several histories, and an entry that an
 /// earlier epoch's log has cannot always be put in order with those that are new in the newest: then
-/// the last of these will do as well. With clones it is whoever spoke last: the last of any log.
+/// the last of one of the newest epoch's logs will do as well. With clones it is whoever spoke last:
+/// the last of any log.
 fn check_states(checker: &Checker, hub: &Hub, eye: &HubEye) -> Checked {
     let last = last_of_each_subject(checker, hub.present.iter().map(|&(_, key)| key));
     let mut acceptable: HashSet<Key> = last.values().copied().collect();
     for office in 0..crate::keys::OFFICES_MAX {
         let of_office: Vec<_> = hub.logs.iter().filter(|(key, _)| key.0 == office).collect();
-        if checker.is_cloned(office) {
-            for (_, row) in of_office {
+        let newest = of_office.iter().map(|(_, row)| row.life).max();
+        let one_history = of_office.iter().all(|(_, row)| Some(row.life) == newest);
+        let cloned = checker.is_cloned(office);
+        for (_, row) in of_office.iter().filter(|_| !one_history) {
+            if cloned || Some(row.life) == newest {
                 let keys = hub.held[&row.log].values().copied();
                 acceptable.extend(last_of_each_subject(checker, keys).values());
             }
-        } else if let Some(newest) = of_office.iter().max_by_key(|(_, row)| row.life) {
-            let logs = of_office.iter().filter(|(key, _)| key.1 == newest.0.1);
-            let keys: Vec<(bool, Key)> = logs.flat_map(|(_, row)| hub.entries(row.log)).collect();
-            let new = keys.iter().filter(|(is_double, _)| !is_double);
-            let new = last_of_each_subject(checker, new.map(|&(_, key)| key));
-            acceptable.extend(new.values());
-            let all = last_of_each_subject(checker, keys.iter().map(|&(_, key)| key));
-            acceptable.extend(all.values());
         }
     }
     let states = eye.states();

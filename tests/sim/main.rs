@@ -83,7 +83,7 @@ fn spread<T: Send>(
 ) {
     let next = AtomicU64::new(numbers.start);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let (results, incoming) = mpsc::channel();
+    let (results, incoming) = mpsc::sync_channel(64);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             let (results, next, work) = (results.clone(), &next, &work);
