@@ -121,7 +121,6 @@ impl Checker {
             .should_validate_formats(true)
             .should_ignore_unknown_formats(false)
             .with_pattern_options(patterns)
-            .offline()
             .build(schema)
             .map(|validator| Checker { validator })
             .map_err(|error| format!("{} at {}", error, error.instance_path()))
