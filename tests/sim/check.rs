@@ -105,6 +105,7 @@ pub struct Checker {
     /// Entries that the hub committed at some time, by office.
     pub committed: HashSet<(usize, Key)>,
     pub at_hub: BTreeMap<LogKey, AtHub>,
+    pub hub_set_back: bool,
     /// The highest number in a receipt, since the hub was last set back.
     pub receipted: BTreeMap<LogKey, u64>,
 }
@@ -245,6 +246,7 @@ impl Checker {
 
     /// The hub's store was put back to an older copy.
     pub fn hub_was_set_back(&mut self, eye: &HubEye) -> Checked {
+        self.hub_set_back = true;
         self.at_hub.clear();
         self.receipted.clear();
         self.look_at_hub(None, eye)
