@@ -17,6 +17,7 @@ mod tests {
     use crate::model::record::{Draft, Op, RecordType};
     use crate::model::{BoxId, ClockQuality, Epoch, Lane, Now, UnixMs};
     use crate::store::Options;
+    use crate::store::edge::OnceKey;
     use crate::store::hub::{HubStore, NewBox};
     use crate::sync::Limits;
 
@@ -61,6 +62,64 @@ mod tests {
             id: None,
             once: None,
         }
+    }
+
+    fn open_box(folder: &std::path::Path) -> sending::EdgeEngine<u32> {
+        sending::EdgeEngine::open(sending::Config {
+            store: folder.join("box.db"),
+            options: OPTIONS,
+            box_id: "xa-tan-bien".parse().expect("valid"),
+            key: SigningKey::from_pkcs8(&SigningKey::generate()).expect("own key"),
+            hub_keys: Vec::new(),
+            limits: Limits::FIELD,
+            space: sending::Space {
+                lane_bytes_max: [8 << 20; 5],
+                tail_ms: 0,
+                tail_bytes: 0,
+                once_keys: 100,
+            },
+            mint: Box::new(|| Epoch(40)),
+        })
+        .expect("a box")
+    }
+
+    fn answer_to(
+        edge: &mut sending::EdgeEngine<u32>,
+        records: Vec<sending::NewRecord>,
+    ) -> sending::Answer {
+        let submission = sending::Submission {
+            reply: TOKEN,
+            source: "thu".parse().expect("valid"),
+            records,
+            once: None,
+            cursor: None,
+        };
+        let effects = edge.step(now(0), vec![sending::Event::Submit(submission)]);
+        match effects.expect("a step").pop() {
+            Some(sending::Effect::Answer { answer, .. }) => answer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn one_key_stands_for_one_content_also_within_a_submission() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut edge = open_box(folder.path());
+        let keyed = |number: u32, digest: u8| sending::NewRecord {
+            once: Some(OnceKey {
+                key: [7; 16],
+                digest: [digest; 16],
+            }),
+            ..record(number)
+        };
+        let refused = answer_to(&mut edge, vec![keyed(1, 1), keyed(2, 2)]);
+        assert_eq!(refused, sending::Answer::OtherContent { index: Some(1) });
+        assert_eq!(edge.waiting(), [0; 5], "nothing of it is kept");
+        match answer_to(&mut edge, vec![keyed(1, 1), keyed(1, 1)]) {
+            sending::Answer::Stored { accepted, .. } => assert_eq!(accepted[0], accepted[1]),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(edge.waiting(), [0, 0, 1, 0, 0]);
     }
 
     #[test]

@@ -449,10 +449,11 @@ impl HubStore {
              ON CONFLICT (dataset, agency, subject) DO UPDATE SET
                life = excluded.life, capture = excluded.capture,
                place = excluded.place, deleted = excluded.deleted
-             WHERE ?8 OR life < excluded.life
-               OR life = excluded.life AND capture < excluded.capture
-               OR life > excluded.life AND (SELECT box_id FROM log WHERE log = life)
-                 = (SELECT box_id FROM log WHERE log = excluded.life)",
+             WHERE ?8 OR state.life < excluded.life
+               OR state.life = excluded.life AND state.capture < excluded.capture
+               OR state.life > excluded.life
+                 AND (SELECT box_id FROM log WHERE log.log = state.life)
+                   = (SELECT box_id FROM log WHERE log.log = excluded.life)",
         )?;
         statement.execute(params![
             row.dataset,
@@ -576,4 +577,54 @@ pub(super) fn unplace(place: i64) -> (i64, Seq) {
         place >> LOG_SHIFT,
         Seq((place & ((1 << LOG_SHIFT) - 1)) as u64),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One subject's records, each as (box, epoch, capture): which one is the present state?
+    fn last_of(records: &[(&str, u64, u64)]) -> usize {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = Options {
+            quota_bytes: 16 << 20,
+            cache_bytes: 1 << 20,
+        };
+        let mut store = HubStore::open(&folder.path().join("hub.db"), options).expect("open");
+        let agency: AgencyCode = "H53.01".parse().expect("valid");
+        for (number, &(box_id, epoch, capture)) in records.iter().enumerate() {
+            let box_id: BoxId = box_id.parse().expect("valid");
+            let found = store.log(&box_id, Lane::P2, Epoch(epoch)).expect("read");
+            let log = found.unwrap_or_else(|| {
+                let at = UnixMs(0);
+                let created = store.create_log(&box_id, Lane::P2, Epoch(epoch), Seq(1), at);
+                created.expect("written")
+            });
+            let row = StateRow {
+                dataset: 1,
+                agency: &agency,
+                subject: "mot",
+                life: log.life,
+                capture: Capture(capture),
+                place: place(log.log, Seq(number as u64)),
+                deleted: false,
+            };
+            store.put_state(&row, false).expect("written");
+        }
+        let state = store
+            .connection
+            .query_row("SELECT place FROM state", [], |row| row.get(0));
+        unplace(state.expect("read")).1.0 as usize
+    }
+
+    #[test]
+    fn the_present_state_is_what_was_captured_last() {
+        assert_eq!(last_of(&[("a", 1, 5), ("a", 1, 9), ("a", 1, 7)]), 1);
+        // The box was set back: its numbers begin anew.
+        assert_eq!(last_of(&[("a", 1, 90), ("a", 2, 7), ("a", 2, 6)]), 1);
+        // The box was replaced; what the old one still brings is older.
+        assert_eq!(last_of(&[("a", 1, 90), ("b", 3, 2), ("a", 1, 91)]), 1);
+        // Two machines run as this box: whoever spoke last.
+        assert_eq!(last_of(&[("a", 1, 90), ("a", 2, 91), ("a", 1, 95)]), 2);
+    }
 }

@@ -179,7 +179,8 @@ impl Checker {
                 });
             log.push(key);
         }
-        for (lane, (tail, acked)) in eye.lanes().into_iter().enumerate() {
+        for (lane, row) in eye.lanes().into_iter().enumerate() {
+            let (tail, acked) = (row.tail, row.acked);
             let (old_tail, old_acked) = (line.tail[lane], line.acked[lane]);
             for seq in old_tail.min(old_acked)..tail.max(acked) {
                 let key = line.log[lane][seq as usize];
@@ -194,6 +195,9 @@ impl Checker {
             }
             line.tail[lane] = tail;
             line.acked[lane] = acked;
+            if let Some(receipt) = row.receipt {
+                kept_receipt(line, lane, &receipt)?;
+            }
         }
         Ok(())
     }
@@ -305,6 +309,24 @@ impl Checker {
         let highest = self.receipted.entry(key).or_default();
         *highest = applied.max(*highest);
         Ok(receipt)
+    }
+}
+
+/// The receipt that a box keeps is the proof of what it counts as received; one that names less than
+/// is held comes from a hub that was set back.
+fn kept_receipt(line: &Timeline, lane: usize, message: &[u8]) -> Checked {
+    let Ok(receipt) = Receipt::decode(message) else {
+        return violated(RECEIPTS, "a box keeps what is no receipt".into());
+    };
+    let (applied, acked) = (receipt.ack.applied.0, line.acked[lane]);
+    let chain = line.chain[lane].get((applied as usize).wrapping_sub(1));
+    let proves = applied == acked && (applied == 0 || chain == Some(&receipt.chain.0));
+    match proves || applied < line.tail[lane] {
+        true => Ok(()),
+        false => violated(
+            RECEIPTS,
+            format!("lane {lane}: a box keeps a receipt for {applied} as that for {acked}"),
+        ),
     }
 }
 

@@ -35,6 +35,13 @@ pub struct OutboxRow {
     pub entry: Vec<u8>,
 }
 
+/// Up to which number entries were deleted, up to which they have a receipt, and which.
+pub struct LaneRow {
+    pub tail: u64,
+    pub acked: u64,
+    pub receipt: Option<Vec<u8>>,
+}
+
 pub struct BoxEye(Connection);
 
 impl BoxEye {
@@ -49,14 +56,15 @@ impl BoxEye {
         epochs[0] as u64
     }
 
-    /// Per lane: up to which number entries were deleted, and up to which they have a receipt.
-    pub fn lanes(&self) -> Vec<(u64, u64)> {
-        all(
-            &self.0,
-            "SELECT tail, acked FROM lane ORDER BY lane",
-            [],
-            |row| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64)),
-        )
+    pub fn lanes(&self) -> Vec<LaneRow> {
+        let sql = "SELECT tail, acked, receipt FROM lane ORDER BY lane";
+        all(&self.0, sql, [], |row| {
+            Ok(LaneRow {
+                tail: row.get::<_, i64>(0)? as u64,
+                acked: row.get::<_, i64>(1)? as u64,
+                receipt: row.get(2)?,
+            })
+        })
     }
 
     /// Entries behind `newest`, in the order of capture.
