@@ -258,7 +258,7 @@ impl Rig {
         let token: String = sha256(TOKEN.as_bytes());
         fs::create_dir_all(out.join("tramd.d")).expect("a folder");
         let drop_in = format!(
-            "[store]\npath = \"../box.db\"\n[http]\nlisten = \"127.0.0.1:{http_port}\"\n\
+            "[store]\npath = \"../box.db\"\nquota = \"8 GiB\"\n[http]\nlisten = \"127.0.0.1:{http_port}\"\n\
              [[http.token]]\nname = \"mot-cua\"\nsha256 = \"{token}\"\ndatasets = [\"{DATASET}\"]\n\
              [catalogue]\npath = \"{}\"\n",
             concat!(env!("CARGO_MANIFEST_DIR"), "/catalogue")
