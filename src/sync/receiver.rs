@@ -8,9 +8,10 @@ pub struct Receiver {
     log: LogName,
     /// Everything up to here is committed in our store.
     applied: Seq,
-    /// For which offer we asked for a resend: asking for each that is under way behind it would
-    /// multiply them. When the sender comes with the same again, our request was lost.
-    asked_for: Option<Seq>,
+    /// Where the last offer began that lay behind a gap. We ask for a resend once: what is under way
+    /// behind that offer begins later, and asking for each would multiply it. An offer that begins no
+    /// later was made anew, so our request was lost.
+    gap_before: Option<Seq>,
     answer: Option<Ack>,
 }
 
@@ -34,7 +35,7 @@ impl Receiver {
         Self {
             log,
             applied,
-            asked_for: None,
+            gap_before: None,
             answer: None,
         }
     }
@@ -51,13 +52,10 @@ impl Receiver {
         if reachable < offer.first {
             // A greeting is always answered: its sender waits for nothing else.
             let is_greeting = offer.last < offer.first;
-            if is_greeting || self.asked_for.is_none_or(|first| offer.first <= first) {
-                self.asked_for = Some(
-                    self.asked_for
-                        .map_or(offer.first, |first| first.min(offer.first)),
-                );
+            if is_greeting || self.gap_before.is_none_or(|last| offer.first <= last) {
                 self.answer = Some(self.ack(true));
             }
+            self.gap_before = Some(offer.first);
             return Verdict::Gap;
         }
         if offer.last <= self.applied && offer.oldest <= self.applied.next() {
@@ -77,7 +75,7 @@ impl Receiver {
     pub fn handle_committed(&mut self, applied: Seq) {
         assert!(self.applied < applied);
         self.applied = applied;
-        self.asked_for = None;
+        self.gap_before = None;
         self.answer = Some(self.ack(false));
     }
 
@@ -146,6 +144,10 @@ mod tests {
             receiver.poll_transmit().is_some(),
             "the same offer again: the request was lost"
         );
+        for (first, asks) in [(15, false), (17, false), (16, true), (16, true)] {
+            assert_eq!(receiver.handle_offer(offer(1, first, 20)), Verdict::Gap);
+            assert_eq!(receiver.poll_transmit().is_some(), asks, "{first}");
+        }
         assert_eq!(receiver.handle_offer(offer(1, 16, 15)), Verdict::Gap);
         assert!(
             receiver.poll_transmit().is_some(),
