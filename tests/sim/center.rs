@@ -4,7 +4,7 @@ use std::path::Path;
 
 use lienthong::engine::receiving::{Config, Event, HubEngine};
 use lienthong::model::{AgencyCode, BoxId, UnixMs};
-use lienthong::store::hub::{HubStore, NewBox};
+use lienthong::store::hub::{BoxState, HubStore, NewBox};
 use lienthong::store::{Options, StoreError};
 
 use crate::check::box_name;
@@ -101,6 +101,17 @@ impl Center {
         self.wake_at = None;
         self.connected = false;
         self.connect_at = None;
+    }
+
+    /// What an administrator does beside the running hub.
+    pub fn set_state(&self, office: usize, state: BoxState) {
+        let box_id: BoxId = box_name(office).parse().expect("valid");
+        let options = Options {
+            quota_bytes: HUB_QUOTA_BYTES,
+            cache_bytes: 64 * 1024,
+        };
+        let mut registry = HubStore::open(&self.files.path(), options).expect("the store is there");
+        assert!(registry.set_box_state(&box_id, state).expect("written"));
     }
 
     pub fn put_back(&mut self, copied: &Copied) {

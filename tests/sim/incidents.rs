@@ -5,6 +5,7 @@ use lienthong::engine::sending;
 use lienthong::evidence::BatchClaim;
 use lienthong::model::limits::MESSAGE_BYTES_MAX;
 use lienthong::model::{Chain, ClockQuality, Epoch, Lane, Seq, UnixMs};
+use lienthong::store::hub::BoxState;
 use lienthong::sync::{Ack, LogName};
 use lienthong::wire::{BatchBuilder, Receipt};
 
@@ -28,6 +29,8 @@ impl World {
                 self.end_session(office);
             }
             Incident::BrokerRestart => self.restart_broker(),
+            Incident::Suspend(office) => self.center.set_state(office, BoxState::Suspended),
+            Incident::Readmit(office) => self.center.set_state(office, BoxState::Active),
             Incident::BoxCrash(office) => {
                 let (index, away_ms) = (self.station_of(office), self.dice.between(200, 20_000));
                 self.kill_box(index, away_ms);
@@ -215,6 +218,10 @@ impl World {
         self.healed_ms = Some(self.now_ms);
         self.net = Net::HEALED;
         self.broker.unreachable_until.fill(0);
+        for office in 0..self.plan.offices {
+            // The copy that the hub was set back to may have been made while it was shut out.
+            self.center.set_state(office, BoxState::Active);
+        }
         self.center.dies_inside = false;
         for station in &mut self.stations {
             station.dies_inside = false;

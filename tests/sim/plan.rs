@@ -94,6 +94,9 @@ pub enum Incident {
     /// No connection can be made for a while.
     Unreachable(usize, u64),
     BrokerRestart,
+    /// The administrator shuts the box out, or lets it in again.
+    Suspend(usize),
+    Readmit(usize),
     BoxCrash(usize),
     BoxCrashInside(usize),
     BoxRestart(usize),
@@ -151,6 +154,7 @@ impl Plan {
             incidents: Vec::new(),
         };
         plan.suffer(theme, &mut dice);
+        plan.readmit(&mut dice);
         plan.incidents.sort_by_key(|&(at, _)| at);
         plan
     }
@@ -253,6 +257,16 @@ impl Plan {
         }
     }
 
+    /// Whoever was shut out is let in again before the end.
+    fn readmit(&mut self, dice: &mut Dice) {
+        for at in 0..self.incidents.len() {
+            if let (from, Incident::Suspend(office)) = self.incidents[at] {
+                let until = dice.between(from, self.storm_ms - 1);
+                self.incidents.push((until, Incident::Readmit(office)));
+            }
+        }
+    }
+
     /// Small stores: lanes that are full at the door, or a disk that is full in earnest.
     fn full(&mut self, dice: &mut Dice) {
         self.record_bytes = 400;
@@ -301,10 +315,11 @@ impl Plan {
 
     fn cut(&self, dice: &mut Dice) -> Incident {
         let office = self.office(dice);
-        match dice.below(5) {
+        match dice.below(6) {
             0 | 1 => Incident::Cut(office),
             2 => Incident::HalfOpen(office),
             3 => Incident::Unreachable(office, dice.between(10, 200) * 1000),
+            4 => Incident::Suspend(office),
             _ => Incident::BrokerRestart,
         }
     }

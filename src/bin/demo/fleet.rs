@@ -19,30 +19,49 @@ const STATION_DATASET: &str = "quan_trac_moi_truong";
 /// How long an orderly stop may take.
 const STOP_STEPS: u32 = 500;
 const STEP: Duration = Duration::from_millis(20);
+/// So many lines of the log of a process that ended too early are shown.
+const LAST_LINES: usize = 20;
 
-/// A process that dies with its owner.
-pub struct Daemon(Child);
+/// A process that dies with its owner, and the file that it writes its log to.
+pub struct Daemon {
+    child: Child,
+    log: PathBuf,
+}
 
 impl Daemon {
     fn start(name: &str, arguments: &[&str], log: &Path) -> anyhow::Result<Daemon> {
-        let log = fs::File::create(log).with_context(|| log.display().to_string())?;
+        let file = fs::File::create(log).with_context(|| log.display().to_string())?;
         let child = this_program(name)?
             .args(arguments)
             .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
+            .stdout(file.try_clone()?)
+            .stderr(file)
             .spawn()?;
-        Ok(Daemon(child))
+        Ok(Daemon {
+            child,
+            log: log.to_owned(),
+        })
     }
 
     /// How the process has ended, if it has.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.0.try_wait().ok().flatten()
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Fails with what the process last said if it has ended.
+    pub fn must_run(&mut self, who: &str) -> anyhow::Result<()> {
+        let Some(status) = self.ended() else {
+            return Ok(());
+        };
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
+        bail!("{who} ended with {status}:\n{last}")
     }
 
     /// Asks for an orderly stop and waits; SIGKILL after ten seconds.
     pub fn stop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.0.id() as i32);
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
         for _ in 0..STOP_STEPS {
             if self.ended().is_some() {
@@ -50,15 +69,15 @@ impl Daemon {
             }
             std::thread::sleep(STEP);
         }
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -194,7 +213,7 @@ impl BoxHome {
             .map(|name| format!("{name:?}"))
             .collect();
         let settings = format!(
-            "[store]\npath = \"../tramd.db\"\nquota = \"1 GiB\"\nreserve = \"1 MiB\"\n\
+            "[store]\npath = \"../tramd.db\"\nquota = \"1 GiB\"\nreserve = \"12 MiB\"\n\
              [hub]\nkeep_alive = \"5 s\"\n\
              [http]\nlisten = \"127.0.0.1:{port}\"\n\
              [[http.token]]\nname = \"van-phong\"\nsha256 = \"{token}\"\ndatasets = [{datasets}]\n\
@@ -245,4 +264,27 @@ fn free_port() -> anyhow::Result<u16> {
 fn text(path: &Path) -> anyhow::Result<&str> {
     path.to_str()
         .context("the temporary folder's name is not UTF-8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_settings_of_a_box_are_valid() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = BoxHome {
+            folder: folder.path().to_owned(),
+            http_port: 8480,
+        };
+        home.write_settings().expect("written");
+        let text = fs::read_to_string(folder.path().join("tramd.d/10-demo.toml")).expect("read");
+        let config = folder.path().join("tramd.toml");
+        let written_by_the_hub = "[box]\nid = \"xa\"\nagency = \"H53.12\"\n\
+             [hub]\naddresses = [\"h:8883\"]\nca = \"a\"\ncertificate = \"b\"\nkey = \"c\"\n\
+             receipt_keys = [\"d\"]\n";
+        fs::write(&config, written_by_the_hub).expect("written");
+        let faults = lienthong::edge::config::load::load(&config).err();
+        assert!(faults.is_none(), "{text}\n{faults:#?}");
+    }
 }

@@ -197,13 +197,9 @@ fn live(
         if over || stop.is_finished() {
             return Ok(());
         }
-        if let Some(status) = hub_daemon.ended() {
-            bail!("the hub ended with {status}");
-        }
+        hub_daemon.must_run("the hub")?;
         for (site, (script, until_ms)) in sites.iter_mut().zip(&mut scripts) {
-            if let Some(status) = site.daemon.ended() {
-                bail!("{} ended with {status}", site.box_id);
-            }
+            site.daemon.must_run(site.box_id.as_str())?;
             if *until_ms <= now_ms
                 && let Some(scene) = script.next()
             {
