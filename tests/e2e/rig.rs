@@ -420,7 +420,7 @@ impl Rig {
 
 /// Dossier number `n` of an agency.
 pub fn code(agency: &str, n: u32) -> String {
-    format!("{agency}-2611{:02}-{:04}", n / 9000 + 1, n % 9000 + 1)
+    format!("{agency}-2611{:02}-{:06}", n / 900_000 + 1, n % 900_000 + 1)
 }
 
 pub fn dossier(agency: &str, n: u32) -> String {
