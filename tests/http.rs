@@ -128,6 +128,7 @@ fn every_status_is_as_described() {
     let key = ("idempotency-key", "k1");
     let ask = |path: &str, headers: &[(&str, &str)], body: &str| post(&rig, path, headers, body);
     let large = format!("{{\"ma_ho_so\":\"{}\"}}", "x".repeat(70_000));
+    let many = format!("[{}{{}}]", "{},".repeat(10_000));
     let seen = [
         (201, ask(&path, &[json], &good)),
         (201, ask(&path, &[json, key], &dossier(AGENCY, 2))),
@@ -159,6 +160,7 @@ fn every_status_is_as_described() {
         (404, ask("/v1/elsewhere", &[json], &good)),
         (405, ask("/status.json", &[json], &good)),
         (413, ask(&path, &[json], &large)),
+        (413, ask(&path, &[json], &many)),
         (415, ask(&path, &[("content-type", "text/csv")], &good)),
         (422, ask(&path, &[json], "{}")),
         (201, ask(&format!("{path}?op=delete"), &[json], &good)),
@@ -179,12 +181,14 @@ fn every_status_is_as_described() {
             assert!(title.contains(" / "), "Vietnamese and English: {title}");
         }
     }
-    let delete = &seen[23].1.body["accepted"][0];
-    let snapshot = &seen[24].1.body["accepted"][0];
+    let delete = &seen[24].1.body["accepted"][0];
+    let snapshot = &seen[25].1.body["accepted"][0];
     assert_eq!(
         (delete["lane"].as_str(), snapshot["lane"].as_str()),
         (Some("P1"), Some("P4"))
     );
+    let too_many = seen[21].1.body["detail"].as_str().expect("a text");
+    assert!(too_many.contains("10000 bản ghi"), "{too_many}");
     let challenge = &seen[13].1;
     assert!(
         challenge

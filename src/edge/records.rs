@@ -25,7 +25,7 @@ use crate::edge::listen::LocalPeer;
 use crate::edge::problem::{ERRORS_MAX, ErrorItem, Problem};
 use crate::edge::records::refusal::{
     bad_request, body_too_large, body_too_slow, not_allowed, not_readable, of_intake,
-    other_content, record_too_large, unfit, unknown_dataset,
+    other_content, record_too_large, too_many_records, unfit, unknown_dataset,
 };
 use crate::edge::tokens::Caller;
 use crate::engine::sending::{Answer, NewRecord, Submission};
@@ -180,8 +180,12 @@ impl Request {
             records_max: RECORDS_MAX,
             record_bytes_max: usize::MAX,
         };
-        let split = json::split(body, self.kind, &limits)
-            .map_err(|faults| Unfit::Body(not_readable(&faults)))?;
+        let split = json::split(body, self.kind, &limits).map_err(|faults| {
+            Unfit::Body(match faults.too_many_records() {
+                true => too_many_records(RECORDS_MAX, &faults),
+                false => not_readable(&faults),
+            })
+        })?;
         let dataset = app
             .door
             .dataset(&self.dataset)

@@ -218,8 +218,6 @@ struct Take<'l> {
     limits: &'l Limits,
     spans: Vec<Range<usize>>,
     faults: Faults,
-    /// More records were seen than the limit; said once.
-    too_many: bool,
 }
 
 impl<'l> Take<'l> {
@@ -228,7 +226,6 @@ impl<'l> Take<'l> {
             limits,
             spans: Vec::new(),
             faults: Faults::default(),
-            too_many: false,
         }
     }
 
@@ -240,6 +237,7 @@ impl<'l> Take<'l> {
         text: &str,
         place: &mut dyn FnMut(usize) -> (u32, u32),
     ) -> Result<(), Wrong> {
+        let is_said = self.faults.too_many_records;
         let mut say = |at, vi: String, en: String| {
             self.faults.push_with(|| {
                 let (line, column) = place(at);
@@ -294,13 +292,13 @@ impl<'l> Take<'l> {
         }
         if self.spans.len() < records_max {
             self.spans.push(start..scan.at);
-        } else if !self.too_many {
-            self.too_many = true;
+        } else if !is_said {
             say(
                 start,
                 format!("có hơn {records_max} bản ghi; hãy chia thành nhiều lần gửi"),
                 format!("there are more than {records_max} records; send them in several parts"),
             );
+            self.faults.too_many_records = true;
         }
         Ok(())
     }

@@ -45,6 +45,7 @@ impl fmt::Display for Fault {
 pub struct Faults {
     list: Vec<Fault>,
     more: u64,
+    too_many_records: bool,
 }
 
 impl Faults {
@@ -55,6 +56,11 @@ impl Faults {
     /// How many faults were found beyond those in [`Faults::list`].
     pub fn more(&self) -> u64 {
         self.more
+    }
+
+    /// Whether more records were found than the limit allows; a fault says so too.
+    pub fn too_many_records(&self) -> bool {
+        self.too_many_records
     }
 
     pub fn is_empty(&self) -> bool {
@@ -86,7 +92,7 @@ impl From<Fault> for Faults {
     fn from(fault: Fault) -> Faults {
         Faults {
             list: vec![fault],
-            more: 0,
+            ..Faults::default()
         }
     }
 }

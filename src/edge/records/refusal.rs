@@ -15,13 +15,6 @@ pub fn bad_request(detail: [&str; 2], hint: [&str; 2]) -> Problem {
 }
 
 pub fn not_readable(faults: &Faults) -> Problem {
-    let errors = faults.list().iter().map(|fault| ErrorItem {
-        line: Some(fault.line),
-        column: Some(fault.column),
-        detail: fault.message_vi.clone(),
-        detail_en: fault.message_en.clone(),
-        ..ErrorItem::default()
-    });
     let count = faults.list().len() as u64 + faults.more();
     bad_request(
         [
@@ -33,7 +26,26 @@ pub fn not_readable(faults: &Faults) -> Problem {
             "Correct the places in errors and send it again.",
         ],
     )
-    .with_errors(errors.collect())
+    .with_errors(places(faults))
+}
+
+pub fn too_many_records(limit: usize, faults: &Faults) -> Problem {
+    Problem::too_large([
+        &format!("Một lần gửi tối đa {limit} bản ghi; không bản ghi nào được lưu."),
+        &format!("A request has at most {limit} records; nothing was kept."),
+    ])
+    .with_errors(places(faults))
+}
+
+fn places(faults: &Faults) -> Vec<ErrorItem> {
+    let items = faults.list().iter().map(|fault| ErrorItem {
+        line: Some(fault.line),
+        column: Some(fault.column),
+        detail: fault.message_vi.clone(),
+        detail_en: fault.message_en.clone(),
+        ..ErrorItem::default()
+    });
+    items.collect()
 }
 
 pub fn unfit(
