@@ -7,6 +7,10 @@
     reason = "real processes are waited for and timed by the real clock"
 )]
 
+#[path = "compare/dossier.rs"]
+mod dossier;
+#[path = "compare/process.rs"]
+mod process;
 #[path = "../tests/e2e/rig.rs"]
 #[allow(dead_code)]
 mod rig;
@@ -14,14 +18,14 @@ mod rig;
 #[allow(dead_code)]
 mod wan;
 
-use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rig::{Broker, DATASET, Rig, TOKEN, code, wait_for};
+use dossier::{AGENCY, record};
+use process::{memory_mb, usage};
+use rig::{Broker, DATASET, Rig, TOKEN, wait_for};
 use wan::{Line, Wan};
 
-const AGENCY: &str = "H53.12";
 const XA: &str = "xa-tan-bien";
 
 fn main() {
@@ -48,33 +52,6 @@ fn main() {
             bytes as f64 / 1e6
         );
     }
-}
-
-/// A dossier of 500 bytes with the entropy of the real thing.
-fn record(n: u32) -> String {
-    let mut dice = u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x2545_f491_4f6c_dd1d;
-    let mut next = |below: u64| {
-        dice ^= dice << 13;
-        dice ^= dice >> 7;
-        dice ^= dice << 17;
-        dice % below
-    };
-    let mut text = format!(
-        r#"{{"ma_ho_so":"{}","ma_tthc":"{}.{:06}","ten_tthc":"Đăng ký khai sinh","co_quan_tiep_nhan":"{AGENCY}","co_quan_giai_quyet":"{AGENCY}","kenh":"truc_tuyen","muc_dvc":"toan_trinh","nguoi_nop":{{"loai":"ca_nhan","ho_ten":"Trần Thị Bích {}"}},"ngay_tiep_nhan":"2026-11-20T08:{:02}:{:02}+07:00","trang_thai_goc":"Đang thụ lý","trang_thai_chuan":"DANG_XU_LY","buoc":{},"phi":{},"da_thu":true,"ghi_chu":""#,
-        code(AGENCY, n),
-        next(2) + 1,
-        next(1_000_000),
-        next(1_000),
-        next(60),
-        next(60),
-        next(6),
-        next(100) * 1_000,
-    );
-    while text.len() < 498 {
-        let _ = write!(text, "{:x}", next(16));
-    }
-    text.push_str("\"}");
-    text
 }
 
 fn post(agent: &ureq::Agent, port: u16, numbers: std::ops::Range<u32>) {
@@ -207,49 +184,4 @@ fn drain(records: u32) {
         per(done.processor_us - filled.processor_us),
         per(hub_after.processor_us - hub_before.processor_us),
     );
-}
-
-#[derive(Clone, Copy)]
-struct Usage {
-    /// Bytes that the process caused to be written to the disk.
-    written: u64,
-    processor_us: u64,
-}
-
-fn usage(pid: u32) -> Usage {
-    let read = |file: &str| {
-        std::fs::read_to_string(format!("/proc/{pid}/{file}")).expect("the process lives")
-    };
-    let written = read("io")
-        .lines()
-        .find_map(|line| {
-            line.strip_prefix("write_bytes: ")
-                .and_then(|value| value.parse().ok())
-        })
-        .expect("the kernel counts bytes");
-    let stat = read("stat");
-    let fields: Vec<&str> = stat
-        .rsplit_once(") ")
-        .expect("the name ends")
-        .1
-        .split(' ')
-        .collect();
-    let ticks: u64 = [11, 12]
-        .iter()
-        .map(|&field| fields[field].parse::<u64>().expect("ticks"))
-        .sum();
-    Usage {
-        written,
-        processor_us: ticks * 10_000,
-    }
-}
-
-/// Proportional memory, MB.
-fn memory_mb(pid: u32) -> f64 {
-    std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
-        .expect("the process lives")
-        .lines()
-        .find_map(|line| line.strip_prefix("Pss:"))
-        .and_then(|value| value.trim().trim_end_matches(" kB").parse::<f64>().ok())
-        .map_or(0.0, |kib| kib * 1024.0 / 1e6)
 }
