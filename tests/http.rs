@@ -91,6 +91,15 @@ fn post(rig: &Rig, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     }
 }
 
+/// A whole request with records, for a connection of the test's own.
+fn raw_request(body: &str) -> String {
+    format!(
+        "POST /v1/records/{DATASET} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\
+         Content-Type: {JSON}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
 fn records(rig: &Rig, body: &str) -> Answer {
     post(
         rig,
@@ -436,15 +445,9 @@ fn a_burst_of_requests_shares_its_commits() {
     let port = rig.boxes[XA].http_port;
     let mut clients: Vec<TcpStream> = (0..CLIENTS)
         .map(|n| {
-            let body = dossier(AGENCY, n as u32);
             let mut client = TcpStream::connect(("127.0.0.1", port)).expect("the kernel answers");
-            write!(
-                client,
-                "POST /v1/records/{DATASET} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\
-                 Content-Type: {JSON}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-                body.len()
-            )
-            .expect("written");
+            let request = raw_request(&dossier(AGENCY, n as u32));
+            client.write_all(request.as_bytes()).expect("written");
             client
         })
         .collect();
@@ -590,14 +593,8 @@ fn the_network_is_served_over_tls_only() {
         rustls::ClientConnection::new(std::sync::Arc::new(config), name).expect("a session");
     let tcp = TcpStream::connect(("127.0.0.1", port)).expect("connected");
     let mut stream = rustls::StreamOwned::new(session, tcp);
-    let body = dossier(AGENCY, 1);
-    write!(
-        stream,
-        "POST /v1/records/{DATASET} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\
-         Content-Type: {JSON}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    )
-    .expect("written");
+    let request = raw_request(&dossier(AGENCY, 1));
+    stream.write_all(request.as_bytes()).expect("written");
     let mut answer = Vec::new();
     // A peer that closes without a TLS goodbye is told of as an error; what it said counts.
     let _ = stream.read_to_end(&mut answer);

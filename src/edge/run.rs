@@ -17,7 +17,6 @@ use axum::body::Bytes;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -42,6 +41,7 @@ use crate::engine::sending::{self, EdgeEngine, Space};
 use crate::model::{Epoch, UnixMs};
 use crate::shell::clock::Clock;
 use crate::shell::logging;
+use crate::shell::signals::StopSignals;
 use crate::shell::systemd::ServiceManager;
 use crate::store::Options;
 use crate::sync::Limits;
@@ -66,11 +66,16 @@ pub struct Core {
     pub live: Arc<Live>,
     pub intake: Intake,
     pub door: Arc<Door>,
-    owner: Owner,
-    queue: mpsc::Receiver<Input>,
+    engine: Engine,
     outgoing: mpsc::Receiver<Outgoing>,
     /// Released last.
     lock: StoreLock,
+}
+
+/// The engine's loop, and what waits for it.
+struct Engine {
+    owner: Owner,
+    queue: mpsc::Receiver<Input>,
 }
 
 /// Runs the daemon until a signal.
@@ -89,19 +94,13 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
         &core.config.store.path,
     )?;
     let runtime = new_runtime()?;
+    let reader = core.reader();
     let Core {
         config,
         clock,
-        keys,
-        live,
-        intake,
         door,
-        owner,
-        queue,
-        outgoing,
-        lock,
+        ..
     } = core;
-    let reader = Reader::new(Arc::clone(&config), clock.clone(), Some(Arc::clone(&live)));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         box_id = %config.box_id,
@@ -109,25 +108,25 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
         http = %bound.address(),
         "tramd takes records in"
     );
-    let (engine, engine_ended) = start_engine(owner, queue)?;
+    let (engine, engine_ended) = core.engine.start()?;
     let (begin_stop, stop) = watch::channel(false);
     let is_ordered = runtime.block_on(async {
-        let mut signals = Signals::new()?;
+        let mut signals = StopSignals::listen()?;
         let link = Link::start(
             &config,
-            &keys.identity,
+            &core.keys.identity,
             clock.clone(),
-            live,
-            intake.clone(),
+            core.live,
+            core.intake.clone(),
             reader.clone(),
-            outgoing,
+            core.outgoing,
         );
         let app = App::new(&config.http, Arc::clone(&door), reader.clone());
         let server = tokio::spawn(bound.serve(http::router(Arc::new(app)), stop.clone()));
         let folders = start_folders(&config, &door, &clock, &stop);
         manager.ready();
         let daemon = Daemon {
-            intake,
+            intake: core.intake,
             reader,
             manager,
             door,
@@ -147,7 +146,7 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
     } else {
         tracing::warn!("stopped at once; the next start goes on from what is committed");
     }
-    drop(lock);
+    drop(core.lock);
     Ok(())
 }
 
@@ -182,43 +181,52 @@ impl Core {
             live,
             intake,
             door,
-            owner,
-            queue,
+            engine: Engine { owner, queue },
             outgoing,
             lock,
         })
     }
 
+    fn reader(&self) -> Reader {
+        let live = Some(Arc::clone(&self.live));
+        Reader::new(Arc::clone(&self.config), self.clock.clone(), live)
+    }
+
     /// Serves one request of this process itself, while no daemon runs, and closes the store.
     pub fn serve_one(self, request: Request) -> Result<(StatusCode, Bytes), Failure> {
-        let Core {
-            config,
-            clock,
-            live,
-            intake,
-            door,
-            owner,
-            queue,
-            lock,
-            ..
-        } = self;
         let runtime = new_runtime()?;
-        let (engine, _ended) = start_engine(owner, queue)?;
-        let reader = Reader::new(Arc::clone(&config), clock, Some(live));
-        let app = App::new(&config.http, door, reader);
+        let app = App::new(&self.config.http, Arc::clone(&self.door), self.reader());
+        let (engine, _ended) = self.engine.start()?;
         let answered = runtime.block_on(async {
             let response = listen::answer(http::router(Arc::new(app)), request).await;
             let (head, body) = response.into_parts();
             let body = axum::body::to_bytes(body, ANSWER_BYTES_MAX).await;
-            intake.stop().await;
+            self.intake.stop().await;
             body.map(|body| (head.status, body))
                 .context("the answer is too long")
         })?;
         engine
             .join()
             .map_err(|_| anyhow!("the engine's thread has panicked"))?;
-        drop(lock);
+        drop(self.lock);
         Ok(answered)
+    }
+}
+
+impl Engine {
+    /// Runs the loop in a thread of its own; the receiver hears when it has ended.
+    fn start(self) -> anyhow::Result<(thread::JoinHandle<()>, oneshot::Receiver<()>)> {
+        let (ended, engine_ended) = oneshot::channel();
+        let engine = thread::Builder::new()
+            .name("engine".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || {
+                self.owner.run(self.queue);
+                // Whoever waits for this end may be gone.
+                let _ = ended.send(());
+            })
+            .context("cannot start the engine's thread")?;
+        Ok((engine, engine_ended))
     }
 }
 
@@ -229,23 +237,6 @@ fn new_runtime() -> anyhow::Result<Runtime> {
         .thread_stack_size(STACK_BYTES)
         .build()
         .context("cannot start the runtime")
-}
-
-fn start_engine(
-    owner: Owner,
-    queue: mpsc::Receiver<Input>,
-) -> anyhow::Result<(thread::JoinHandle<()>, oneshot::Receiver<()>)> {
-    let (ended, engine_ended) = oneshot::channel();
-    let engine = thread::Builder::new()
-        .name("engine".to_owned())
-        .stack_size(STACK_BYTES)
-        .spawn(move || {
-            owner.run(queue);
-            // Whoever waits for this end may be gone.
-            let _ = ended.send(());
-        })
-        .context("cannot start the engine's thread")?;
-    Ok((engine, engine_ended))
 }
 
 /// Opens the engine over the configured store, as often as needed.
@@ -336,7 +327,7 @@ impl Daemon {
     /// Serves until a signal; says whether everything ended in order.
     async fn serve(
         mut self,
-        signals: &mut Signals,
+        signals: &mut StopSignals,
         begin_stop: watch::Sender<bool>,
     ) -> anyhow::Result<bool> {
         let beat = self
@@ -408,28 +399,5 @@ async fn feed(intake: &Intake, reader: &Reader, manager: &ServiceManager, beat: 
             manager.status(&status.line());
         }
         sleep(beat).await;
-    }
-}
-
-/// What asks for the end.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Signals> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Signals {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
     }
 }

@@ -70,7 +70,6 @@ pub struct LinkReason {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LaneStatus {
-    #[serde(with = "lane_text")]
     pub lane: Lane,
     /// Entries that wait for their receipt.
     pub waiting: u64,
@@ -227,21 +226,5 @@ impl<'de> Deserialize<'de> for Stamp {
         let text = String::deserialize(deserializer)?;
         let timestamp: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
         Ok(Stamp(UnixMs(timestamp.as_millisecond())))
-    }
-}
-
-mod lane_text {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use crate::model::Lane;
-
-    pub fn serialize<S: Serializer>(lane: &Lane, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(lane)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Lane, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
     }
 }

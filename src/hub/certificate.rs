@@ -3,32 +3,23 @@
 //! Only certificates that the hub's own authority has signed come here, so this is a strict reader
 //! of the few forms that the authority writes, and answers `None` for everything else.
 
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
-const OBJECT_ID: u8 = 0x06;
-const BIT_STRING: u8 = 0x03;
-const UTF8_STRING: u8 = 0x0c;
-const PRINTABLE_STRING: u8 = 0x13;
-/// The optional version, the only explicitly tagged element before the subject.
-const VERSION: u8 = 0xa0;
-/// `commonName`, 2.5.4.3.
-const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+use crate::shell::der::{
+    BIT_STRING, COMMON_NAME, OBJECT_ID, PRINTABLE_STRING, Reader, SEQUENCE, SET, UTF8_STRING,
+    VERSION,
+};
 
 /// The subject's common name; `None` where it has none, or more than one.
 pub fn common_name(der: &[u8]) -> Option<String> {
     let mut names = Vec::new();
     let mut sets = fields(der)?.subject;
     while !sets.is_empty() {
-        let (mut attributes, rest) = expect(SET, sets)?;
-        sets = rest;
+        let mut attributes = sets.expect(SET)?;
         while !attributes.is_empty() {
-            let (attribute, rest) = expect(SEQUENCE, attributes)?;
-            attributes = rest;
-            let (kind, value) = expect(OBJECT_ID, attribute)?;
-            if kind == COMMON_NAME {
-                let (tag, text, _) = element(value)?;
+            let mut attribute = attributes.expect(SEQUENCE)?;
+            if attribute.expect(OBJECT_ID)?.0 == COMMON_NAME {
+                let (tag, text) = attribute.element()?;
                 matches!(tag, UTF8_STRING | PRINTABLE_STRING).then_some(())?;
-                names.push(std::str::from_utf8(text).ok()?);
+                names.push(std::str::from_utf8(text.0).ok()?);
             }
         }
     }
@@ -40,62 +31,32 @@ pub fn common_name(der: &[u8]) -> Option<String> {
 
 /// The subject's public key, where it is an uncompressed point of P-256.
 pub fn public_key(der: &[u8]) -> Option<[u8; 65]> {
-    let (_algorithm, rest) = expect(SEQUENCE, fields(der)?.public_key)?;
-    let (bits, _) = expect(BIT_STRING, rest)?;
-    let (unused_bits, point) = bits.split_first()?;
+    let mut key = fields(der)?.public_key;
+    key.expect(SEQUENCE)?; // algorithm
+    let (unused_bits, point) = key.expect(BIT_STRING)?.0.split_first()?;
     (*unused_bits == 0).then_some(())?;
     point.try_into().ok()
 }
 
 /// The contents of the two elements that are read.
 struct Fields<'a> {
-    subject: &'a [u8],
-    public_key: &'a [u8],
+    subject: Reader<'a>,
+    public_key: Reader<'a>,
 }
 
 fn fields(der: &[u8]) -> Option<Fields<'_>> {
-    let (certificate, _) = expect(SEQUENCE, der)?;
-    let (mut rest, _) = expect(SEQUENCE, certificate)?;
-    if rest.first() == Some(&VERSION) {
-        rest = element(rest)?.2;
+    let mut signed = Reader(der).expect(SEQUENCE)?.expect(SEQUENCE)?;
+    if signed.peek() == Some(VERSION) {
+        signed.element()?;
     }
     // Serial number, signature algorithm, issuer, validity.
     for _ in 0..4 {
-        rest = element(rest)?.2;
+        signed.element()?;
     }
-    let (subject, rest) = expect(SEQUENCE, rest)?;
-    let (public_key, _) = expect(SEQUENCE, rest)?;
     Some(Fields {
-        subject,
-        public_key,
+        subject: signed.expect(SEQUENCE)?,
+        public_key: signed.expect(SEQUENCE)?,
     })
-}
-
-/// Content of the first element, which must carry `tag`, and what follows it.
-fn expect(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (found, content, rest) = element(bytes)?;
-    (found == tag).then_some((content, rest))
-}
-
-/// Tag and content of the first element, and what follows it.
-fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, rest) = bytes.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    let (length, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81..=0x83 => {
-            let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-            (
-                digits
-                    .iter()
-                    .fold(0, |length, &digit| length << 8 | usize::from(digit)),
-                rest,
-            )
-        }
-        _ => return None,
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((tag, content, rest))
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::hub::config::{self, Config};
@@ -22,6 +21,7 @@ use crate::model::{AgencyCode, BoxId, DatasetId, UnixMs};
 use crate::shell::clock::Clock;
 use crate::shell::dial::Address;
 use crate::shell::logging;
+use crate::shell::signals::StopSignals;
 use crate::store::hub::BoxState;
 use crate::store::hub_view::{GapRow, Wanted};
 
@@ -264,7 +264,7 @@ fn receive(config: Config, log_level: Option<&str>) -> anyhow::Result<()> {
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(async {
-        let mut signals = Signals::listen()?;
+        let mut signals = StopSignals::listen()?;
         let hub = Hub::start(config).await?;
         let (stop, stopped) = oneshot::channel::<()>();
         // A sender that is dropped means stop as well.
@@ -278,28 +278,6 @@ fn receive(config: Config, log_level: Option<&str>) -> anyhow::Result<()> {
             () = signals.next() => Err(anyhow!("stopped at once by a second signal")),
         }
     })
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> anyhow::Result<Signals> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Signals {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }
 
 fn boxes(config: &Config, command: BoxCommand, now: UnixMs) -> anyhow::Result<()> {

@@ -3,12 +3,14 @@
 pub mod backoff;
 pub mod clock;
 pub mod courier;
+pub mod der;
 pub mod dial;
 pub mod down;
 pub mod drive;
 pub mod logging;
 pub mod mqtt;
 pub mod settings;
+pub mod signals;
 pub mod systemd;
 pub mod tls;
 pub mod x509;

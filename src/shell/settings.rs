@@ -186,14 +186,7 @@ impl Section {
         default: Option<&str>,
         parse: impl FnOnce(&str) -> Result<T, Wrong>,
     ) -> Option<T> {
-        let (text, origin) = self.take_text(key, default)?;
-        match parse(&text) {
-            Ok(value) => {
-                self.keep(key, quoted(&text), origin.as_ref());
-                Some(value)
-            }
-            Err(wrong) => self.refuse(key, origin, wrong),
-        }
+        self.parsed(key, default, quoted, parse)
     }
 
     /// As [`Section::value`], for a key that may be left out.
@@ -202,11 +195,7 @@ impl Section {
         key: &'static str,
         parse: impl FnOnce(&str) -> Result<T, Wrong>,
     ) -> Option<Option<T>> {
-        if !self.table.contains_key(key) {
-            self.asked.push(key);
-            return Some(None);
-        }
-        self.value(key, None, parse).map(Some)
+        self.if_written(key, |section| section.value(key, None, parse))
     }
 
     /// A text that is checked but not printed.
@@ -215,14 +204,7 @@ impl Section {
         key: &'static str,
         parse: impl FnOnce(&str) -> Result<T, Wrong>,
     ) -> Option<T> {
-        let (text, origin) = self.take_text(key, None)?;
-        match parse(&text) {
-            Ok(value) => {
-                self.keep(key, quoted("…"), origin.as_ref());
-                Some(value)
-            }
-            Err(wrong) => self.refuse(key, origin, wrong),
-        }
+        self.parsed(key, None, |_| quoted("…"), parse)
     }
 
     /// A size in bytes, such as `64 MiB`.
@@ -232,9 +214,8 @@ impl Section {
         default: &str,
         within: RangeInclusive<u64>,
     ) -> Option<u64> {
-        self.value(key, Some(default), |text| {
-            units::within(units::size(text)?, &within, units::size_text)
-        })
+        let parse = |text: &str| units::within(units::size(text)?, &within, units::size_text);
+        self.value(key, Some(default), parse)
     }
 
     /// A time in milliseconds, such as `14 d`.
@@ -244,9 +225,9 @@ impl Section {
         default: &str,
         within: RangeInclusive<u64>,
     ) -> Option<u64> {
-        self.value(key, Some(default), |text| {
-            units::within(units::duration(text)?, &within, units::duration_text)
-        })
+        let parse =
+            |text: &str| units::within(units::duration(text)?, &within, units::duration_text);
+        self.value(key, Some(default), parse)
     }
 
     pub fn number(
@@ -291,11 +272,7 @@ impl Section {
 
     /// As [`Section::path`], for a key that may be left out.
     pub fn optional_path(&mut self, key: &'static str) -> Option<Option<PathBuf>> {
-        if !self.table.contains_key(key) {
-            self.asked.push(key);
-            return Some(None);
-        }
-        self.path(key, None).map(Some)
+        self.if_written(key, |section| section.path(key, None))
     }
 
     /// A list of paths, as [`Section::path`] each.
@@ -388,6 +365,37 @@ impl Section {
     /// Says that something is wrong with a key that was read already.
     pub fn fault(&mut self, key: &str, wrong: Wrong) {
         self.fault_at(self.origin.clone(), join(&self.name, key), wrong);
+    }
+
+    /// Reads a key that is there; `Some(None)` when it was left out.
+    fn if_written<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&mut Section) -> Option<T>,
+    ) -> Option<Option<T>> {
+        if !self.table.contains_key(key) {
+            self.asked.push(key);
+            return Some(None);
+        }
+        read(self).map(Some)
+    }
+
+    /// A text that `parse` understands, printed as `printed` says.
+    fn parsed<T>(
+        &mut self,
+        key: &'static str,
+        default: Option<&str>,
+        printed: impl FnOnce(&str) -> String,
+        parse: impl FnOnce(&str) -> Result<T, Wrong>,
+    ) -> Option<T> {
+        let (text, origin) = self.take_text(key, default)?;
+        match parse(&text) {
+            Ok(value) => {
+                self.keep(key, printed(&text), origin.as_ref());
+                Some(value)
+            }
+            Err(wrong) => self.refuse(key, origin, wrong),
+        }
     }
 
     /// `parse` gives the value and how it is printed.

@@ -9,16 +9,10 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::model::UnixMs;
+use crate::shell::der::{
+    COMMON_NAME, GENERALIZED_TIME, INTEGER, OBJECT_ID, Reader, SEQUENCE, SET, UTC_TIME, VERSION,
+};
 
-const INTEGER: u8 = 0x02;
-const OBJECT_ID: u8 = 0x06;
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
-const VERSION: u8 = 0xa0;
-/// 2.5.4.3, `id-at-commonName`.
-const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
 const DAY_MS: i64 = 86_400_000;
 
 /// What a certificate says of itself.
@@ -98,12 +92,12 @@ fn read(der: &[u8]) -> Option<Facts> {
 /// The last common name of a distinguished name, which is the most specific one.
 fn read_common_name(mut name: Reader<'_>) -> Option<String> {
     let mut found = String::new();
-    while !name.0.is_empty() {
+    while !name.is_empty() {
         let mut set = name.expect(SET)?;
-        while !set.0.is_empty() {
+        while !set.is_empty() {
             let mut attribute = set.expect(SEQUENCE)?;
             let kind = attribute.expect(OBJECT_ID)?;
-            let (_, value) = attribute.next()?;
+            let (_, value) = attribute.element()?;
             if kind.0 == COMMON_NAME {
                 found = String::from_utf8_lossy(value.0).into_owned();
             }
@@ -113,7 +107,7 @@ fn read_common_name(mut name: Reader<'_>) -> Option<String> {
 }
 
 fn read_time(validity: &mut Reader<'_>) -> Option<UnixMs> {
-    let (tag, value) = validity.next()?;
+    let (tag, value) = validity.element()?;
     let text = std::str::from_utf8(value.0).ok()?.strip_suffix('Z')?;
     let digits: Vec<i16> = text
         .chars()
@@ -142,43 +136,6 @@ fn read_time(validity: &mut Reader<'_>) -> Option<UnixMs> {
         .to_zoned(TimeZone::UTC)
         .map_or(jiff::Timestamp::MAX, |zoned| zoned.timestamp());
     Some(UnixMs(instant.as_millisecond()))
-}
-
-/// The rest of a DER value.
-#[derive(Clone, Copy)]
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn peek(&self) -> Option<u8> {
-        self.0.first().copied()
-    }
-
-    /// The next value when it has this tag.
-    fn expect(&mut self, tag: u8) -> Option<Reader<'a>> {
-        let (found, value) = self.next()?;
-        (found == tag).then_some(value)
-    }
-
-    fn next(&mut self) -> Option<(u8, Reader<'a>)> {
-        let (&tag, rest) = self.0.split_first()?;
-        let (&first, rest) = rest.split_first()?;
-        let (length, rest) = match first {
-            0..=0x7f => (usize::from(first), rest),
-            0x81..=0x83 => {
-                let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-                (
-                    bytes
-                        .iter()
-                        .fold(0, |sum, &byte| sum << 8 | usize::from(byte)),
-                    rest,
-                )
-            }
-            _ => return None,
-        };
-        let (value, rest) = rest.split_at_checked(length)?;
-        self.0 = rest;
-        Some((tag, Reader(value)))
-    }
 }
 
 #[cfg(test)]

@@ -65,26 +65,22 @@ fn ten_thousand_records_while_the_broker_is_down(broker: Broker) {
 }
 
 fn f28_broker_restarts_without_memory_in_the_middle(broker: Broker) {
-    let mut rig = one_box(broker);
-    rig.start_box(XA);
-    for part in 1..=4 {
-        hand_in_all(http_port(&rig), AGENCY, part * 1_500, 100);
-        rig.kill_broker();
-        hand_in_all(http_port(&rig), AGENCY, part * 1_500 + 300, 100);
-        rig.start_broker();
-    }
-    rig.wait_until_drained(XA, DRAIN);
-    rig.assert_exactly(XA, AGENCY, 6_300);
+    broken_off_five_times(broker, Rig::kill_broker, Rig::start_broker);
 }
 
 fn hub_killed_in_the_middle(broker: Broker) {
+    broken_off_five_times(broker, Rig::kill_hub, Rig::start_hub);
+}
+
+/// Records come in before each break, and while it lasts.
+fn broken_off_five_times(broker: Broker, kill: fn(&mut Rig), start: fn(&mut Rig)) {
     let mut rig = one_box(broker);
     rig.start_box(XA);
     for part in 1..=5 {
         hand_in_all(http_port(&rig), AGENCY, part * 1_000, 50);
-        rig.kill_hub();
+        kill(&mut rig);
         hand_in_all(http_port(&rig), AGENCY, part * 1_000 + 200, 50);
-        rig.start_hub();
+        start(&mut rig);
     }
     rig.wait_until_drained(XA, DRAIN);
     rig.assert_exactly(XA, AGENCY, 5_200);

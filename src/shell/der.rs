@@ -1,0 +1,53 @@
+//! Reads DER (X.690) element by element: what our own walks over certificates need, no more.
+
+pub const INTEGER: u8 = 0x02;
+pub const BIT_STRING: u8 = 0x03;
+pub const OBJECT_ID: u8 = 0x06;
+pub const UTF8_STRING: u8 = 0x0c;
+pub const PRINTABLE_STRING: u8 = 0x13;
+pub const UTC_TIME: u8 = 0x17;
+pub const GENERALIZED_TIME: u8 = 0x18;
+pub const SEQUENCE: u8 = 0x30;
+pub const SET: u8 = 0x31;
+/// The optional version of a certificate, the only explicitly tagged element before its subject.
+pub const VERSION: u8 = 0xa0;
+/// `commonName`, 2.5.4.3.
+pub const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+
+/// What has not been read yet of an element's content.
+#[derive(Clone, Copy)]
+pub struct Reader<'a>(pub &'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn peek(&self) -> Option<u8> {
+        self.0.first().copied()
+    }
+
+    /// Content of the next element, which must carry `tag`.
+    pub fn expect(&mut self, tag: u8) -> Option<Reader<'a>> {
+        let (found, content) = self.element()?;
+        (found == tag).then_some(content)
+    }
+
+    /// Tag and content of the next element. Lengths of up to three bytes are read.
+    pub fn element(&mut self) -> Option<(u8, Reader<'a>)> {
+        let (&tag, rest) = self.0.split_first()?;
+        let (&first, rest) = rest.split_first()?;
+        let (length, rest) = match first {
+            0..=0x7f => (usize::from(first), rest),
+            0x81..=0x83 => {
+                let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+                let add = |sum, &byte: &u8| sum << 8 | usize::from(byte);
+                (bytes.iter().fold(0, add), rest)
+            }
+            _ => return None,
+        };
+        let (content, rest) = rest.split_at_checked(length)?;
+        self.0 = rest;
+        Some((tag, Reader(content)))
+    }
+}
