@@ -23,7 +23,7 @@
 //! | 5 | `shell` |
 //! | 4 | `engine` |
 //! | 3 | `wire` |
-//! | 2 | `sync`, `store`, `formats`, `catalogue`, `evidence`; never each other |
+//! | 2 | `sync`, `store`, `formats`, `catalogue`, `evidence`, `pack`; never each other |
 //! | 1 | `model` |
 
 pub mod catalogue;
@@ -35,6 +35,7 @@ pub mod formats;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod model;
+pub mod pack;
 pub mod shell;
 pub mod store;
 pub mod sync;

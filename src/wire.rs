@@ -1,27 +1,22 @@
 //! Topics and bytes: the only file that knows how messages look on MQTT.
 //!
 //! A message is `LT`, a version byte, a kind byte, and one CBOR array (RFC 8949). A batch's entries
-//! are a CBOR sequence of byte strings (RFC 8742), compressed with zstd (RFC 8878). `docs/asyncapi.yaml`
-//! describes the same for readers outside.
+//! are a [`Pack`]. `docs/asyncapi.yaml` describes the same for readers outside.
 
 use std::borrow::Cow;
 
 use minicbor::{Decode, Encode};
 
 use crate::evidence::{BatchClaim, ReceiptClaim, Signature};
-use crate::model::limits::{
-    BATCH_ENTRIES_MAX, BATCH_RAW_BYTES_MAX, ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX,
-};
+use crate::model::limits::{BATCH_ENTRIES_MAX, BATCH_RAW_BYTES_MAX, MESSAGE_BYTES_MAX};
 use crate::model::{BoxId, Chain, Epoch, Lane, Seq, UnixMs};
+use crate::pack::{NotPacked, Pack, Packer, Unpacker};
 use crate::sync::{Ack, LogName, Offer};
 
 const MAGIC: [u8; 2] = *b"LT";
 const VERSION: u8 = 1;
 const KIND_BATCH: u8 = 1;
 const KIND_RECEIPT: u8 = 2;
-const ZSTD_LEVEL: i32 = 1;
-/// A CBOR byte string's own header is at most this long.
-const ENTRY_HEADER_BYTES_MAX: usize = 5;
 
 /// Where a box's batches go.
 pub fn topic_up(box_id: &BoxId) -> String {
@@ -171,50 +166,50 @@ struct ReceiptFrame {
 }
 
 /// Collects a batch's entries up to the limits, and compresses them.
+#[derive(Default)]
 pub struct BatchBuilder {
-    raw: Vec<u8>,
-    entries: usize,
-    compressor: zstd::bulk::Compressor<'static>,
-}
-
-impl Default for BatchBuilder {
-    fn default() -> Self {
-        let compressor =
-            zstd::bulk::Compressor::new(ZSTD_LEVEL).expect("zstd knows its own level 1");
-        Self {
-            raw: Vec::new(),
-            entries: 0,
-            compressor,
-        }
-    }
+    pack: Pack,
+    packer: Packer,
 }
 
 impl BatchBuilder {
     pub fn clear(&mut self) {
-        self.raw.clear();
-        self.entries = 0;
+        self.pack.clear();
     }
 
     pub fn is_empty(&self) -> bool {
-        self.entries == 0
+        self.pack.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.pack.len()
     }
 
     pub fn raw_bytes(&self) -> usize {
-        self.raw.len()
+        self.pack.raw_bytes()
+    }
+
+    /// Whether `entries` more of `raw_bytes` in all fit.
+    pub fn has_room(&self, entries: usize, raw_bytes: usize) -> bool {
+        self.len() + entries <= BATCH_ENTRIES_MAX
+            && self.raw_bytes() + raw_bytes <= BATCH_RAW_BYTES_MAX
     }
 
     /// Takes one more entry, or says that the batch is full. An empty batch takes any entry.
     pub fn push(&mut self, entry: &[u8]) -> bool {
-        let full = BATCH_RAW_BYTES_MAX < self.raw.len() + entry.len() + ENTRY_HEADER_BYTES_MAX
-            || self.entries == BATCH_ENTRIES_MAX;
-        if full && !self.is_empty() {
+        let has_room = self
+            .pack
+            .has_room(entry, BATCH_ENTRIES_MAX, BATCH_RAW_BYTES_MAX);
+        if !has_room && !self.is_empty() {
             return false;
         }
-        minicbor::Encoder::new(&mut self.raw)
-            .bytes(entry)
-            .expect("writing to memory");
-        self.entries += 1;
+        self.pack.push(entry);
         true
+    }
+
+    /// Takes off what was added since the batch had so many entries and bytes.
+    pub fn truncate(&mut self, entries: usize, raw_bytes: usize) {
+        self.pack.truncate(entries, raw_bytes);
     }
 
     /// The message. `limit_bytes` is what the link carries at most.
@@ -224,19 +219,18 @@ impl BatchBuilder {
         signature: &Signature,
         limit_bytes: usize,
     ) -> Result<Vec<u8>, WireError> {
-        assert!(claim.first.count_to(claim.last) == self.entries as u64);
-        let body = self.compress();
+        assert!(claim.first.count_to(claim.last) == self.len() as u64);
         let frame = BatchFrame {
             lane: claim.lane.index() as u8,
             epoch: claim.epoch.0,
             begin: claim.begin.0,
             oldest: claim.oldest.0,
             first: claim.first.0,
-            count: self.entries as u32,
+            count: self.len() as u32,
             signature: *signature,
             base: claim.base.0,
-            raw_bytes: self.raw.len() as u32,
-            body: Cow::Owned(body),
+            raw_bytes: self.raw_bytes() as u32,
+            body: Cow::Owned(self.packer.pack(&self.pack)),
         };
         let message = framed(KIND_BATCH, &frame);
         if limit_bytes < message.len() {
@@ -247,15 +241,6 @@ impl BatchBuilder {
         }
         Ok(message)
     }
-
-    fn compress(&mut self) -> Vec<u8> {
-        if self.raw.is_empty() {
-            return Vec::new();
-        }
-        self.compressor
-            .compress(&self.raw)
-            .expect("zstd compresses what is in memory")
-    }
 }
 
 /// A batch as received: the numbers, the evidence, and the entries still compressed.
@@ -264,14 +249,13 @@ pub struct Batch {
     pub offer: Offer,
     pub base: Chain,
     pub signature: Signature,
-    raw: Vec<u8>,
+    pack: Pack,
 }
 
 impl Batch {
     /// The entries' bytes, in order.
     pub fn entries(&self) -> impl Iterator<Item = &[u8]> {
-        let mut decoder = minicbor::Decoder::new(&self.raw);
-        std::iter::from_fn(move || decoder.bytes().ok())
+        self.pack.iter()
     }
 
     /// What the box claims about this batch when its entries lead to `chain`.
@@ -350,37 +334,23 @@ impl Receipt {
 }
 
 /// Reads batches; keeps its decompressor between them.
-pub struct BatchDecoder {
-    decompressor: zstd::bulk::Decompressor<'static>,
-}
-
-impl Default for BatchDecoder {
-    fn default() -> Self {
-        let decompressor =
-            zstd::bulk::Decompressor::new().expect("zstd has memory for one context");
-        Self { decompressor }
-    }
-}
+#[derive(Default)]
+pub struct BatchDecoder(Unpacker);
 
 impl BatchDecoder {
     /// Checks every limit before and after decompression; the numbers of the offer are well formed
     /// and agree with the entries.
     pub fn decode(&mut self, message: &[u8]) -> Result<Batch, WireError> {
         let frame: BatchFrame<'_> = unframed(KIND_BATCH, message)?;
-        if BATCH_ENTRIES_MAX < frame.count as usize {
-            return Err(WireError::Damaged("too many entries"));
-        }
-        let raw_bytes = frame.raw_bytes as usize;
-        if BATCH_RAW_BYTES_MAX.max(ENTRY_BYTES_MAX + ENTRY_HEADER_BYTES_MAX) < raw_bytes {
-            return Err(WireError::Damaged("too many bytes when decompressed"));
-        }
-        let raw = if frame.body.is_empty() {
-            Vec::new()
-        } else {
-            self.decompressor
-                .decompress(&frame.body, raw_bytes)
-                .map_err(|_| WireError::Damaged("the body does not decompress"))?
-        };
+        let mut pack = Pack::default();
+        self.0
+            .unpack(
+                &frame.body,
+                frame.count as usize,
+                frame.raw_bytes as usize,
+                &mut pack,
+            )
+            .map_err(|NotPacked(why)| WireError::Damaged(why))?;
         let offer = Offer {
             log: log_name(frame.lane, frame.epoch)?,
             begin: Seq(frame.begin),
@@ -394,29 +364,13 @@ impl BatchDecoder {
         if !offer.is_well_formed() {
             return Err(WireError::Damaged("the numbers do not belong together"));
         }
-        let batch = Batch {
+        Ok(Batch {
             offer,
             base: Chain(frame.base),
             signature: frame.signature,
-            raw,
-        };
-        let read: usize = batch.entries().count();
-        let consumed = batch.raw.len() == raw_bytes && is_sequence_of(&batch.raw, read);
-        if read != frame.count as usize || !consumed {
-            return Err(WireError::Damaged("the entries do not fill the body"));
-        }
-        Ok(batch)
+            pack,
+        })
     }
-}
-
-/// Whether `raw` is exactly `count` byte strings of lawful size.
-fn is_sequence_of(raw: &[u8], count: usize) -> bool {
-    let mut decoder = minicbor::Decoder::new(raw);
-    (0..count).all(|_| {
-        decoder
-            .bytes()
-            .is_ok_and(|entry| entry.len() <= ENTRY_BYTES_MAX)
-    }) && decoder.position() == raw.len()
 }
 
 fn log_name(lane: u8, epoch: u64) -> Result<LogName, WireError> {

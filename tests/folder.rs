@@ -20,10 +20,11 @@ use lienthong::engine::sending::{self, EdgeEngine, Effect, Event, Space};
 use lienthong::evidence::SigningKey;
 use lienthong::formats::station::mapping::StationMapping;
 use lienthong::model::{ClockQuality, Epoch, Lane, Seq, UnixMs};
+use lienthong::pack::{Pack, Unpacker};
 use lienthong::shell::clock::Clock;
-use lienthong::store::Options;
 use lienthong::store::edge::EdgeStore;
 use lienthong::store::edge_status::EdgeView;
+use lienthong::store::{Options, StoreError};
 use lienthong::sync::Limits;
 
 const OPTIONS: Options = Options {
@@ -217,15 +218,19 @@ impl Bed {
         let box_id = "xa-tan-bien".parse().unwrap();
         let store = EdgeStore::open(&self.store(), OPTIONS, &box_id, Epoch(9)).unwrap();
         let mut entries = Vec::new();
+        let (mut unpacker, mut pack) = (Unpacker::default(), Pack::default());
         for lane in Lane::ALL {
-            let newest = store.lane_state(lane).unwrap().newest.seq;
-            if newest == Seq::ZERO {
-                continue;
-            }
             store
-                .read(lane, Seq(1), newest, |row| {
-                    entries.push(serde_json::from_slice(row.entry).unwrap());
-                    true
+                .read(lane, Seq(1), |block| {
+                    let (count, raw_bytes) = (block.entries as usize, block.raw_bytes as usize);
+                    unpacker
+                        .unpack(block.body, count, raw_bytes, &mut pack)
+                        .unwrap();
+                    entries.extend(
+                        pack.iter()
+                            .map(|entry| serde_json::from_slice(entry).unwrap()),
+                    );
+                    Ok::<_, StoreError>(true)
                 })
                 .unwrap();
         }

@@ -400,13 +400,23 @@ fn a_state_secret_is_refused_and_the_hub_hears_of_it_but_not_of_its_content() {
 fn entries(rig: &Rig) -> Vec<Value> {
     let connection = rusqlite::Connection::open(store(rig)).expect("the box's store");
     let mut statement = connection
-        .prepare("SELECT entry FROM outbox ORDER BY place")
+        .prepare("SELECT raw_bytes, body FROM outbox ORDER BY place")
         .expect("SQL");
-    let rows = statement
-        .query_map([], |row| row.get::<_, Vec<u8>>(0))
+    let blocks = statement
+        .query_map([], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))
+        })
         .expect("rows");
-    rows.map(|row| serde_json::from_slice(&row.expect("a row")).expect("JSON"))
-        .collect()
+    let mut entries = Vec::new();
+    for block in blocks {
+        let (raw_bytes, body) = block.expect("a row");
+        let raw = zstd::bulk::decompress(&body, raw_bytes as usize).expect("zstd");
+        let mut decoder = minicbor::Decoder::new(&raw);
+        while let Ok(entry) = decoder.bytes() {
+            entries.push(serde_json::from_slice(entry).expect("JSON"));
+        }
+    }
+    entries
 }
 
 // === Repeats and commits ===

@@ -11,8 +11,9 @@ use lienthong::engine::{receiving, sending};
 use lienthong::evidence::{SigningKey, chain_after};
 use lienthong::model::record::{Draft, Op, RecordType};
 use lienthong::model::{BoxId, Capture, Chain, ClockQuality, Epoch, Lane, Now, Seq, UnixMs};
+use lienthong::pack::{Pack, Packer};
 use lienthong::shell::clock::Clock;
-use lienthong::store::edge::{EdgeStore, Mark, OnceKey};
+use lienthong::store::edge::{Block, EdgeStore, Mark, OnceKey};
 use lienthong::store::hub::{HubStore, NewBox};
 use lienthong::store::{Options, StoreError};
 use lienthong::sync::Limits;
@@ -347,7 +348,7 @@ fn write_golden_stores() {
 
 // === Start ===
 
-/// A store with entries of 500 bytes that wait.
+/// A store with entries of 500 bytes that wait, each kept alone.
 fn store_with(waiting: u64, path: &Path) {
     const SLICE: u64 = 10_000;
     let mut store = EdgeStore::open(path, OPTIONS, &box_id(), EPOCH).expect("a new store");
@@ -357,16 +358,22 @@ fn store_with(waiting: u64, path: &Path) {
         sum_bytes: 0,
     };
     let entry = [b'a'; 500];
+    let mut pack = Pack::default();
+    pack.push(&entry);
+    let body = Packer::default().pack(&pack);
     while mark.seq.0 < waiting {
         store.begin().expect("a transaction");
         for _ in 0..SLICE.min(waiting - mark.seq.0) {
-            mark = Mark {
-                seq: mark.seq.next(),
+            let block = Block {
+                last: mark.seq.next(),
+                entries: 1,
+                stored: UnixMs(0),
                 chain: chain_after(mark.chain, &entry),
-                sum_bytes: mark.sum_bytes + entry.len() as u64,
+                raw_bytes: pack.raw_bytes() as u64,
+                body: &body,
             };
-            store
-                .append(Lane::P2, mark, Capture(mark.seq.0), UnixMs(0), &entry)
+            mark = store
+                .append(Lane::P2, mark, Capture(mark.seq.0 + 1), block)
                 .expect("appended");
         }
         store.commit().expect("committed");

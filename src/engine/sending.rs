@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::{BatchClaim, PublicKey, SigningKey, chain_after, entry_digest};
+use super::log::Logs;
+use crate::evidence::{BatchClaim, PublicKey, SigningKey, entry_digest};
 use crate::model::fault::{self, Fault};
 use crate::model::limits::{BATCH_ENTRIES_MAX, ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX};
 use crate::model::record::{complete, derived_id};
@@ -177,8 +178,9 @@ pub enum Effect<R> {
 
 /// How often tallies are written down; they are no part of any promise.
 const TALLY_EVERY_MS: MonoMs = 30_000;
-/// Rows deleted in one step.
-const TRIM_ROWS: usize = 256;
+/// Blocks, and keys of repeats, deleted in one step.
+const TRIM_BLOCKS: usize = 64;
+const TRIM_KEYS: u64 = 256;
 /// Part of the store's quota in use from which the kept tail is given up.
 const CROWDED_PERCENT: u64 = 80;
 /// Free bytes inside the file from which some are given back to the file system.
@@ -191,8 +193,7 @@ pub struct EdgeEngine<R> {
     config: Config,
     store: EdgeStore,
     lanes: Lanes,
-    /// Per lane, where the log stands with its newest entry.
-    newest: [Mark; 5],
+    logs: Logs,
     acked_sum: [u64; 5],
     /// Per lane, where the log stands with the last entry that was sent.
     sent: [Option<Mark>; 5],
@@ -213,16 +214,11 @@ impl<R> EdgeEngine<R> {
     pub fn open(mut config: Config) -> Result<Self, StoreError> {
         let fresh = (config.mint)();
         let store = EdgeStore::open(&config.store, config.options, &config.box_id, fresh)?;
-        let zero = Mark {
-            seq: Seq::ZERO,
-            chain: crate::model::Chain::ZERO,
-            sum_bytes: 0,
-        };
         let time_floor = store.time_floor()?;
         let mut engine = Self {
             lanes: lanes(&config, &store)?,
             config,
-            newest: [zero; 5],
+            logs: Logs::open(&store)?,
             acked_sum: [0; 5],
             sent: [None; 5],
             capture: Capture(0),
@@ -272,6 +268,7 @@ impl<R> EdgeEngine<R> {
         for event in events {
             self.apply(now, event)?;
         }
+        self.logs.flush(&mut self.store)?;
         self.lanes.handle_timeout(now.mono_ms);
         self.transmit(now)?;
         if self.lanes.poll_stalled() {
@@ -449,10 +446,9 @@ impl<R> EdgeEngine<R> {
     }
 
     fn would_overflow(&self, lane: Lane, bytes: &[u64; 5]) -> bool {
+        let sum_bytes = self.logs.sum_bytes(lane);
         let lane = lane.index();
-        let waiting = self.newest[lane]
-            .sum_bytes
-            .saturating_sub(self.acked_sum[lane]);
+        let waiting = sum_bytes.saturating_sub(self.acked_sum[lane]);
         0 < bytes[lane] && self.config.space.lane_bytes_max[lane] < waiting + bytes[lane]
     }
 
@@ -479,7 +475,7 @@ impl<R> EdgeEngine<R> {
             accepted.push(answer);
         }
         for lane in Lane::ALL {
-            let newest = self.newest[lane.index()].seq;
+            let newest = self.logs.newest(lane);
             if self.lanes.sender(lane).newest() < newest {
                 self.lanes.handle_appended(lane, newest);
             }
@@ -505,14 +501,9 @@ impl<R> EdgeEngine<R> {
     fn append(&mut self, now: Now, record: &NewRecord) -> Result<Accepted, StoreError> {
         self.capture = Capture(self.capture.0 + 1);
         let entry = complete(self.capture, now, &record.tail);
-        let newest = &mut self.newest[record.lane.index()];
-        *newest = Mark {
-            seq: newest.seq.next(),
-            chain: chain_after(newest.chain, &entry),
-            sum_bytes: newest.sum_bytes + entry.len() as u64,
-        };
-        self.store
-            .append(record.lane, *newest, self.capture, now.wall, &entry)?;
+        let seq = self
+            .logs
+            .append(&mut self.store, record.lane, self.capture, now.wall, &entry)?;
         let id = match &record.id {
             Some(id) => id.clone(),
             None => derived_id(&entry_digest(&self.config.box_id, &entry)),
@@ -520,7 +511,7 @@ impl<R> EdgeEngine<R> {
         Ok(Accepted {
             id,
             lane: record.lane,
-            seq: newest.seq,
+            seq,
         })
     }
 
@@ -530,6 +521,7 @@ impl<R> EdgeEngine<R> {
         loop {
             let Self {
                 lanes,
+                logs,
                 store,
                 builder,
                 config,
@@ -539,7 +531,12 @@ impl<R> EdgeEngine<R> {
             } = self;
             let mut message = None;
             let offer = lanes.poll_transmit(now.mono_ms, |offer| {
-                let batch = build(store, builder, config, sent, *message_bytes_max, offer)?;
+                let log = LogReader {
+                    store,
+                    logs,
+                    builder,
+                };
+                let batch = build(log, config, sent, *message_bytes_max, offer)?;
                 message = Some(batch.message);
                 Ok::<_, BuildError>(batch.fit)
             });
@@ -564,7 +561,8 @@ impl<R> EdgeEngine<R> {
 
     /// The planted fault [`Fault::ForgetOnSend`].
     fn forget(&mut self, now: Now, offer: Offer) -> Result<(), StoreError> {
-        if let Some(mark) = self.store.mark_at(offer.log.lane, offer.last)? {
+        let mark = self.logs.mark_at(&self.store, offer.log.lane, offer.last)?;
+        if let Some(mark) = mark {
             self.store.set_acked(offer.log.lane, mark, &[], now.wall)?;
             self.trim_due = true;
         }
@@ -602,7 +600,7 @@ impl<R> EdgeEngine<R> {
         let applied = receipt.ack.applied;
         // A hub that was set back behind all that is held gets what is held.
         let tail = self.lanes.sender(lane).oldest().previous();
-        let mark = self.store.mark_at(lane, applied.max(tail))?;
+        let mark = self.logs.mark_at(&self.store, lane, applied.max(tail))?;
         let diverged = Seq::ZERO < applied
             && mark.is_some_and(|mark| mark.seq == applied && mark.chain != receipt.chain)
             && !fault::is_planted(Fault::ChainNotCompared);
@@ -632,13 +630,12 @@ impl<R> EdgeEngine<R> {
             return Ok(());
         }
         let epoch = (self.config.mint)();
+        self.logs.flush(&mut self.store)?;
         self.store.begin_epoch(epoch)?;
         let up = self.lanes.is_up();
         self.lanes = lanes(&self.config, &self.store)?;
         self.sent = [None; 5];
-        let capture = self.capture;
         self.load_marks()?;
-        self.capture = self.capture.max(capture);
         if up {
             self.lanes.handle_up();
         }
@@ -673,7 +670,7 @@ impl<R> EdgeEngine<R> {
         if self.once_due {
             let gone = self
                 .store
-                .trim_once(self.config.space.once_keys, TRIM_ROWS as u64)?;
+                .trim_once(self.config.space.once_keys, TRIM_KEYS)?;
             self.once_due = 0 < gone;
         }
         Ok(())
@@ -701,7 +698,7 @@ impl<R> EdgeEngine<R> {
         let since = UnixMs(now.wall.0.saturating_sub(space.tail_ms));
         let keep_bytes = if crowded { 0 } else { space.tail_bytes };
         for lane in Lane::ALL {
-            if let Some(oldest) = self.store.trim(lane, since, keep_bytes, TRIM_ROWS)? {
+            if let Some(oldest) = self.store.trim(lane, since, keep_bytes, TRIM_BLOCKS)? {
                 self.lanes.handle_dropped(lane, oldest);
                 self.vacuum_due = true;
                 return Ok(());
@@ -722,11 +719,9 @@ impl<R> EdgeEngine<R> {
 
     fn load_marks(&mut self) -> Result<(), StoreError> {
         for lane in Lane::ALL {
-            let state = self.store.lane_state(lane)?;
-            self.newest[lane.index()] = state.newest;
-            self.acked_sum[lane.index()] = state.acked.sum_bytes;
-            self.capture = self.capture.max(state.newest_capture);
+            self.acked_sum[lane.index()] = self.store.lane_state(lane)?.acked.sum_bytes;
         }
+        self.capture = self.capture.max(self.logs.newest_capture());
         Ok(())
     }
 }
@@ -778,24 +773,37 @@ struct Built {
     fit: Fit,
 }
 
+/// What a batch is made with.
+struct LogReader<'a> {
+    store: &'a EdgeStore,
+    logs: &'a mut Logs,
+    builder: &'a mut BatchBuilder,
+}
+
 /// Reads a batch from the store, checks every entry against its chain, signs and compresses.
 fn build(
-    store: &EdgeStore,
-    builder: &mut BatchBuilder,
+    log: LogReader<'_>,
     config: &Config,
     sent: &mut [Option<Mark>; 5],
     limit_bytes: usize,
     offer: Offer,
 ) -> Result<Built, BuildError> {
+    let LogReader {
+        store,
+        logs,
+        builder,
+    } = log;
     let lane = offer.log.lane;
     let before = offer.first.previous();
     let base = match sent[lane.index()] {
         Some(mark) if mark.seq == before => mark,
-        _ => store.mark_at(lane, before)?.ok_or(StoreError::Damaged)?,
+        _ => logs
+            .mark_at(store, lane, before)?
+            .ok_or(StoreError::Damaged)?,
     };
     let mut entries_max = BATCH_ENTRIES_MAX;
     loop {
-        let end = collect(store, builder, lane, base, offer, entries_max)?;
+        let end = logs.collect(store, builder, base, offer, entries_max)?;
         let claim = BatchClaim {
             box_id: &config.box_id,
             lane,
@@ -829,46 +837,5 @@ fn build(
             }
             Err(_) => unreachable!("encoding fails only for size"),
         }
-    }
-}
-
-/// Fills the builder from the store; returns where the log stands after the last entry taken.
-fn collect(
-    store: &EdgeStore,
-    builder: &mut BatchBuilder,
-    lane: Lane,
-    base: Mark,
-    offer: Offer,
-    entries_max: usize,
-) -> Result<Mark, StoreError> {
-    builder.clear();
-    let mut end = base;
-    let mut broken = None;
-    if offer.last < offer.first {
-        return Ok(end);
-    }
-    store.read(lane, offer.first, offer.last, |row| {
-        let chain = chain_after(end.chain, row.entry);
-        if row.seq != end.seq.next() || chain != row.chain {
-            broken = Some(row.seq);
-            return false;
-        }
-        if offer.first.count_to(end.seq) as usize == entries_max || !builder.push(row.entry) {
-            return false;
-        }
-        end = Mark {
-            seq: row.seq,
-            chain,
-            sum_bytes: row.sum_bytes,
-        };
-        true
-    })?;
-    match broken {
-        // Entries before the broken one still go out; it is met again at the front.
-        Some(seq) if builder.is_empty() => Err(StoreError::BrokenChain {
-            place: seq.0 as i64,
-        }),
-        _ if builder.is_empty() => Err(StoreError::Damaged),
-        _ => Ok(end),
     }
 }

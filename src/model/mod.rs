@@ -332,6 +332,11 @@ pub mod limits {
     pub const MESSAGE_BYTES_MAX: usize = 128 * 1024;
     /// Most entries in one batch.
     pub const BATCH_ENTRIES_MAX: usize = 1000;
+    /// Entries that are stored together: at most so many …
+    pub const BLOCK_ENTRIES_MAX: usize = 250;
+    /// … and so many bytes before compression, unless it is one entry alone. Whole blocks fill a batch
+    /// with little room to spare.
+    pub const BLOCK_RAW_BYTES_MAX: usize = 128 * 1024;
 
     const _: () = assert!(ENTRY_BYTES_MAX + 4 * 1024 <= MESSAGE_BYTES_MAX);
     const _: () = assert!(ENTRY_BYTES_MAX < BATCH_RAW_BYTES_MAX);

@@ -8,9 +8,11 @@ use super::{Options, StoreError, chain_from};
 use crate::model::{BoxId, Capture, Chain, Epoch, Lane, Seq, UnixMs};
 
 const MIGRATIONS: &[&str] = &[include_str!("edge.sql")];
+/// A lone record costs two pages; a block of many fills its pages anyway.
+const PAGE_BYTES: u64 = 4096;
 const LANE_SHIFT: u32 = 56;
 
-/// Where a log stands at some entry: its chain, and the bytes of all entries up to it.
+/// Where a log stands at some entry: its chain, and the bytes of all blocks that end there or before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
     pub seq: Seq,
@@ -30,14 +32,29 @@ pub struct LaneState {
     pub newest_capture: Capture,
 }
 
-/// One entry as it lies in the outbox.
+/// What a block takes beside its body, bytes: row, index, share of the page.
+const BLOCK_OVERHEAD_BYTES: u64 = 128;
+
+/// Entries of a lane that were kept together, as they lie in the outbox. What `body` is, its writer
+/// knows.
 #[derive(Debug, Clone, Copy)]
-pub struct Row<'a> {
-    pub seq: Seq,
+pub struct Block<'a> {
+    /// Number of the last entry.
+    pub last: Seq,
+    /// How many entries there are.
+    pub entries: u64,
+    /// When the first one was accepted.
     pub stored: UnixMs,
-    pub sum_bytes: u64,
+    /// Chain after the last entry.
     pub chain: Chain,
-    pub entry: &'a [u8],
+    pub raw_bytes: u64,
+    pub body: &'a [u8],
+}
+
+impl Block<'_> {
+    pub fn first(&self) -> Seq {
+        Seq(self.last.0 + 1 - self.entries)
+    }
 }
 
 /// A key that makes a repeat harmless, with the digest of what it stood for.
@@ -70,7 +87,7 @@ impl EdgeStore {
         box_id: &BoxId,
         fresh: Epoch,
     ) -> Result<Self, StoreError> {
-        let connection = super::open(path, options, MIGRATIONS)?;
+        let connection = super::open(path, options, PAGE_BYTES, MIGRATIONS)?;
         let transaction = rusqlite::Transaction::new_unchecked(
             &connection,
             rusqlite::TransactionBehavior::Immediate,
@@ -165,80 +182,90 @@ impl EdgeStore {
         })
     }
 
-    /// Adds an entry at the end of a lane's log; `mark` is where the log stands with it.
+    /// Adds a block at the end of a lane's log, of which `newest` is the end so far. `capture` is
+    /// that of the last entry. Returns where the log stands then.
     pub fn append(
         &mut self,
         lane: Lane,
-        mark: Mark,
+        newest: Mark,
         capture: Capture,
-        stored: UnixMs,
-        entry: &[u8],
-    ) -> Result<(), StoreError> {
+        block: Block<'_>,
+    ) -> Result<Mark, StoreError> {
+        assert!(block.first() == newest.seq.next());
+        let mark = Mark {
+            seq: block.last,
+            chain: block.chain,
+            sum_bytes: newest.sum_bytes + block.body.len() as u64 + BLOCK_OVERHEAD_BYTES,
+        };
         self.connection
             .prepare_cached(
-                "INSERT INTO outbox (place, capture, stored_ms, sum, chain, entry)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO outbox
+                   (place, entries, capture, stored_ms, sum, chain, raw_bytes, body)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )?
             .execute(params![
                 place(lane, mark.seq),
+                block.entries as i64,
                 capture.0 as i64,
-                stored.0,
+                block.stored.0,
                 mark.sum_bytes as i64,
                 mark.chain.0,
-                entry
+                block.raw_bytes as i64,
+                block.body
             ])?;
-        Ok(())
+        Ok(mark)
     }
 
-    /// Reads entries from `first` on, in order, until `visit` says false or `last` is passed.
-    pub fn read(
+    /// Reads blocks in order, beginning with the one that holds `first`, until `visit` says false or
+    /// fails.
+    pub fn read<E: From<StoreError>>(
         &self,
         lane: Lane,
         first: Seq,
-        last: Seq,
-        mut visit: impl FnMut(Row<'_>) -> bool,
-    ) -> Result<(), StoreError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT place, stored_ms, sum, chain, entry FROM outbox
-             WHERE place BETWEEN ?1 AND ?2 ORDER BY place",
-        )?;
-        let mut rows = statement.query([place(lane, first), place(lane, last)])?;
-        while let Some(row) = rows.next()? {
-            let blob = |index| row.get_ref(index).and_then(|value| Ok(value.as_blob()?));
-            let chain: [u8; 32] = blob(3)?.try_into().map_err(|_| StoreError::Damaged)?;
-            let go_on = visit(Row {
-                seq: Seq(seq_in(row.get(0)?) as u64),
-                stored: UnixMs(row.get(1)?),
-                sum_bytes: row.get::<_, i64>(2)? as u64,
-                chain: Chain(chain),
-                entry: blob(4)?,
-            });
-            if !go_on {
+        mut visit: impl FnMut(Block<'_>) -> Result<bool, E>,
+    ) -> Result<(), E> {
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT place, entries, stored_ms, chain, raw_bytes, body FROM outbox
+                 WHERE place BETWEEN ?1 AND ?2 ORDER BY place",
+            )
+            .map_err(StoreError::from)?;
+        let mut rows = statement
+            .query([place(lane, first), place(lane, Seq::MAX)])
+            .map_err(StoreError::from)?;
+        while let Some(row) = rows.next().map_err(StoreError::from)? {
+            if !visit(block_in(row)?)? {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Where the log stood at `seq`, as far as that is still known.
+    /// Where the log stood at `seq`, if a block ends there or it is a receipt's or the tail's end.
     pub fn mark_at(&self, lane: Lane, seq: Seq) -> Result<Option<Mark>, StoreError> {
-        let state = self.lane_state(lane)?;
-        if let Some(known) = [state.acked, state.tail]
-            .into_iter()
-            .find(|mark| mark.seq == seq)
-        {
-            return Ok(Some(known));
-        }
-        let mut found = None;
-        self.read(lane, seq, seq, |row| {
-            found = Some(Mark {
-                seq,
-                chain: row.chain,
-                sum_bytes: row.sum_bytes,
-            });
-            false
-        })?;
-        Ok(found)
+        let found: Option<(Vec<u8>, i64)> = self
+            .connection
+            .prepare_cached(
+                "SELECT chain, sum FROM outbox WHERE place = ?1
+                 UNION ALL SELECT acked_chain, acked_sum FROM lane WHERE lane = ?2 AND acked = ?3
+                 UNION ALL SELECT tail_chain, tail_sum FROM lane WHERE lane = ?2 AND tail = ?3
+                 LIMIT 1",
+            )?
+            .query_row(
+                [place(lane, seq), lane.index() as i64, seq.0 as i64],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .optional()?;
+        found
+            .map(|(chain, sum)| {
+                Ok(Mark {
+                    seq,
+                    chain: chain_from(chain)?,
+                    sum_bytes: sum as u64,
+                })
+            })
+            .transpose()
     }
 
     /// The hub has given its receipt for everything up to `mark`, or was set back to there.
@@ -285,7 +312,7 @@ impl EdgeStore {
         Ok(())
     }
 
-    /// Deletes at most `rows_max` entries that have their receipt and lie beyond the kept tail:
+    /// Deletes at most `blocks_max` blocks that have their receipt and lie beyond the kept tail:
     /// older than `keep_since`, or beyond `keep_bytes`. Returns the number of the oldest entry
     /// held, if that changed.
     pub fn trim(
@@ -293,25 +320,33 @@ impl EdgeStore {
         lane: Lane,
         keep_since: UnixMs,
         keep_bytes: u64,
-        rows_max: usize,
+        blocks_max: usize,
     ) -> Result<Option<Seq>, StoreError> {
         let state = self.lane_state(lane)?;
         let mut tail = state.tail;
-        let mut rows = 0;
-        self.read(lane, state.tail.seq.next(), state.acked.seq, |row| {
-            let too_much = keep_bytes < state.acked.sum_bytes - tail.sum_bytes;
-            let go_on = rows < rows_max && (too_much || row.stored < keep_since);
-            if go_on {
+        {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT place, stored_ms, sum, chain FROM outbox
+                 WHERE place BETWEEN ?1 AND ?2 ORDER BY place LIMIT ?3",
+            )?;
+            let mut rows = statement.query([
+                place(lane, state.tail.seq.next()),
+                place(lane, state.acked.seq),
+                blocks_max as i64,
+            ])?;
+            while let Some(row) = rows.next()? {
+                let too_much = keep_bytes < state.acked.sum_bytes.saturating_sub(tail.sum_bytes);
+                if !too_much && keep_since <= UnixMs(row.get(1)?) {
+                    break;
+                }
                 tail = Mark {
-                    seq: row.seq,
-                    chain: row.chain,
-                    sum_bytes: row.sum_bytes,
+                    seq: Seq(seq_in(row.get(0)?) as u64),
+                    chain: chain_from(row.get(3)?)?,
+                    sum_bytes: row.get::<_, i64>(2)? as u64,
                 };
-                rows += 1;
             }
-            go_on
-        })?;
-        if rows == 0 {
+        }
+        if tail == state.tail {
             return Ok(None);
         }
         self.connection
@@ -484,6 +519,23 @@ fn create(connection: &Connection, box_id: &BoxId, epoch: Epoch) -> Result<(), S
         )?;
     }
     Ok(())
+}
+
+fn block_in<'a>(row: &'a rusqlite::Row<'_>) -> Result<Block<'a>, StoreError> {
+    let blob = |index| row.get_ref(index).and_then(|value| Ok(value.as_blob()?));
+    let chain: [u8; 32] = blob(3)?.try_into().map_err(|_| StoreError::Damaged)?;
+    let (last, entries) = (seq_in(row.get(0)?), row.get::<_, i64>(1)?);
+    if !(1..=last).contains(&entries) {
+        return Err(StoreError::Damaged);
+    }
+    Ok(Block {
+        last: Seq(last as u64),
+        entries: entries as u64,
+        stored: UnixMs(row.get(2)?),
+        chain: Chain(chain),
+        raw_bytes: row.get::<_, i64>(4)? as u64,
+        body: blob(5)?,
+    })
 }
 
 pub(super) fn place(lane: Lane, seq: Seq) -> i64 {

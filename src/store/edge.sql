@@ -13,25 +13,29 @@ CREATE TABLE box (
 CREATE TABLE lane (
     lane          INTEGER PRIMARY KEY,  -- 0 to 4: P0 to P4
     begin         INTEGER NOT NULL,     -- number of the first entry under this epoch
-    tail          INTEGER NOT NULL,     -- number of the newest entry that was deleted
+    tail          INTEGER NOT NULL,     -- number of the newest entry that was deleted; ends a block
     tail_chain    BLOB    NOT NULL,     -- chain at `tail`
-    tail_sum      INTEGER NOT NULL,     -- bytes of all entries up to `tail`
+    tail_sum      INTEGER NOT NULL,     -- bytes of all blocks up to `tail`
     acked         INTEGER NOT NULL,     -- number up to which the hub has given its receipt
     acked_chain   BLOB    NOT NULL,     -- chain at `acked`
-    acked_sum     INTEGER NOT NULL,     -- bytes of all entries up to `acked`
-    acked_capture INTEGER NOT NULL,     -- capture number of the entry at `acked`
+    acked_sum     INTEGER NOT NULL,     -- bytes of all blocks that end there or before
+    acked_capture INTEGER NOT NULL,     -- capture number at `acked`, or of a block before
     receipt       BLOB,                 -- the hub's last receipt as received, signature included
     receipt_ms    INTEGER               -- when it came
 ) STRICT;
 
--- The entries, waiting and in the kept tail.
+-- The entries, waiting and in the kept tail, in blocks: what one commit added to a lane is one row,
+-- compressed, so that it is written in less than its own size.
 CREATE TABLE outbox (
-    place     INTEGER PRIMARY KEY,  -- lane * 2^56 + number
-    capture   INTEGER NOT NULL,     -- box-wide number of the capture
-    stored_ms INTEGER NOT NULL,     -- when it was accepted
-    sum       INTEGER NOT NULL,     -- bytes of this lane's entries up to and with this one
-    chain     BLOB    NOT NULL,     -- SHA-256 over the chain before and `entry`
-    entry     BLOB    NOT NULL      -- the entry's bytes, as they are sent
+    place     INTEGER PRIMARY KEY,  -- lane * 2^56 + number of the block's last entry
+    entries   INTEGER NOT NULL,     -- how many, numbered without gaps
+    capture   INTEGER NOT NULL,     -- box-wide number of the last entry's capture
+    stored_ms INTEGER NOT NULL,     -- when the first one was accepted
+    sum       INTEGER NOT NULL,     -- bytes of this lane's blocks up to and with this one
+    chain     BLOB    NOT NULL,     -- SHA-256 chain after the last entry
+    raw_bytes INTEGER NOT NULL,     -- of `body` when decompressed
+    body      BLOB    NOT NULL      -- the entries as they are sent: a CBOR sequence of byte strings
+                                    -- (RFC 8742), compressed with zstd (RFC 8878)
 ) STRICT;
 
 -- What makes a repeat harmless: keys that sources gave, with the answer that they got.

@@ -197,18 +197,20 @@ mod tests {
     use super::*;
     use crate::model::{BoxId, Capture, Chain};
     use crate::store::Options;
-    use crate::store::edge::{EdgeStore, Mark, SourceTally};
+    use crate::store::edge::{Block, EdgeStore, Mark, SourceTally};
 
     const OPTIONS: Options = Options {
         quota_bytes: 64 << 20,
         cache_bytes: 1 << 20,
     };
 
+    const BLOCK_BYTES: u64 = 10 + 128;
+
     fn mark(seq: u64) -> Mark {
         Mark {
             seq: Seq(seq),
             chain: Chain([seq as u8; 32]),
-            sum_bytes: seq * 10,
+            sum_bytes: seq * BLOCK_BYTES,
         }
     }
 
@@ -221,10 +223,16 @@ mod tests {
         store.begin().expect("begun");
         for seq in 1..=9 {
             let stored = UnixMs(1_000 * seq as i64);
-            let capture = Capture(seq);
-            store
-                .append(Lane::P2, mark(seq), capture, stored, &[b'x'; 10])
-                .expect("kept");
+            let block = Block {
+                last: Seq(seq),
+                entries: 1,
+                stored,
+                chain: mark(seq).chain,
+                raw_bytes: 10,
+                body: &[b'x'; 10],
+            };
+            let kept = store.append(Lane::P2, mark(seq - 1), Capture(seq), block);
+            assert_eq!(kept.expect("kept"), mark(seq));
         }
         store
             .set_acked(Lane::P2, mark(4), b"receipt", UnixMs(77))
@@ -243,7 +251,7 @@ mod tests {
         let p2 = LaneFacts {
             lane: Lane::P2,
             waiting: 5,
-            waiting_bytes: 50,
+            waiting_bytes: 5 * BLOCK_BYTES,
             oldest: Some(UnixMs(5_000)),
             newest: Seq(9),
             received: Seq(4),
@@ -270,7 +278,7 @@ mod tests {
 
         let view = EdgeView::open(&path).expect("without an owner");
         let after = view.lane(Lane::P2).expect("read");
-        assert_eq!((after.waiting, after.waiting_bytes), (6, 60));
+        assert_eq!((after.waiting, after.waiting_bytes), (6, 6 * BLOCK_BYTES));
         assert_eq!((after.newest, after.received), (Seq(9), Seq(3)));
         assert_eq!(view.facts().expect("read").epoch, Epoch(8));
     }

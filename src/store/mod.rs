@@ -77,15 +77,19 @@ pub struct Options {
     pub cache_bytes: u64,
 }
 
-/// 8-KiB pages: records of 500 to 2,000 bytes waste less of them than of 4-KiB pages.
-pub const PAGE_BYTES: u64 = 8192;
-/// The WAL is written back at this many pages, and its file cut back to as much.
-const WAL_PAGES: u64 = 512;
+/// The WAL is written back at so many bytes, and its file cut back to as much.
+const WAL_BYTES: u64 = 4 << 20;
 
 /// Opens or creates a database: pragmas outside, then one transaction for schema or migration.
 ///
-/// `migrations[n]` leads from version `n` to `n + 1`; the first is the schema itself.
-fn open(path: &Path, options: Options, migrations: &[&str]) -> Result<Connection, StoreError> {
+/// `migrations[n]` leads from version `n` to `n + 1`; the first is the schema itself. A new file gets
+/// pages of `page_bytes`.
+fn open(
+    path: &Path,
+    options: Options,
+    page_bytes: u64,
+    migrations: &[&str],
+) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -96,19 +100,19 @@ fn open(path: &Path, options: Options, migrations: &[&str]) -> Result<Connection
     connection.set_prepared_statement_cache_capacity(64);
     // A file of the future is left as it is, pragmas included.
     known_version(&connection, migrations)?;
-    let pages = options.quota_bytes / PAGE_BYTES;
     connection.execute_batch(&format!(
-        "PRAGMA page_size = {PAGE_BYTES};
+        "PRAGMA page_size = {page_bytes};
          PRAGMA auto_vacuum = INCREMENTAL;
          PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
-         PRAGMA wal_autocheckpoint = {WAL_PAGES};
-         PRAGMA journal_size_limit = {wal_bytes};
+         PRAGMA wal_autocheckpoint = {wal_pages};
+         PRAGMA journal_size_limit = {WAL_BYTES};
          PRAGMA cache_size = -{cache_kib};
          PRAGMA temp_store = MEMORY;
          PRAGMA trusted_schema = OFF;
          PRAGMA max_page_count = {pages};",
-        wal_bytes = WAL_PAGES * PAGE_BYTES,
+        wal_pages = WAL_BYTES / page_bytes,
+        pages = options.quota_bytes / page_bytes,
         cache_kib = options.cache_bytes / 1024,
     ))?;
     migrate(&connection, migrations)?;
@@ -160,7 +164,8 @@ fn space(connection: &Connection) -> Result<(u64, u64), StoreError> {
         pragma("page_count")? as u64,
         pragma("freelist_count")? as u64,
     );
-    Ok(((pages - free) * PAGE_BYTES, free * PAGE_BYTES))
+    let page_bytes = pragma("page_size")? as u64;
+    Ok(((pages - free) * page_bytes, free * page_bytes))
 }
 
 fn chain_from(bytes: Vec<u8>) -> Result<crate::model::Chain, StoreError> {
@@ -178,6 +183,7 @@ mod tests {
         quota_bytes: 16 << 20,
         cache_bytes: 1 << 20,
     };
+    const PAGE_BYTES: u64 = 4096;
     const FIRST: &str = "CREATE TABLE note (text TEXT NOT NULL) STRICT;";
     const SECOND: &str = "ALTER TABLE note ADD COLUMN at INTEGER;";
 
@@ -195,17 +201,17 @@ mod tests {
     fn a_migration_that_fails_leaves_the_store_as_it_was() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.db");
-        let connection = open(&path, OPTIONS, &[FIRST]).expect("a new store");
+        let connection = open(&path, OPTIONS, PAGE_BYTES, &[FIRST]).expect("a new store");
         connection
             .execute("INSERT INTO note VALUES ('giữ')", [])
             .expect("written");
         drop(connection);
 
         let broken = "DELETE FROM note; CREATE TABLE half (x INTEGER) STRICT; SELECT no_such();";
-        let failed = open(&path, OPTIONS, &[FIRST, SECOND, broken]);
+        let failed = open(&path, OPTIONS, PAGE_BYTES, &[FIRST, SECOND, broken]);
         assert!(failed.is_err(), "the third step cannot work");
 
-        let before = open(&path, OPTIONS, &[FIRST]).expect("the old program goes on");
+        let before = open(&path, OPTIONS, PAGE_BYTES, &[FIRST]).expect("the old program goes on");
         assert_eq!(version_and_notes(&before), (1, vec!["giữ".to_owned()]));
         let tables: i64 = before
             .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
@@ -213,7 +219,7 @@ mod tests {
         assert_eq!(tables, 1, "nothing of the second and third step is there");
         drop(before);
 
-        let after = open(&path, OPTIONS, &[FIRST, SECOND]).expect("the mended program");
+        let after = open(&path, OPTIONS, PAGE_BYTES, &[FIRST, SECOND]).expect("the mended program");
         assert_eq!(version_and_notes(&after), (2, vec!["giữ".to_owned()]));
         after
             .execute("INSERT INTO note VALUES ('thêm', 1)", [])
@@ -223,7 +229,8 @@ mod tests {
     #[test]
     fn every_commit_is_synced() {
         let folder = tempfile::tempdir().expect("a folder");
-        let store = open(&folder.path().join("a.db"), OPTIONS, &[FIRST]).expect("a new store");
+        let store =
+            open(&folder.path().join("a.db"), OPTIONS, PAGE_BYTES, &[FIRST]).expect("a new store");
         let pragma = |name: &str| -> String {
             store
                 .query_row(&format!("PRAGMA {name}"), [], |row| {

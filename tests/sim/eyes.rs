@@ -72,20 +72,27 @@ impl BoxEye {
         let mut rows = Vec::new();
         for (lane, newest) in newest.into_iter().enumerate() {
             let first = ((lane as i64) << 56) + newest as i64;
-            rows.extend(all(
+            let blocks = all(
                 &self.0,
-                "SELECT place, capture, entry FROM outbox WHERE place > ?1 AND place < ?2",
+                "SELECT place, raw_bytes, body FROM outbox WHERE place > ?1 AND place < ?2",
                 [first, (lane as i64 + 1) << 56],
                 |row| {
-                    Ok(OutboxRow {
-                        lane,
-                        seq: (row.get::<_, i64>(0)? & ((1 << 56) - 1)) as u64,
-                        capture: row.get::<_, i64>(1)? as u64,
-                        entry: row.get(2)?,
-                    })
+                    let last = row.get::<_, i64>(0)? & ((1 << 56) - 1);
+                    Ok((last as u64, row.get::<_, i64>(1)?, row.get(2)?))
                 },
-            ));
+            );
+            for (last, raw_bytes, body) in blocks {
+                let entries = unpacked(body, raw_bytes as usize);
+                let numbers = last + 1 - entries.len() as u64..;
+                rows.extend(numbers.zip(entries).map(|(seq, entry)| OutboxRow {
+                    lane,
+                    seq,
+                    capture: capture_of(&entry),
+                    entry,
+                }));
+            }
         }
+        rows.retain(|row| newest[row.lane] < row.seq);
         rows.sort_by_key(|row| row.capture);
         rows
     }
@@ -96,6 +103,18 @@ impl BoxEye {
         let text = found.into_iter().next()?;
         Some(text.parse().expect("the simulation writes numbers"))
     }
+}
+
+/// The entries of a block: a CBOR sequence of byte strings, compressed with zstd.
+fn unpacked(body: Vec<u8>, raw_bytes: usize) -> Vec<Vec<u8>> {
+    let raw = zstd::bulk::decompress(&body, raw_bytes).expect("a block decompresses");
+    let mut decoder = minicbor::Decoder::new(&raw);
+    std::iter::from_fn(|| decoder.bytes().ok().map(<[u8]>::to_vec)).collect()
+}
+
+fn capture_of(entry: &[u8]) -> u64 {
+    let entry: serde_json::Value = serde_json::from_slice(entry).expect("an entry is JSON");
+    entry["capture"].as_u64().expect("every entry has one")
 }
 
 #[derive(Debug, Clone)]

@@ -310,7 +310,7 @@ impl Office {
                 .execute(
                     "UPDATE lane SET (tail, tail_chain, tail_sum) = (
                        SELECT place & 0xffffffffffffff, chain, sum FROM outbox
-                       WHERE place >> 56 = lane.lane ORDER BY place DESC LIMIT 1 OFFSET ?1)
+                       WHERE place = (SELECT max(place) FROM outbox WHERE place >> 56 = 2) - ?1)
                      WHERE lane = 2",
                     [after.len() as i64],
                 )
