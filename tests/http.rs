@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use lienthong::evidence::sha256;
 use nix::sys::signal::Signal;
 use rig::{Broker, DATASET, Rig, TOKEN, agent, dossier, run, tramd, wait_for};
 use serde_json::{Value, json};
@@ -475,7 +476,7 @@ fn a_burst_of_requests_shares_its_commits() {
 
 /// Commits in the write-ahead log: a frame that ends one names the database's size.
 fn commits(rig: &Rig) -> usize {
-    const PAGE: usize = 8192;
+    const PAGE: usize = 4096;
     let wal = fs::read(format!("{}-wal", store(rig).display())).expect("a write-ahead log");
     let salt = &wal[16..24];
     let frames = wal[32..].chunks_exact(24 + PAGE);
@@ -486,13 +487,24 @@ fn commits(rig: &Rig) -> usize {
 
 // === Limits ===
 
+/// A dossier that takes a kilobyte however well it is compressed.
+fn bulky(n: u32) -> String {
+    let noise: String = (0..32_u32)
+        .flat_map(|part| sha256(format!("{n}/{part}").as_bytes()))
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let dossier = dossier(AGENCY, n);
+    let open = dossier.strip_suffix('}').expect("a JSON object");
+    format!(r#"{open},"ghi_chu":"{noise}"}}"#)
+}
+
 #[test]
 fn a_full_lane_refuses_and_takes_again_once_the_hub_has_received() {
     let mut rig =
         lonely_box("[store]\nquota = \"8 MiB\"\nreserve = \"0 B\"\ntail_keep = \"0 s\"\n");
     let mut n = 0;
     let refused = loop {
-        let group: Vec<String> = (n..n + 200).map(|n| dossier(AGENCY, n)).collect();
+        let group: Vec<String> = (n..n + 200).map(bulky).collect();
         n += 200;
         let answer = records(&rig, &format!("[{}]", group.join(",")));
         match answer.status {
@@ -663,7 +675,7 @@ fn a_full_disk_refuses_keeps_what_it_has_and_is_left_again() {
     rig.start_box(XA);
     let mut kept = 0;
     let refused = loop {
-        let group: Vec<String> = (kept..kept + 500).map(|n| dossier(AGENCY, n)).collect();
+        let group: Vec<String> = (kept..kept + 500).map(bulky).collect();
         let answer = records(&rig, &format!("[{}]", group.join(",")));
         match answer.status {
             201 => kept += 500,
