@@ -183,8 +183,8 @@ impl Checker {
             let (tail, acked) = (row.tail, row.acked);
             let (old_tail, old_acked) = (line.tail[lane], line.acked[lane]);
             for seq in old_tail.min(old_acked)..tail.max(acked) {
-                let key = line.log[lane][seq as usize];
-                if !self.committed.contains(&(line.office, key)) {
+                let key = line.log[lane].get(seq as usize);
+                if !key.is_some_and(|&key| self.committed.contains(&(line.office, key))) {
                     let number = seq + 1;
                     let what = format!(
                         "office {} lane {lane} number {number} (deleted to {tail}, received to {acked})",

@@ -7,9 +7,8 @@
 //! and read both databases with SQL of their own; see `check.rs` for what they hold to.
 //!
 //! ```text
-//! cargo test --features planted-faults --test sim                       a few thousand seeds
-//! SIM_SEEDS=1000000 SIM_FIRST=0 cargo test --release --features planted-faults \
-//!     --test sim seeds -- --nocapture                                   a million
+//! cargo test --features planted-faults --test sim                       a thousand seeds
+//! bash .ci/seeds 1000000                                                a million
 //! SIM_FIRST=4711 SIM_SEEDS=1 SIM_TRACE=1 cargo test --features planted-faults \
 //!     --test sim seeds -- --nocapture                                   one, with its whole trace
 //! SIM_FAULT=NoGreeting …                                                the same with a planted fault
@@ -28,6 +27,7 @@ mod incidents;
 mod keys;
 mod net;
 mod plan;
+mod planted;
 mod sources;
 mod station;
 mod steps;
@@ -45,9 +45,7 @@ use check::{Checked, PANIC, Violation};
 use world::Summary;
 
 /// Seeds that run when nobody says how many.
-const SEEDS: u64 = 2_000;
-/// Within so many seeds a planted fault must be noticed.
-const NOTICED_WITHIN: u64 = 330;
+const SEEDS: u64 = 1_000;
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
@@ -160,30 +158,4 @@ fn the_same_seed_gives_the_same_trace() {
             assert_eq!(once, again, "seed {seed}");
         },
     );
-}
-
-/// A simulation that misses a fault proves nothing. The same seeds without a fault are part of
-/// `seeds`.
-#[test]
-fn every_planted_fault_is_noticed() {
-    let mut unnoticed = Vec::new();
-    spread(
-        0..Fault::ALL.len() as u64,
-        |index| {
-            let fault = Fault::ALL[index as usize];
-            let noticed = (0..NOTICED_WITHIN).find_map(|seed| {
-                let violation = run(seed, Some(fault), false).err()?;
-                Some((seed, violation))
-            });
-            (fault, noticed)
-        },
-        |_, (fault, noticed)| match noticed {
-            Some((seed, violation)) => println!(
-                "{fault:?}: seed {seed}: {} ({})",
-                violation.checker, violation.what
-            ),
-            None => unnoticed.push(fault),
-        },
-    );
-    assert_eq!(unnoticed, [], "not noticed within {NOTICED_WITHIN} seeds");
 }

@@ -1,0 +1,84 @@
+//! A simulation that misses a fault proves nothing: each planted fault is noticed, and by the checker
+//! whose promise it breaks. The same seeds without a fault are part of `seeds`.
+
+use lienthong::model::fault::Fault;
+
+use crate::check::{
+    ACCEPTED, AGAIN, CURSOR, FORGOTTEN, GAPS, INVENTED, LOST, ORDER, PROGRESS, RECEIPTS, STATE,
+    TWICE, URGENT,
+};
+use crate::{run, spread};
+
+/// Within so many seeds the first of a fault's checkers must notice it.
+const NOTICED_WITHIN: u64 = 330;
+
+/// The checker that must notice a fault, and those that may notice what follows from it.
+fn noticed_by(fault: Fault) -> (&'static str, &'static [&'static str]) {
+    match fault {
+        Fault::AnswerBeforeCommit => (ACCEPTED, &[LOST]),
+        Fault::ReceiptBeforeCommit => (RECEIPTS, &[FORGOTTEN]),
+        Fault::NoGreeting => (PROGRESS, &[]),
+        Fault::NoResendTimer => (AGAIN, &[PROGRESS]),
+        Fault::NoResendRequest => (PROGRESS, &[]),
+        // What it believes to be delivered is never offered again: not to a hub that lacks it, and
+        // not before the link is given up.
+        Fault::WindowFromMemory => (PROGRESS, &[AGAIN]),
+        // A forged batch is invented; a batch on another chain doubles, or takes others' numbers.
+        Fault::ChainNotChecked => (INVENTED, &[FORGOTTEN, TWICE]),
+        Fault::CursorOutside => (CURSOR, &[]),
+        // The repeat finds the key of records that were never kept.
+        Fault::OnceOutside => (ACCEPTED, &[]),
+        Fault::RepeatTakenAgain => (TWICE, &[]),
+        // Where rows go in the step that brought them, the checkers see a log with a hole.
+        Fault::ForgetOnSend => (FORGOTTEN, &[ORDER]),
+        Fault::AnyReceipt => (FORGOTTEN, &[STATE]),
+        // Without the words for the loss the box offers what it does not have, or nothing.
+        Fault::LossNotSaid => (PROGRESS, &[ORDER]),
+        Fault::LossNotNoted => (GAPS, &[]),
+        Fault::NoNewEpoch => (PROGRESS, &[]),
+        Fault::ChainNotCompared => (FORGOTTEN, &[]),
+        Fault::NoContentIds => (TWICE, &[]),
+        Fault::LateOverwrites => (STATE, &[]),
+        Fault::UrgentLast => (URGENT, &[]),
+    }
+}
+
+#[test]
+fn every_planted_fault_is_noticed_by_the_checker_of_its_promise() {
+    let mut wrong = Vec::new();
+    spread(
+        0..Fault::ALL.len() as u64,
+        |index| {
+            let fault = Fault::ALL[index as usize];
+            (fault, search(fault))
+        },
+        |_, (fault, found)| match found {
+            Ok(text) => println!("{fault:?}: {text}"),
+            Err(text) => wrong.push(format!("{fault:?}: {text}")),
+        },
+    );
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Runs seeds until the fault's own checker notices it; all others that speak must be named too.
+fn search(fault: Fault) -> Result<String, String> {
+    let (must, may) = noticed_by(fault);
+    for seed in 0..NOTICED_WITHIN {
+        let Err(violation) = run(seed, Some(fault), false) else {
+            continue;
+        };
+        let text = format!("seed {seed}: {} ({})", violation.checker, violation.what);
+        match violation.checker {
+            checker if checker == must => return Ok(text),
+            checker if may.contains(&checker) => {}
+            _ => {
+                return Err(format!(
+                    "noticed by another than {must:?} and {may:?}: {text}"
+                ));
+            }
+        }
+    }
+    Err(format!(
+        "not noticed by {must:?} within {NOTICED_WITHIN} seeds"
+    ))
+}
