@@ -459,6 +459,20 @@ fn verify_finds_each_planted_damage() {
     let whole = rich_hub();
     let number = "(place & 0xffffffffff)";
     let log = "(place >> 40) = (SELECT log FROM log WHERE box_id = 'xa-a' AND lane = 2)";
+    // What the box that was set back has said of a subject in its first life, first and last.
+    let first_life = "place >> 40 = (SELECT min(log) FROM log WHERE box_id = 'xa-b')";
+    let said = |subject: &str, which: &str| {
+        format!(
+            "SELECT {which}(place) FROM entry WHERE {first_life} AND CAST(entry AS TEXT) LIKE '%\"{subject}\"%'"
+        )
+    };
+    let moved = |subject: &str, which: &str, life: &str| {
+        let said = said(subject, which);
+        format!(
+            "UPDATE state SET place = ({said}), capture = (SELECT capture FROM entry WHERE place = ({said})), life = {life}
+             WHERE subject = '{subject}' AND agency = 'H53.02'"
+        )
+    };
     let damages: Vec<(&str, String, &str)> = vec![
         (
             "a byte of an entry",
@@ -487,6 +501,18 @@ fn verify_finds_each_planted_damage() {
         ("a gap too long", "UPDATE gap SET last = last + 1".into(), "number 25"),
         ("a gap that is none", "INSERT INTO gap SELECT NULL, box_id, epoch, lane, 3, 4, reason, noted_ms FROM gap".into(), "number 3"),
         ("a state moved to an older entry", "UPDATE state SET (place, capture) = (SELECT place, capture FROM entry WHERE entry.place < state.place AND CAST(entry.entry AS TEXT) LIKE '%\"s-3\"%' ORDER BY place LIMIT 1) WHERE subject = 's-3' AND agency = 'H53.01'".into(), "older"),
+        ("a state moved to a repeated entry, which is older", moved("s-3", "max", "life"), "older"),
+        (
+            "a state moved to an earlier life",
+            moved("s-1", "max", "(SELECT min(life) FROM log WHERE box_id = 'xa-b')"),
+            "older",
+        ),
+        ("a state moved to an entry of an earlier life, as if repeated", moved("s-1", "max", "life"), "older"),
+        (
+            "an entry of an earlier life, as if repeated",
+            "UPDATE state SET life = (SELECT max(life) FROM log WHERE box_id = 'xa-b') WHERE subject = 'after-the-copy'".into(),
+            "points to",
+        ),
         ("a state of nothing", "UPDATE state SET place = place + 100000 WHERE subject = 's-3' AND agency = 'H53.01'".into(), "points to"),
         ("a state of another subject", "UPDATE state SET place = (SELECT place FROM state AS other WHERE other.subject = 's-2' AND other.agency = 'H53.01') WHERE subject = 's-3' AND agency = 'H53.01'".into(), "present state"),
         ("a missing state", "DELETE FROM state WHERE subject = 's-3'".into(), "older"),

@@ -2,17 +2,20 @@
 //! the box's registered key, every number either held or in the gap ledger, and the present state
 //! against the entries that it came from. It reads as a stream and stops at the first fault.
 
+mod present;
+
 use std::collections::HashMap;
 use std::fmt;
 
 use serde::Serialize;
 
 use crate::evidence::{BatchClaim, PublicKey, chain_after};
-use crate::model::record::{Entry, Op};
+use crate::hub::verify::present::Judge;
+use crate::model::record::Entry;
 use crate::model::{BoxId, Capture, Chain, DatasetId, Epoch, Lane, Seq};
 use crate::store::StoreError;
 use crate::store::hub_view::{
-    BoxRow, GapRow, HubView, KeptEntry, LogRow, PresentState, SignedBatch, Snapshot, log_of, seq_of,
+    BoxRow, GapRow, HubView, KeptEntry, LogRow, SignedBatch, Snapshot, log_of, seq_of,
 };
 
 /// What was found sound for one box.
@@ -143,9 +146,8 @@ fn verify_box(snapshot: &Snapshot<'_>, known: &BoxRow) -> Result<Summary, Unsoun
         lost: 0,
     };
     let logs = snapshot.logs()?;
-    let of_box = || logs.iter().filter(|log| log.box_id == known.box_id);
-    let one_life = of_box().all(|log| of_box().all(|other| other.life == log.life));
-    for log in of_box() {
+    let judge = Judge::new(snapshot, &datasets, &logs);
+    for log in logs.iter().filter(|log| log.box_id == known.box_id) {
         let key = PublicKey::from_bytes(&known.public_key)
             .map_err(|_| fault(log, Seq::ZERO, Finding::Key))?;
         summary.lost += before_begin(&logs, &gaps, log)?;
@@ -154,7 +156,7 @@ fn verify_box(snapshot: &Snapshot<'_>, known: &BoxRow) -> Result<Summary, Unsoun
             datasets: &datasets,
             key: &key,
             log,
-            one_life,
+            judge: &judge,
             gaps: gaps_of(&gaps, log),
             reached: log.begin.previous(),
             chain: None,
@@ -179,17 +181,14 @@ fn verify_whole(snapshot: &Snapshot<'_>) -> Result<(), Unsound> {
         }));
     }
     let datasets: HashMap<i64, DatasetId> = snapshot.datasets()?.into_iter().collect();
-    let logs: HashMap<i64, LogRow> = snapshot
-        .logs()?
-        .into_iter()
-        .map(|log| (log.log, log))
-        .collect();
+    let logs = snapshot.logs()?;
+    let judge = Judge::new(snapshot, &datasets, &logs);
     snapshot.for_each_state(|state| {
-        let place = state.order.place;
-        let log = logs.get(&log_of(place));
-        if log.is_some_and(|log| is_what_it_points_to(&datasets, log, &state)) {
+        if judge.points_rightly(&state)? {
             return Ok(());
         }
+        let place = state.order.place;
+        let log = judge.log(log_of(place));
         Err(Unsound::Fault(Fault {
             place: log.map(|log| place_in(log, seq_of(place))),
             finding: Finding::StatePointer,
@@ -219,31 +218,13 @@ fn before_begin(logs: &[LogRow], gaps: &[GapRow], log: &LogRow) -> Result<u64, U
     }
 }
 
-fn is_what_it_points_to(
-    datasets: &HashMap<i64, DatasetId>,
-    log: &LogRow,
-    state: &PresentState<'_>,
-) -> bool {
-    let Some(Ok(entry)) = state.bytes.map(Entry::parse) else {
-        return false;
-    };
-    datasets.get(&state.dataset) == Some(&entry.kind.dataset)
-        && entry.agency.as_str() == state.agency
-        && entry.subject.as_str() == state.subject
-        && entry.capture == state.order.capture
-        // An entry that was repeated in a later life stands for that one.
-        && log.life <= state.order.life
-        && (entry.op == Op::Delete) == state.deleted
-}
-
 /// The walk along one log.
 struct Walk<'a> {
     snapshot: &'a Snapshot<'a>,
     datasets: &'a HashMap<i64, DatasetId>,
     key: &'a PublicKey,
     log: &'a LogRow,
-    /// The box has never begun a second epoch.
-    one_life: bool,
+    judge: &'a Judge<'a>,
     /// Ranges still ahead, first to last.
     gaps: std::vec::IntoIter<(Seq, Seq)>,
     /// Everything up to here was held or said to be lost.
@@ -382,14 +363,9 @@ impl Walk<'_> {
         if entry.is_double || entry.is_parked {
             return Ok(());
         }
-        let present =
-            self.snapshot
-                .state_order(dataset, &parsed.agency, parsed.subject.as_str())?;
-        match present {
-            // Between lives the order of arrival counts too, which is not written down.
-            Some(present) if !self.one_life || present.life != self.log.life => Ok(()),
-            Some(present) if parsed.capture <= present.capture => Ok(()),
-            _ => Err(self.fault(entry.seq, Finding::StateBehind)),
+        match self.judge.is_newer(self.log, dataset, &parsed)? {
+            true => Err(self.fault(entry.seq, Finding::StateBehind)),
+            false => Ok(()),
         }
     }
 

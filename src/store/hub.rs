@@ -380,8 +380,7 @@ impl HubStore {
         Ok(place)
     }
 
-    /// Place of the entry with this capture number and these very bytes in another log, found by
-    /// bisection: within a log capture numbers rise with the entries' numbers.
+    /// Place of the entry with this capture number and these very bytes in another log.
     pub fn find_same(
         &self,
         log: &LogState,
@@ -391,21 +390,8 @@ impl HubStore {
         if log.max_capture < capture {
             return Ok(None);
         }
-        let mut at_or_after = self.connection.prepare_cached(
-            "SELECT place, capture FROM entry WHERE place BETWEEN ?1 AND ?2 ORDER BY place LIMIT 1",
-        )?;
         let end = place(log.log, log.applied);
-        let (mut low, mut high) = (place(log.log, Seq(1)), end + 1);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let found: Option<(i64, i64)> = at_or_after
-                .query_row([middle, end], |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()?;
-            match found {
-                Some((place, number)) if (number as u64) < capture.0 => low = place + 1,
-                _ => high = middle,
-            }
-        }
+        let first = first_of_capture(&self.connection, log.log, log.applied, capture)?;
         let found: Option<(i64, Option<i64>, bool)> = self
             .connection
             .prepare_cached(
@@ -413,7 +399,7 @@ impl HubStore {
                      (SELECT first.entry FROM entry AS first WHERE first.place = entry.same_as))
                  FROM entry WHERE place BETWEEN ?1 AND ?2 ORDER BY place LIMIT 1",
             )?
-            .query_row(params![low, end, capture.0 as i64, entry], |row| {
+            .query_row(params![first, end, capture.0 as i64, entry], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))
             })
             .optional()?;
@@ -567,6 +553,32 @@ fn log_state((log, life, applied, chain, max_capture): RawLog) -> Result<LogStat
         chain: chain_from(chain)?,
         max_capture: Capture(max_capture as u64),
     })
+}
+
+/// Place of the first entry of a log with this capture number or a higher one, found by bisection:
+/// within a log capture numbers rise with the entries' numbers.
+pub(super) fn first_of_capture(
+    connection: &Connection,
+    log: i64,
+    applied: Seq,
+    capture: Capture,
+) -> Result<i64, StoreError> {
+    let mut at_or_after = connection.prepare_cached(
+        "SELECT place, capture FROM entry WHERE place BETWEEN ?1 AND ?2 ORDER BY place LIMIT 1",
+    )?;
+    let end = place(log, applied);
+    let (mut low, mut high) = (place(log, Seq(1)), end + 1);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let found: Option<(i64, i64)> = at_or_after
+            .query_row([middle, end], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        match found {
+            Some((place, number)) if (number as u64) < capture.0 => low = place + 1,
+            _ => high = middle,
+        }
+    }
+    Ok(low)
 }
 
 pub(super) fn place(log: i64, seq: Seq) -> i64 {

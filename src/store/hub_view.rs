@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
-use super::hub::{BoxState, LOG_SHIFT, MIGRATIONS, place, unplace};
+use super::hub::{BoxState, LOG_SHIFT, MIGRATIONS, first_of_capture, place, unplace};
 use super::{StoreError, chain_from};
 use crate::model::{AgencyCode, BoxId, Capture, Chain, DatasetId, Epoch, Lane, Seq, UnixMs};
 
@@ -475,6 +475,40 @@ impl Snapshot<'_> {
                 })
             },
         )
+    }
+
+    /// Whether the log holds a repeat of the entry at `original`, which has this capture number.
+    pub fn is_repeat(
+        &self,
+        log: &LogRow,
+        capture: Capture,
+        original: i64,
+    ) -> Result<bool, StoreError> {
+        let first = first_of_capture(&self.transaction, log.log, log.applied, capture)?;
+        let sql = "SELECT capture = ?3 AND same_as IS ?4 FROM entry
+                   WHERE place BETWEEN ?1 AND ?2 ORDER BY place LIMIT 1";
+        let end = place(log.log, log.applied);
+        let found = self.optional(sql, params![first, end, capture.0 as i64, original])?;
+        Ok(found.unwrap_or(false))
+    }
+
+    /// Every agency that a box has stood for.
+    pub fn agencies(&self) -> Result<Vec<(BoxId, AgencyCode)>, StoreError> {
+        self.rows(
+            "SELECT box_id, agency FROM box_agency ORDER BY box_id, agency",
+            |row| Ok((parsed(row, 0)?, parsed(row, 1)?)),
+        )
+    }
+
+    /// Whether a batch of the log was received, by the hub's clock, before the one before it.
+    pub fn went_back_in_time(&self, log: i64) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM (
+                     SELECT received_ms, lag(received_ms) OVER (ORDER BY place) AS before_ms
+                     FROM batch WHERE place BETWEEN ?1 AND ?2)
+                   WHERE received_ms < before_ms LIMIT 1";
+        let found: Option<i64> =
+            self.optional(sql, params![place(log, Seq::ZERO), end_of_log(log)])?;
+        Ok(found.is_some())
     }
 
     /// The first entry or batch whose log is not written down.
