@@ -421,6 +421,28 @@ async fn each_kind_of_fault_has_its_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_files_name_says_what_its_records_do() {
+    let bed = Bed::new();
+    bed.drop_file("1.json", record(1));
+    bed.drop_file("2.Delete.json", record(1));
+    bed.drop_file("3.snapshot.ndjson", record(2));
+    bed.drop_file("4.deleted.json", record(3));
+    let running = bed.start();
+    eventually("all are taken", || bed.files_in("done").len() == 4).await;
+    running.stop().await;
+    let ops: Vec<_> = bed
+        .entries()
+        .iter()
+        .map(|entry| entry["op"].as_str().unwrap_or("upsert").to_owned())
+        .collect();
+    assert_eq!(bed.stored(), 4);
+    for (op, times) in [("upsert", 2), ("delete", 1), ("snapshot", 1)] {
+        let found = ops.iter().filter(|found| *found == op).count();
+        assert_eq!(found, times, "{op} in {ops:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_state_secret_is_refused_and_raises_the_alarm() {
     let mut bed = Bed::new();
     bed.dataset = "van_ban_dien_tu";

@@ -262,6 +262,12 @@ pub fn short_digest(parts: &[&str]) -> [u8; 16] {
     short
 }
 
+/// The operation that a source names.
+pub fn op_named(text: &str) -> Option<Op> {
+    let mut known = [Op::Upsert, Op::Delete, Op::Snapshot].into_iter();
+    known.find(|op| op_text(*op) == text)
+}
+
 pub fn op_text(op: Op) -> &'static str {
     match op {
         Op::Upsert => "upsert",

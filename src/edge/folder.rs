@@ -1,6 +1,9 @@
 //! The drop folder: files that an office's software leaves become records, each file whole or not
 //! at all.
 //!
+//! A name before the extension says what the records of a JSON or NDJSON file do, for all of them as
+//! `op` does over HTTP: `a.delete.json`, `a.snapshot.ndjson`; without it they are upserts.
+//!
 //! A file is taken once it is *settled*: two looks, some time apart, found the same size, time and
 //! inode. inotify only hastens the next look; nothing depends on it. After the commit the file
 //! moves to `done/`, or to `refused/` with its reason beside it. Where records cannot be kept now

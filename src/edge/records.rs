@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::catalogue::admit::Refusal;
-use crate::edge::door::{Incoming, op_text, short_digest};
+use crate::edge::door::{Incoming, op_named, op_text, short_digest};
 use crate::edge::http::App;
 use crate::edge::listen::LocalPeer;
 use crate::edge::problem::{ERRORS_MAX, ErrorItem, Problem};
@@ -374,10 +374,7 @@ fn op(parameters: Option<Parameters>) -> Result<Op, Problem> {
     let Some(text) = parameters.ok_or_else(wrong)?.op else {
         return Ok(Op::Upsert);
     };
-    [Op::Upsert, Op::Delete, Op::Snapshot]
-        .into_iter()
-        .find(|op| op_text(*op) == text)
-        .ok_or_else(wrong)
+    op_named(&text).ok_or_else(wrong)
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {

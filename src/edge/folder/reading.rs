@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use crate::catalogue::Dataset;
 use crate::catalogue::admit::Refusal;
 use crate::edge::config::FileFormat;
-use crate::edge::door::{Door, Incoming};
+use crate::edge::door::{Door, Incoming, op_named};
 use crate::edge::folder::FolderSource;
 use crate::edge::folder::files::{FILE_BYTES_MAX, Folder, Found};
 use crate::edge::folder::handing::once_key;
@@ -65,8 +65,8 @@ pub fn take(folder: &Folder, source: &FolderSource, door: &Door, found: &Found, 
         return Taken::Unreadable(io::Error::other(error));
     };
     let read = match source.folder.format.or_else(|| format_of(&name)) {
-        Some(FileFormat::Json) => split(door, dataset, source, &bytes, json::Kind::Json),
-        Some(FileFormat::NdJson) => split(door, dataset, source, &bytes, json::Kind::NdJson),
+        Some(FileFormat::Json) => split(door, dataset, source, &name, &bytes, json::Kind::Json),
+        Some(FileFormat::NdJson) => split(door, dataset, source, &name, &bytes, json::Kind::NdJson),
         Some(FileFormat::Station) => measure(door, dataset, source, (&name, &bytes), now),
         None => Err(unknown_format()),
     };
@@ -90,10 +90,20 @@ fn format_of(name: &str) -> Option<FileFormat> {
     }
 }
 
+/// What the file's records do, which its name may say before the extension: `2026-11.delete.json`.
+fn op_of(name: &str) -> Op {
+    let said = name
+        .rsplit_once('.')
+        .and_then(|(stem, _)| stem.rsplit_once('.'))
+        .and_then(|(_, word)| op_named(&word.to_ascii_lowercase()));
+    said.unwrap_or_default()
+}
+
 fn split(
     door: &Door,
     dataset: &Dataset,
     source: &FolderSource,
+    name: &str,
     bytes: &[u8],
     kind: json::Kind,
 ) -> Result<Vec<NewRecord>, Refused> {
@@ -125,7 +135,7 @@ fn split(
         };
         let incoming = Incoming {
             data,
-            op: Op::Upsert,
+            op: op_of(name),
             original: None,
             id,
         };
