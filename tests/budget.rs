@@ -10,14 +10,16 @@
     reason = "real processes are waited for and timed by the real clock"
 )]
 
+#[path = "e2e/cage.rs"]
+mod cage;
 #[path = "e2e/rig.rs"]
 #[allow(dead_code)]
 mod rig;
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use cage::Cage;
 use rig::{Broker, DATASET, Rig, TOKEN, agent, dossier, wait_for};
 
 const AGENCY: &str = "H53.12";
@@ -63,7 +65,10 @@ fn f29_a_million_records_wait_and_leave_within_the_memory_budget() {
         begun.elapsed().as_secs_f64(),
         busiest as f64 / 1e6,
         cage.as_ref()
-            .map_or("no kernel limit here".to_owned(), Cage::report)
+            .map_or("no kernel limit here".to_owned(), |cage| format!(
+                "under a kernel limit of 24 MB, page cache included; peak {:?}",
+                cage.peak_bytes()
+            ))
     );
     std::thread::sleep(Duration::from_secs(3));
     let idle_bytes = memory_bytes(rig.pid(XA));
@@ -113,46 +118,4 @@ fn memory_bytes(pid: u32) -> u64 {
         .and_then(|value| value.trim().trim_end_matches(" kB").parse::<u64>().ok())
         .expect("the kernel tells")
         * 1024
-}
-
-/// A control group with a memory limit; a process that needs more is killed by the kernel.
-struct Cage(PathBuf);
-
-impl Cage {
-    /// None where control groups cannot be made, such as without root.
-    fn new(pid: u32, limit_bytes: u64) -> Option<Cage> {
-        let name = format!("lienthong-budget-{pid}");
-        let trees = [
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
-            ("/sys/fs/cgroup", "memory.max"),
-        ];
-        for (tree, limit) in trees {
-            let folder = PathBuf::from(tree).join(&name);
-            if fs::create_dir(&folder).is_err() {
-                continue;
-            }
-            let cage = Cage(folder);
-            let is_set = fs::write(cage.0.join(limit), limit_bytes.to_string()).is_ok()
-                && fs::write(cage.0.join("cgroup.procs"), pid.to_string()).is_ok();
-            if is_set {
-                return Some(cage);
-            }
-        }
-        None
-    }
-
-    fn report(&self) -> String {
-        let read = |file: &str| fs::read_to_string(self.0.join(file)).ok();
-        let peak = read("memory.max_usage_in_bytes").or_else(|| read("memory.peak"));
-        format!(
-            "under a kernel limit of 24 MB, page cache included; peak {}",
-            peak.unwrap_or_default().trim()
-        )
-    }
-}
-
-impl Drop for Cage {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
-    }
 }

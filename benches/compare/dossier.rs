@@ -15,8 +15,6 @@ mod words;
 use dice::Dice;
 use people::Person;
 
-use crate::rig::code;
-
 pub const AGENCY: &str = "H53.12";
 
 const BYTES: usize = 500;
@@ -37,8 +35,9 @@ pub fn record(n: u32) -> String {
     let (procedure, _, _, fee) = dice.pick(&words::PROCEDURES);
     let (state, common, step) = dice.pick(&STATES);
     let mut text = format!(
-        r#"{{"ma_ho_so":"{}","ma_tthc":"{procedure}","co_quan_tiep_nhan":"{AGENCY}","co_quan_giai_quyet":"{AGENCY}","nguoi_nop":{{"loai":"ca_nhan","ho_ten":"{}","so_dinh_danh":"{}","dien_thoai":"{}"}},"ngay_tiep_nhan":"2026-11-20T{:02}:{:02}:{:02}+07:00","trang_thai_goc":"{state}","trang_thai_chuan":"{common}","buoc":{step},"phi":{fee},"ma_bam":""#,
-        code(AGENCY, n),
+        r#"{{"ma_ho_so":"{AGENCY}-2611{:02}-{:06}","ma_tthc":"{procedure}","co_quan_tiep_nhan":"{AGENCY}","co_quan_giai_quyet":"{AGENCY}","nguoi_nop":{{"loai":"ca_nhan","ho_ten":"{}","so_dinh_danh":"{}","dien_thoai":"{}"}},"ngay_tiep_nhan":"2026-11-20T{:02}:{:02}:{:02}+07:00","trang_thai_goc":"{state}","trang_thai_chuan":"{common}","buoc":{step},"phi":{fee},"ma_bam":""#,
+        n / 900_000 + 1,
+        n % 900_000 + 1,
         applicant.name,
         applicant.number,
         applicant.phone,
