@@ -136,8 +136,8 @@ impl Catalogue {
                 place: "-".to_owned(),
                 message_vi: format!("không đọc được thư mục danh mục bộ dữ liệu: {error}"),
                 message_en: format!("cannot read the catalogue folder: {error}"),
-                hint_vi: "Kiểm tra đường dẫn và quyền đọc của thư mục.".to_owned(),
-                hint_en: "Check the path and the permission to read the folder.".to_owned(),
+                hint_vi: "Chép thư mục catalogue của bộ cài vào đó, hoặc sửa catalogue.path; kiểm tra quyền đọc.".to_owned(),
+                hint_en: "Copy the folder catalogue of the distribution there, or correct catalogue.path; check the permission to read it.".to_owned(),
             }]
         };
         let mut files = Vec::new();
