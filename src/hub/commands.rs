@@ -1,25 +1,29 @@
 //! The command line of `trucd`. Exit codes: 0 done, 1 fault at run time, 64 usage, 78 configuration.
 
+mod arguments;
+
 use std::io::{self, BufWriter, Write};
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
-use clap::{Args, Parser, Subcommand};
+use clap::Parser;
 use serde_json::json;
 use tokio::sync::oneshot;
 
+use crate::hub::commands::arguments::{
+    BoxCommand, Cli, Command, InitArgs, JsonArgs, RecordsArgs, VerifyArgs,
+};
 use crate::hub::config::{self, Config};
 use crate::hub::init::{self, Plan};
 use crate::hub::registry::{self, NewBoxPlan};
 use crate::hub::run::Hub;
-use crate::hub::status::{Stamp, table};
+use crate::hub::status::Stamp;
+use crate::hub::status::text::table;
 use crate::hub::verify::{Summary, Unsound, verify};
 use crate::hub::{http, records};
-use crate::model::{AgencyCode, BoxId, DatasetId, UnixMs};
+use crate::model::{BoxId, UnixMs};
 use crate::shell::clock::Clock;
-use crate::shell::dial::Address;
 use crate::shell::logging;
 use crate::shell::signals::StopSignals;
 use crate::store::hub::BoxState;
@@ -29,137 +33,6 @@ const USAGE: u8 = 64;
 const CONFIGURATION: u8 = 78;
 /// Output is written in pieces of this size.
 const PIECE_BYTES: usize = 64 * 1024;
-
-/// Hub of the data axis / trục liên thông: receives the boxes' records and gives signed receipts.
-#[derive(Debug, Parser)]
-#[command(name = "trucd", version)]
-struct Cli {
-    /// Configuration file [default: /etc/lienthong/trucd.toml, else /var/lib/lienthong/trucd.toml]
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// off, error, warn, info, debug, trace
-    #[arg(long, global = true, value_name = "LEVEL")]
-    log_level: Option<String>,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Make a hub in a folder: authority, keys, database, configuration
-    Init(InitArgs),
-    /// Receive
-    Run,
-    /// Register boxes and change their state
-    #[command(subcommand)]
-    Box(BoxCommand),
-    /// The fleet: last seen, positions, what waits, what was lost
-    Status(JsonArgs),
-    /// The records of a dataset: the present state, or the whole history
-    Records(RecordsArgs),
-    /// What boxes said they lost, and why; --json prints an object a line
-    Gaps(JsonArgs),
-    /// Entries that could not be taken into the present state, and why; --json prints an object a line
-    Parked(JsonArgs),
-    /// Check every chain and signature that is kept
-    Verify(VerifyArgs),
-}
-
-#[derive(Debug, Args)]
-struct InitArgs {
-    /// Folder of the new hub
-    dir: PathBuf,
-    /// Name under which boxes reach the hub [default: the first --dns or --ip, else this machine's]
-    #[arg(long, value_name = "HOST")]
-    name: Option<String>,
-    /// Where boxes connect to
-    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:8883")]
-    listen: SocketAddr,
-    /// Another host name that the hub's certificate is good for
-    #[arg(long, value_name = "NAME")]
-    dns: Vec<String>,
-    /// Another address that the hub's certificate is good for
-    #[arg(long, value_name = "ADDRESS")]
-    ip: Vec<IpAddr>,
-}
-
-#[derive(Debug, Subcommand)]
-enum BoxCommand {
-    /// Register a box; write its key material and configuration
-    Add(AddArgs),
-    /// All registered boxes
-    List(JsonArgs),
-    /// Refuse a box for a time
-    Suspend(BoxArgs),
-    /// Take a suspended box in again
-    Resume(BoxArgs),
-    /// Refuse a box for ever: stolen, broken, replaced
-    Revoke(BoxArgs),
-    /// Assign a box to another agency
-    Move(MoveArgs),
-}
-
-#[derive(Debug, Args)]
-struct AddArgs {
-    #[arg(value_name = "BOX")]
-    box_id: BoxId,
-    /// Identifier code of the agency that the box stands in, such as H53.12
-    #[arg(long, value_name = "CODE")]
-    agency: AgencyCode,
-    /// Folder for the box's files [default: boxes/BOX beside the configuration]
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// What the box dials, best first; may be repeated [default: hub.box_addresses]
-    #[arg(long, value_name = "HOST:PORT", value_parser = config::parse_address)]
-    hub: Vec<Address>,
-}
-
-#[derive(Debug, Args)]
-struct BoxArgs {
-    #[arg(value_name = "BOX")]
-    box_id: BoxId,
-}
-
-#[derive(Debug, Args)]
-struct MoveArgs {
-    #[arg(value_name = "BOX")]
-    box_id: BoxId,
-    #[arg(long, value_name = "CODE")]
-    agency: AgencyCode,
-}
-
-#[derive(Debug, Args)]
-struct JsonArgs {
-    /// Stable JSON instead of text
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Debug, Args)]
-struct RecordsArgs {
-    /// Such as ho_so_tthc
-    dataset: DatasetId,
-    /// Received at this time or later: RFC 3339, or a date in Vietnam; deletions are listed too
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    since: Option<UnixMs>,
-    #[arg(long, value_enum, default_value = "ndjson")]
-    format: records::Format,
-    /// Every record that was ever taken, log by log
-    #[arg(long)]
-    history: bool,
-    /// Begin CSV with a byte order mark, so that Excel reads Vietnamese
-    #[arg(long)]
-    bom: bool,
-}
-
-#[derive(Debug, Args)]
-struct VerifyArgs {
-    /// Only this box
-    #[arg(value_name = "BOX")]
-    box_id: Option<BoxId>,
-    #[command(flatten)]
-    json: JsonArgs,
-}
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
@@ -488,34 +361,4 @@ fn print_text(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
-}
-
-/// RFC 3339, or a date, which begins at midnight in Vietnam.
-fn parse_time(text: &str) -> Result<UnixMs, String> {
-    let wrong = || format!("{text:?} is neither an RFC 3339 time nor a date (2026-08-01)");
-    if let Ok(time) = text.parse::<jiff::Timestamp>() {
-        return Ok(UnixMs(time.as_millisecond()));
-    }
-    let date: jiff::civil::Date = text.parse().map_err(|_| wrong())?;
-    let zone = jiff::tz::TimeZone::fixed(jiff::tz::offset(7));
-    let midnight = date.to_zoned(zone).map_err(|_| wrong())?;
-    Ok(UnixMs(midnight.timestamp().as_millisecond()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_well_made() {
-        use clap::CommandFactory;
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn times_in_both_forms() {
-        assert_eq!(parse_time("1970-01-02"), Ok(UnixMs(17 * 3_600_000)));
-        assert_eq!(parse_time("1970-01-01T00:00:01Z"), Ok(UnixMs(1000)));
-        assert!(parse_time("hôm qua").is_err());
-    }
 }

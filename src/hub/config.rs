@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crate::shell::dial::Address;
+use crate::shell::settings::section::Section;
 use crate::shell::settings::units::Wrong;
-use crate::shell::settings::{Fault, Section, Settings};
+use crate::shell::settings::{Fault, Settings};
 use crate::shell::systemd::credential;
 
 /// Where the configuration is looked for when the command line does not say.

@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::hub::config::Config;
-use crate::hub::receiver::Counters;
+use crate::hub::counters::Counters;
 use crate::hub::registry;
 use crate::hub::status::{self, Status};
 use crate::model::UnixMs;

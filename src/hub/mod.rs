@@ -6,6 +6,7 @@ pub mod broker;
 mod certificate;
 pub mod commands;
 pub mod config;
+mod counters;
 mod http;
 pub mod init;
 mod mosquitto;

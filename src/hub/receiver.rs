@@ -10,7 +10,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::engine::receiving::{Config, Effect, Event, HubEngine};
 use crate::evidence::SigningKey;
+use crate::hub::counters::{Counters, SILENT_MS_MAX};
 use crate::hub::status::Presence;
 use crate::model::{BoxId, MonoMs};
 use crate::shell::clock::Clock;
@@ -39,8 +40,6 @@ const ROUND_BYTES_MAX: usize = 4 * 1024 * 1024;
 const OUTBOX_MAX: usize = 8192;
 /// Longest presence that is kept.
 const PRESENCE_BYTES_MAX: usize = 1024;
-/// A loop that did not turn for so long hangs.
-const SILENT_MS_MAX: u64 = 45_000;
 /// After a store error: first and longest pause.
 const PAUSE_MS: (u64, u64) = (250, 10_000);
 /// When so many boxes' messages fail alone and no other's goes through, it is the store.
@@ -60,40 +59,6 @@ pub enum Inlet {
 impl From<CourierEvent> for Inlet {
     fn from(event: CourierEvent) -> Inlet {
         Inlet::Courier(event)
-    }
-}
-
-/// What the process did since it started, for health and metrics.
-#[derive(Debug, Default)]
-pub struct Counters {
-    pub messages: AtomicU64,
-    pub commits: AtomicU64,
-    pub records: AtomicU64,
-    pub refused: AtomicU64,
-    pub receipts: AtomicU64,
-    pub receipts_dropped: AtomicU64,
-    /// Messages that the store could not take alone.
-    pub set_aside: AtomicU64,
-    pub store_failures: AtomicU64,
-    pub link_up: AtomicBool,
-    pub store_works: AtomicBool,
-    /// When the loop last turned.
-    pub beat_ms: AtomicU64,
-}
-
-impl Counters {
-    /// For the health check: what is wrong, if anything is.
-    pub fn ailment(&self, now_ms: MonoMs) -> Option<&'static str> {
-        let silent_ms = now_ms.saturating_sub(self.beat_ms.load(Relaxed));
-        if SILENT_MS_MAX < silent_ms {
-            Some("the engine makes no progress")
-        } else if !self.store_works.load(Relaxed) {
-            Some("the store fails")
-        } else if !self.link_up.load(Relaxed) {
-            Some("no link to the broker")
-        } else {
-            None
-        }
     }
 }
 

@@ -14,9 +14,8 @@ use crate::hub::verify::present::Judge;
 use crate::model::record::Entry;
 use crate::model::{BoxId, Capture, Chain, DatasetId, Epoch, Lane, Seq};
 use crate::store::StoreError;
-use crate::store::hub_view::{
-    BoxRow, GapRow, HubView, KeptEntry, LogRow, SignedBatch, Snapshot, log_of, seq_of,
-};
+use crate::store::hub_view::proof::{KeptEntry, SignedBatch};
+use crate::store::hub_view::{BoxRow, GapRow, HubView, LogRow, Snapshot, log_of, seq_of};
 
 /// What was found sound for one box.
 #[derive(Debug, Clone, Serialize)]

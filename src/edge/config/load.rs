@@ -13,8 +13,9 @@ use crate::edge::config::{
 use crate::edge::reserve::RESERVE_BYTES_MIN;
 use crate::model::{DatasetId, InvalidId, SourceName};
 use crate::shell::dial::Address;
+use crate::shell::settings::section::Section;
 use crate::shell::settings::units::{self, Wrong};
-use crate::shell::settings::{Effective, Fault, Section, Settings};
+use crate::shell::settings::{Effective, Fault, Settings};
 use crate::shell::systemd::credential;
 
 /// Where the configuration lies when nobody says otherwise.

@@ -11,7 +11,8 @@ use std::collections::{HashMap, HashSet};
 use crate::model::record::{Entry, Op};
 use crate::model::{AgencyCode, BoxId, DatasetId};
 use crate::store::StoreError;
-use crate::store::hub_view::{LogRow, Order, PresentState, Snapshot, log_of};
+use crate::store::hub_view::proof::{Order, PresentState};
+use crate::store::hub_view::{LogRow, Snapshot, log_of};
 
 pub struct Judge<'a> {
     snapshot: &'a Snapshot<'a>,

@@ -1,0 +1,171 @@
+//! What may be written on the command line of `trucd`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::hub::{config, records};
+use crate::model::{AgencyCode, BoxId, DatasetId, UnixMs};
+use crate::shell::dial::Address;
+
+/// Hub of the data axis / trục liên thông: receives the boxes' records and gives signed receipts.
+#[derive(Debug, Parser)]
+#[command(name = "trucd", version)]
+pub struct Cli {
+    /// Configuration file [default: /etc/lienthong/trucd.toml, else /var/lib/lienthong/trucd.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// off, error, warn, info, debug, trace
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a hub in a folder: authority, keys, database, configuration
+    Init(InitArgs),
+    /// Receive
+    Run,
+    /// Register boxes and change their state
+    #[command(subcommand)]
+    Box(BoxCommand),
+    /// The fleet: last seen, positions, what waits, what was lost
+    Status(JsonArgs),
+    /// The records of a dataset: the present state, or the whole history
+    Records(RecordsArgs),
+    /// What boxes said they lost, and why; --json prints an object a line
+    Gaps(JsonArgs),
+    /// Entries that could not be taken into the present state, and why; --json prints an object a line
+    Parked(JsonArgs),
+    /// Check every chain and signature that is kept
+    Verify(VerifyArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Folder of the new hub
+    pub dir: PathBuf,
+    /// Name under which boxes reach the hub [default: the first --dns or --ip, else this machine's]
+    #[arg(long, value_name = "HOST")]
+    pub name: Option<String>,
+    /// Where boxes connect to
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:8883")]
+    pub listen: SocketAddr,
+    /// Another host name that the hub's certificate is good for
+    #[arg(long, value_name = "NAME")]
+    pub dns: Vec<String>,
+    /// Another address that the hub's certificate is good for
+    #[arg(long, value_name = "ADDRESS")]
+    pub ip: Vec<IpAddr>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BoxCommand {
+    /// Register a box; write its key material and configuration
+    Add(AddArgs),
+    /// All registered boxes
+    List(JsonArgs),
+    /// Refuse a box for a time
+    Suspend(BoxArgs),
+    /// Take a suspended box in again
+    Resume(BoxArgs),
+    /// Refuse a box for ever: stolen, broken, replaced
+    Revoke(BoxArgs),
+    /// Assign a box to another agency
+    Move(MoveArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    #[arg(value_name = "BOX")]
+    pub box_id: BoxId,
+    /// Identifier code of the agency that the box stands in, such as H53.12
+    #[arg(long, value_name = "CODE")]
+    pub agency: AgencyCode,
+    /// Folder for the box's files [default: boxes/BOX beside the configuration]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// What the box dials, best first; may be repeated [default: hub.box_addresses]
+    #[arg(long, value_name = "HOST:PORT", value_parser = config::parse_address)]
+    pub hub: Vec<Address>,
+}
+
+#[derive(Debug, Args)]
+pub struct BoxArgs {
+    #[arg(value_name = "BOX")]
+    pub box_id: BoxId,
+}
+
+#[derive(Debug, Args)]
+pub struct MoveArgs {
+    #[arg(value_name = "BOX")]
+    pub box_id: BoxId,
+    #[arg(long, value_name = "CODE")]
+    pub agency: AgencyCode,
+}
+
+#[derive(Debug, Args)]
+pub struct JsonArgs {
+    /// Stable JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RecordsArgs {
+    /// Such as ho_so_tthc
+    pub dataset: DatasetId,
+    /// Received at this time or later: RFC 3339, or a date in Vietnam; deletions are listed too
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub since: Option<UnixMs>,
+    #[arg(long, value_enum, default_value = "ndjson")]
+    pub format: records::Format,
+    /// Every record that was ever taken, log by log
+    #[arg(long)]
+    pub history: bool,
+    /// Begin CSV with a byte order mark, so that Excel reads Vietnamese
+    #[arg(long)]
+    pub bom: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Only this box
+    #[arg(value_name = "BOX")]
+    pub box_id: Option<BoxId>,
+    #[command(flatten)]
+    pub json: JsonArgs,
+}
+
+/// RFC 3339, or a date, which begins at midnight in Vietnam.
+fn parse_time(text: &str) -> Result<UnixMs, String> {
+    let wrong = || format!("{text:?} is neither an RFC 3339 time nor a date (2026-08-01)");
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Ok(UnixMs(time.as_millisecond()));
+    }
+    let date: jiff::civil::Date = text.parse().map_err(|_| wrong())?;
+    let zone = jiff::tz::TimeZone::fixed(jiff::tz::offset(7));
+    let midnight = date.to_zoned(zone).map_err(|_| wrong())?;
+    Ok(UnixMs(midnight.timestamp().as_millisecond()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_made() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_in_both_forms() {
+        assert_eq!(parse_time("1970-01-02"), Ok(UnixMs(17 * 3_600_000)));
+        assert_eq!(parse_time("1970-01-01T00:00:01Z"), Ok(UnixMs(1000)));
+        assert!(parse_time("hôm qua").is_err());
+    }
+}
