@@ -146,7 +146,7 @@ fn drain(
 ) -> Result<Drain> {
     let total = job.records.len() as u64;
     let begun = Instant::now();
-    system.road().open(job.link);
+    system.road().open(job.link)?;
     let mut first = None;
     // What is held, and since when.
     let (mut held, mut since) = (0, begun);

@@ -2,12 +2,13 @@
 //! and the proof that the emulation itself costs nothing.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
 
 use crate::wan::{Line, Wan};
@@ -40,11 +41,15 @@ impl Link {
     }
 }
 
-/// A line that is down until it is opened.
+/// A line that is down until it is opened: whoever calls is refused.
 pub struct Road {
-    wan: Wan,
+    target: SocketAddr,
+    port: u16,
+    /// Holds the port without listening.
+    down: Option<TcpSocket>,
+    up: Option<Wan>,
     /// Carries the bytes; the line ends with it.
-    _runtime: Runtime,
+    runtime: Runtime,
 }
 
 impl Road {
@@ -53,26 +58,34 @@ impl Road {
             .worker_threads(1)
             .enable_all()
             .build()?;
-        let target = ([127, 0, 0, 1], port).into();
-        let wan = runtime.block_on(Wan::start(target, Line::Cut))?;
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(([127, 0, 0, 1], 0).into())?;
         Ok(Road {
-            wan,
-            _runtime: runtime,
+            target: ([127, 0, 0, 1], port).into(),
+            port: socket.local_addr()?.port(),
+            down: Some(socket),
+            up: None,
+            runtime,
         })
     }
 
     pub fn port(&self) -> u16 {
-        self.wan.address.port()
+        self.port
     }
 
-    pub fn open(&self, link: Link) {
-        self.wan.set(link.line());
+    pub fn open(&mut self, link: Link) -> Result<()> {
+        let socket = self.down.take().context("a line is opened once")?;
+        let _runtime = self.runtime.enter();
+        let listener = socket.listen(1024)?;
+        self.up = Some(Wan::start_on(listener, self.target, link.line())?);
+        Ok(())
     }
 
     /// Bytes that have passed up and down.
     pub fn passed(&self) -> [u64; 2] {
-        let passed = &self.wan.passed;
-        [&passed.up, &passed.down].map(|bytes| bytes.load(Ordering::Relaxed))
+        self.up.as_ref().map_or([0, 0], |wan| {
+            [&wan.passed.up, &wan.passed.down].map(|bytes| bytes.load(Ordering::Relaxed))
+        })
     }
 }
 
@@ -95,8 +108,8 @@ impl Emulation {
 /// Two ends of one connection through a shaped line.
 fn ends() -> Result<(Road, TcpStream, TcpStream)> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    let road = Road::to(listener.local_addr()?.port())?;
-    road.open(Link::Shaped);
+    let mut road = Road::to(listener.local_addr()?.port())?;
+    road.open(Link::Shaped)?;
     let near = TcpStream::connect(("127.0.0.1", road.port()))?;
     let (far, _) = listener.accept()?;
     for end in [&near, &far] {

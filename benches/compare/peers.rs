@@ -274,8 +274,8 @@ fn await_acknowledgements(
 }
 
 impl System for Bridge {
-    fn road(&self) -> &Road {
-        &self.road
+    fn road(&mut self) -> &mut Road {
+        &mut self.road
     }
 
     fn hand_in_singly(&mut self, records: &[String]) -> Result<()> {
@@ -358,8 +358,8 @@ impl InHouse {
 }
 
 impl System for InHouse {
-    fn road(&self) -> &Road {
-        &self.road
+    fn road(&mut self) -> &mut Road {
+        &mut self.road
     }
 
     fn hand_in_singly(&mut self, records: &[String]) -> Result<()> {

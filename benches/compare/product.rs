@@ -39,8 +39,8 @@ impl Product {
 }
 
 impl System for Product {
-    fn road(&self) -> &Road {
-        &self.road
+    fn road(&mut self) -> &mut Road {
+        &mut self.road
     }
 
     fn hand_in_singly(&mut self, records: &[String]) -> Result<()> {

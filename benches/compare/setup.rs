@@ -1,6 +1,7 @@
 //! What the peers need on a fresh Debian machine, and a folder on a real disk.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -11,7 +12,7 @@ pub const MOSQUITTO: &str = "/usr/sbin/mosquitto";
 pub const PYTHON: &str = "/usr/bin/python3";
 pub const STRACE: &str = "/usr/bin/strace";
 
-/// Keeps a service that is being installed from starting.
+/// Asked by Debian before a service that is being installed is started.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Installs what is missing as root; otherwise says what is missing.
@@ -26,33 +27,44 @@ pub fn prepare() -> Result<()> {
         packages.join(" ")
     );
     eprintln!("installing {}", packages.join(" "));
-    let has_policy = Path::new(POLICY).exists();
-    if !has_policy {
-        fs::write(POLICY, "#!/bin/sh\nexit 101\n")?;
-        apt_get(&["--version"]).context("this is no Debian")?;
-        ensure!(
-            Command::new("chmod")
-                .args(["755", POLICY])
-                .status()?
-                .success(),
-            "cannot make {POLICY} executable"
-        );
-    }
-    let install = |packages: &[&str]| {
+    apt_get(&["--version"]).context("this is no Debian")?;
+    let quiet = NoServices::begin()?;
+    let install = || {
         let mut arguments = vec!["-qq", "-y", "--no-install-recommends", "install"];
-        arguments.extend(packages);
+        arguments.extend(&packages);
         apt_get(&arguments)
     };
     // The first try fails on a machine whose package lists are missing or out of date.
-    let installed =
-        install(&packages).or_else(|_| apt_get(&["-qq", "update"]).and(install(&packages)));
-    if !has_policy {
-        fs::remove_file(POLICY)?;
-    }
-    installed?;
+    install().or_else(|_| apt_get(&["-qq", "update"]).and_then(|()| install()))?;
+    drop(quiet);
     let still = missing();
     ensure!(still.is_empty(), "still missing: {}", still.join(" "));
     Ok(())
+}
+
+/// While it lives, Debian does not start the services that are installed.
+struct NoServices {
+    is_ours: bool,
+}
+
+impl NoServices {
+    fn begin() -> Result<NoServices> {
+        let is_ours = !Path::new(POLICY).exists();
+        let guard = NoServices { is_ours };
+        if is_ours {
+            fs::write(POLICY, "#!/bin/sh\nexit 101\n")?;
+            fs::set_permissions(POLICY, fs::Permissions::from_mode(0o755))?;
+        }
+        Ok(guard)
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.is_ours {
+            let _ = fs::remove_file(POLICY);
+        }
+    }
 }
 
 fn missing() -> Vec<&'static str> {

@@ -39,7 +39,7 @@ pub struct Tally {
 
 /// A system that runs: an office and a data centre, with a line between them that is down.
 pub trait System {
-    fn road(&self) -> &Road;
+    fn road(&mut self) -> &mut Road;
     /// Returns when each record has been acknowledged; one at a time.
     fn hand_in_singly(&mut self, records: &[String]) -> Result<()>;
     /// Returns when all are acknowledged, on the quickest way that the system has.

@@ -61,6 +61,11 @@ impl Wan {
     /// Listens on a free loopback port and forwards to `target`.
     pub async fn start(target: SocketAddr, line: Line) -> std::io::Result<Wan> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Wan::start_on(listener, target, line)
+    }
+
+    /// The same on a port of the caller's choice, from within a runtime.
+    pub fn start_on(listener: TcpListener, target: SocketAddr, line: Line) -> std::io::Result<Wan> {
         let address = listener.local_addr()?;
         let (sender, receiver) = watch::channel(line);
         let passed = Arc::new(Passed::default());
