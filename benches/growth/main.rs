@@ -1,7 +1,7 @@
 //! What a record costs as work grows: up to five million records waiting on one box, and up to a
 //! thousand boxes on one hub. `cargo bench --bench growth` measures all of it, prints two tables and
-//! draws `docs/growth.svg`; with `-- --quick` it tries everything in small and draws beside the
-//! build's other files.
+//! draws `docs/growth.svg`; with `-- --quick`, or with sizes of your own (`--waiting 10000`,
+//! `--boxes 1,10`, an empty list for none), it draws beside the build's other files.
 //!
 //! The hub is a process of its own. So is the box that many records wait on; many boxes are engines
 //! and couriers of the product in this process, because a thousand processes do not fit on a small
@@ -33,8 +33,8 @@ use std::path::{Path, PathBuf};
 use plot::{Panel, Point};
 
 fn main() {
-    let quick = std::env::args().any(|argument| argument == "--quick");
-    let (waiting, boxes, records) = if quick {
+    let whole = !is_given("--quick") && list("--waiting").is_none() && list("--boxes").is_none();
+    let (waiting, boxes, records) = if is_given("--quick") {
         (vec![2_000, 20_000], vec![1, 10, 40], 20_000)
     } else {
         (
@@ -43,6 +43,8 @@ fn main() {
             200_000,
         )
     };
+    let waiting = list("--waiting").unwrap_or(waiting);
+    let boxes = list("--boxes").unwrap_or(boxes);
     println!(
         "\n## Records waiting on one box\n\n\
          | waiting | start to intake, ms | MB waiting | most MB draining | peak under the kernel's limit, page cache included | drained, records/s | box, hub: processor µs/record |\n\
@@ -59,16 +61,33 @@ fn main() {
         .map(|boxes| boxes::measure(boxes, records))
         .collect();
     let picture = plot::draw(&panels(&waiting, &boxes));
-    let path = picture_path(quick);
+    let path = picture_path(whole);
     fs::write(&path, picture).expect("the picture is written");
     println!("\ndrawn: {}", path.display());
 }
 
-fn picture_path(quick: bool) -> PathBuf {
-    let folder = if quick {
-        env!("CARGO_TARGET_TMPDIR")
-    } else {
+fn is_given(name: &str) -> bool {
+    std::env::args().any(|argument| argument == name)
+}
+
+/// The numbers after an argument, such as `--boxes 1,10`.
+fn list(name: &str) -> Option<Vec<u32>> {
+    let text = std::env::args()
+        .skip_while(|argument| argument != name)
+        .nth(1)?;
+    let numbers = text.split(',').filter(|number| !number.is_empty());
+    Some(
+        numbers
+            .map(|number| number.parse().expect("a list of numbers, such as 1,10"))
+            .collect(),
+    )
+}
+
+fn picture_path(whole: bool) -> PathBuf {
+    let folder = if whole {
         concat!(env!("CARGO_MANIFEST_DIR"), "/docs")
+    } else {
+        env!("CARGO_TARGET_TMPDIR")
     };
     Path::new(folder).join("growth.svg")
 }
