@@ -78,10 +78,10 @@ impl<'a> Judge<'a> {
         if !agrees || log.life == life {
             return Ok(agrees);
         }
-        // It was repeated in a later life, and stands for that one.
-        let mut repeats = self.logs.iter();
-        let repeats = repeats.find(|other| log.life < life && self.is_said_in(other, &state.order));
-        match repeats {
+        // It was repeated in another life, and stands for that one: mostly a later, but when two
+        // machines run as one box also an earlier.
+        let mut logs = self.logs.iter();
+        match logs.find(|log| self.is_said_in(log, &state.order)) {
             Some(repeats) => self.snapshot.is_repeat(repeats, capture, place),
             None => Ok(false),
         }
