@@ -242,14 +242,26 @@ pub fn derived_id(digest: &Chain) -> RecordId {
     bytes.copy_from_slice(&digest.0[..16]);
     bytes[6] = 0x80 | (bytes[6] & 0x0f);
     bytes[8] = 0x80 | (bytes[8] & 0x3f);
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let number = u128::from_be_bytes(bytes);
     let text = format!(
-        "{}-{}-{}-{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..]
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        number >> 96,
+        number >> 80 & 0xffff,
+        number >> 64 & 0xffff,
+        number >> 48 & 0xffff,
+        number & 0xffff_ffff_ffff
     );
     text.parse().expect("a UUID is a record id")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_derived_id_is_a_uuid_of_version_8() {
+        let digest = Chain(std::array::from_fn(|at| at as u8));
+        let id = derived_id(&digest);
+        assert_eq!(id.as_str(), "00010203-0405-8607-8809-0a0b0c0d0e0f");
+    }
 }
