@@ -102,8 +102,10 @@ const KEEP_ALIVE_S_MAX: u16 = 600;
 /// Messages on their way to a client, or from it, without acknowledgement; announced as
 /// receive maximum.
 const IN_FLIGHT_MAX: NonZeroU16 = NonZeroU16::new(64).expect("not zero");
-/// Messages that wait for one client; of more, the oldest is dropped.
-const QUEUE_MESSAGES_MAX: usize = 1024;
+/// Messages that wait for one client; of more, the oldest is dropped, and its sender waits in vain for
+/// an answer until it sends again. A thousand boxes that come at once greet with five messages each,
+/// a box that catches up has at most eight batches under way.
+const QUEUE_MESSAGES_MAX: usize = 8192;
 const SUBSCRIPTIONS_MAX: usize = 16;
 const CLIENT_ID_BYTES_MAX: usize = 128;
 const TOPIC_LEVELS_MAX: usize = 8;

@@ -84,7 +84,7 @@ persistent_client_expiration 1h
 max_packet_size {PACKET_BYTES_MAX}
 message_size_limit {MESSAGE_BYTES_MAX}
 max_inflight_messages 64
-max_queued_messages 1024
+max_queued_messages 8192
 max_queued_bytes 67108864
 queue_qos0_messages false
 max_keepalive 600
