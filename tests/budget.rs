@@ -66,8 +66,8 @@ fn f29_a_million_records_wait_and_leave_within_the_memory_budget() {
         busiest as f64 / 1e6,
         cage.as_ref()
             .map_or("no kernel limit here".to_owned(), |cage| format!(
-                "under a kernel limit of 24 MB, page cache included; peak {:?}",
-                cage.peak_bytes()
+                "under a kernel limit of 24 MB, page cache included; peak {:.1} MB",
+                cage.peak_bytes().unwrap_or_default() as f64 / 1e6
             ))
     );
     std::thread::sleep(Duration::from_secs(3));
