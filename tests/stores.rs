@@ -291,6 +291,58 @@ fn what_is_no_store_of_ours_is_refused() {
     assert!(matches!(other, Err(StoreError::Foreign { .. })));
 }
 
+#[test]
+fn an_entry_that_does_not_agree_with_its_chain_is_not_sent() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys = golden_keys();
+    let path = unpack("box-v1.db.zst", folder.path());
+    let mut edge = open_edge(&path, &keys).expect("our own");
+    step_edge(
+        &mut edge,
+        0,
+        vec![sending::Event::Submit(submission(10..14))],
+    );
+    step_edge(
+        &mut edge,
+        0,
+        vec![sending::Event::Submit(submission(14..18))],
+    );
+    drop(edge);
+    // The newest block of P1 gets the entries of the one before: each byte of it is lawful.
+    let connection = rusqlite::Connection::open(&path).expect("open");
+    let changed = connection.execute(
+        "UPDATE outbox SET body = (SELECT body FROM outbox WHERE place >> 56 = 1
+           ORDER BY place DESC LIMIT 1 OFFSET 1)
+         WHERE place = (SELECT max(place) FROM outbox WHERE place >> 56 = 1)",
+        [],
+    );
+    assert_eq!(changed.expect("changed"), 1);
+    drop(connection);
+    let mut edge = open_edge(&path, &keys).expect("the damage is not met at the start");
+    let mut hub = open_hub(&unpack("hub-v1.db.zst", folder.path()), &keys).expect("our own");
+    let mut events = vec![sending::Event::LinkUp {
+        message_bytes_max: 128 * 1024,
+    }];
+    let error = (1..100).find_map(|round| {
+        let effects = match edge.step(now(round), std::mem::take(&mut events)) {
+            Ok(effects) => effects,
+            Err(error) => return Some(error),
+        };
+        let messages = effects.into_iter().filter_map(|effect| match effect {
+            sending::Effect::Publish(message) => Some(message),
+            _ => None,
+        });
+        // The hub refuses what is damaged, and `step_hub` panics where it does.
+        let answers = step_hub(&mut hub, round, messages.collect());
+        events = answers.into_iter().map(sending::Event::Received).collect();
+        None
+    });
+    assert!(
+        matches!(error, Some(StoreError::BrokenChain { .. })),
+        "{error:?}"
+    );
+}
+
 fn write_golden_stores() {
     let folder = tempfile::tempdir().expect("a folder");
     let keys = Keys {
