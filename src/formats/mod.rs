@@ -4,6 +4,8 @@
 //! it keeps. What it cannot read it refuses whole, in words that tell the technician what to do;
 //! what it tolerates it says.
 
+#[cfg(feature = "edge")]
+pub mod encoding;
 pub mod json;
 pub mod station;
 
