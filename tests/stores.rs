@@ -15,6 +15,7 @@ use lienthong::pack::{Pack, Packer};
 use lienthong::shell::clock::Clock;
 use lienthong::store::edge::{Block, EdgeStore, Mark, OnceKey};
 use lienthong::store::hub::{HubStore, NewBox};
+use lienthong::store::rows::Beside;
 use lienthong::store::{Options, StoreError};
 use lienthong::sync::Limits;
 
@@ -114,6 +115,7 @@ fn submission(numbers: std::ops::Range<u32>) -> sending::Submission<u32> {
             digest: [1; 16],
         }),
         cursor: Some(numbers.end.to_string()),
+        beside: Beside::default(),
         records: numbers.map(record).collect(),
         source: source.clone(),
     }

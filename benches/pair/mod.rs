@@ -25,6 +25,7 @@ use lienthong::model::{BoxId, ClockQuality, Epoch, Now, UnixMs};
 use lienthong::shell::clock::Clock;
 use lienthong::store::Options;
 use lienthong::store::hub::{HubStore, NewBox};
+use lienthong::store::rows::Beside;
 use lienthong::sync::Limits;
 use tempfile::TempDir;
 
@@ -264,6 +265,7 @@ pub fn submission(records: Vec<sending::NewRecord>) -> sending::Event<()> {
         records,
         once: None,
         cursor: None,
+        beside: Beside::default(),
     })
 }
 

@@ -8,6 +8,7 @@ use lienthong::edge::check::check;
 use lienthong::edge::commands::{self, Failure, config_path};
 use lienthong::edge::put::{Put, put};
 use lienthong::edge::run::run;
+use lienthong::edge::sources;
 
 /// Trạm liên thông: nhận dữ liệu của cơ quan, giữ an toàn, chuyển về trục.
 /// The box of the axis: takes in the office's data, keeps it safe, carries it to the hub.
@@ -42,6 +43,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Nguồn dữ liệu: liệt kê, xem và xử lý dòng bị giữ lại / sources and their parked rows
+    #[command(subcommand)]
+    Sources(Sources),
     /// Đưa bản ghi vào bằng tay / hand in records by hand
     Put {
         /// Mã bộ dữ liệu / the dataset's id
@@ -57,6 +61,44 @@ enum Command {
         /// Khóa để gửi lại không bị trùng / makes a repeat harmless
         #[arg(long)]
         key: Option<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum Sources {
+    /// Các nguồn và tình trạng / the sources and how they stand
+    List {
+        /// JSON cho chương trình đọc / JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Các dòng bị giữ lại và lý do / the rows that are parked, and why
+    Parked {
+        /// Tên nguồn / the source's name
+        name: String,
+        /// JSON cho chương trình đọc / JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Đưa lại các dòng bị giữ / hand parked rows in again
+    Retry {
+        /// Tên nguồn / the source's name
+        name: String,
+        /// Số của dòng; không ghi là tất cả / a row's number; all without it
+        number: Option<i64>,
+        /// Tất cả các dòng / all rows
+        #[arg(long, conflicts_with = "number")]
+        all: bool,
+    },
+    /// Bỏ hẳn một dòng bị giữ / give a parked row up
+    Drop {
+        /// Tên nguồn / the source's name
+        name: String,
+        /// Số của dòng / the row's number
+        number: i64,
+        /// Lý do, không ghi dữ liệu cá nhân / why, without personal data
+        #[arg(long)]
+        reason: String,
     },
 }
 
@@ -96,6 +138,16 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
         Command::Config => commands::config(&config),
         Command::Status { json } => commands::status(&config, json),
         Command::Check { json } => check(&config, json),
+        Command::Sources(command) => match command {
+            Sources::List { json } => sources::list(&config, json),
+            Sources::Parked { name, json } => sources::list_parked(&config, &name, json),
+            Sources::Retry { name, number, .. } => sources::retry(&config, &name, number),
+            Sources::Drop {
+                name,
+                number,
+                reason,
+            } => sources::drop_parked(&config, &name, number, &reason),
+        },
         Command::Put {
             dataset,
             file,

@@ -142,6 +142,13 @@ impl Dataset {
         self.place(&self.read(data)?)
     }
 
+    /// The subject that a record names, whether or not it may enter; for keeping its order.
+    pub fn subject_of(&self, data: &[u8]) -> Option<Subject> {
+        let record = strict_json::parse(data).ok()?;
+        let (key, _) = self.key_and_time(&record);
+        self.subject(&record, key).ok()
+    }
+
     /// Parses, and stops what the rules refuse before anything else is said about it.
     fn read(&self, data: &[u8]) -> Result<Value, Refusal> {
         let record = strict_json::parse(data).map_err(not_json)?;
@@ -192,18 +199,23 @@ impl Dataset {
     }
 
     fn place(&self, record: &Value) -> Result<Admitted<'_>, Refusal> {
-        let variant = self
-            .variants
-            .iter()
-            .find(|variant| variant.when.matches(record));
-        let (key, time) = variant.map_or((&self.key, &self.time), |variant| {
-            (&variant.key, &variant.time)
-        });
+        let (key, time) = self.key_and_time(record);
         Ok(Admitted {
             subject: self.subject(record, key)?,
             time: self.time(record, time)?,
             lane: self.lane(record),
             classification: self.classify(record),
+        })
+    }
+
+    /// Pointers to the key and to the event time of this kind of record.
+    fn key_and_time(&self, record: &Value) -> (&[String], &[String]) {
+        let variant = self
+            .variants
+            .iter()
+            .find(|variant| variant.when.matches(record));
+        variant.map_or((&self.key, &self.time), |variant| {
+            (&variant.key, &variant.time)
         })
     }
 

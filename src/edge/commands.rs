@@ -123,9 +123,14 @@ pub fn config(path: &Path) -> Result<String, Failure> {
 
 /// `tramd status`: from the daemon when it runs, else from the store.
 pub fn status(path: &Path, as_json: bool) -> Result<String, Failure> {
+    print(&read_status(path)?, as_json)
+}
+
+/// The status of the daemon when it runs, else what the store says.
+pub fn read_status(path: &Path) -> Result<Status, Failure> {
     let Loaded { config, .. } = load(path).map_err(Failure::Configuration)?;
-    let status = match talk::status(&config.store.path) {
-        Some(status) => status,
+    match talk::status(&config.store.path) {
+        Some(status) => Ok(status),
         None => {
             let store = &config.store.path;
             if access(store, AccessFlags::R_OK) == Err(Errno::EACCES) {
@@ -135,10 +140,9 @@ pub fn status(path: &Path, as_json: bool) -> Result<String, Failure> {
                 )));
             }
             let clock = Clock::start(UnixMs(0));
-            Reader::new(Arc::new(config), clock, None).read()
+            Ok(Reader::new(Arc::new(config), clock, None).read())
         }
-    };
-    print(&status, as_json)
+    }
 }
 
 fn print(status: &Status, as_json: bool) -> Result<String, Failure> {

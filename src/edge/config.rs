@@ -104,6 +104,15 @@ pub enum SourceKind {
     Folder(FolderConfig),
 }
 
+impl SourceKind {
+    /// As the configuration names it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            SourceKind::Folder(_) => "folder",
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct FolderConfig {
     pub path: PathBuf,

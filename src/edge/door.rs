@@ -1,7 +1,8 @@
 //! The check at the door, the same for every source: a record in, what the engine keeps out.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -10,13 +11,15 @@ use crate::catalogue::admit::Refusal;
 use crate::catalogue::{Catalogue, Dataset};
 use crate::edge::config::Config;
 use crate::edge::config::load::OWN_SOURCE;
+use crate::edge::connectors::Board;
 use crate::edge::intake::Intake;
 use crate::engine::sending::{Answer, Level, NewRecord, Submission};
 use crate::evidence::sha256;
 use crate::model::record::{Draft, Op};
-use crate::model::{AgencyCode, BoxId, DatasetId, Lane, MonoMs, RecordId, SourceName};
+use crate::model::{AgencyCode, BoxId, DatasetId, Lane, MonoMs, RecordId, SourceName, Subject};
 use crate::shell::clock::Clock;
 use crate::store::edge::OnceKey;
+use crate::store::rows::Beside;
 
 /// While a source keeps offering what it must not, the hub hears of it so often.
 const ALARM_EVERY_MS: MonoMs = 60_000;
@@ -43,6 +46,9 @@ pub struct Door {
     intake: Intake,
     clock: Clock,
     alarms: Mutex<BTreeMap<(SourceName, DatasetId), Alarm>>,
+    board: Arc<Board>,
+    store: PathBuf,
+    turns: Mutex<BTreeMap<SourceName, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 /// Alarms of one source about one dataset.
@@ -63,7 +69,29 @@ impl Door {
             intake,
             clock,
             alarms: Mutex::default(),
+            board: Arc::default(),
+            store: config.store.path.clone(),
+            turns: Mutex::default(),
         }
+    }
+
+    /// How the sources stand.
+    pub fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
+    /// The store's file, for short looks.
+    pub fn store(&self) -> &Path {
+        &self.store
+    }
+
+    /// Held by whoever decides on a source's rows by what of it is parked, until they are kept.
+    pub async fn turn(&self, source: &SourceName) -> tokio::sync::OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.turns.lock().expect("no holder panics");
+            Arc::clone(turns.entry(source.clone()).or_default())
+        };
+        turn.lock_owned().await
     }
 
     pub fn dataset(&self, id: &DatasetId) -> Option<&Dataset> {
@@ -81,6 +109,17 @@ impl Door {
         source: &SourceName,
         incoming: Incoming<'_>,
     ) -> Result<NewRecord, Refusal> {
+        self.admit_row(dataset, source, incoming)
+            .map(|(record, _)| record)
+    }
+
+    /// As [`Door::admit`], and tells the record's subject.
+    pub fn admit_row(
+        &self,
+        dataset: &Dataset,
+        source: &SourceName,
+        incoming: Incoming<'_>,
+    ) -> Result<(NewRecord, Subject), Refusal> {
         let Incoming {
             data,
             op,
@@ -104,7 +143,7 @@ impl Door {
             id: id.clone(),
             source,
             kind: dataset.record_type(),
-            subject: admitted.subject,
+            subject: admitted.subject.clone(),
             time: admitted.time,
             agency: &self.agency,
             op,
@@ -114,12 +153,13 @@ impl Door {
             data,
             original,
         };
-        Ok(NewRecord {
+        let record = NewRecord {
             lane,
             tail: draft.to_tail(),
             id,
             once,
-        })
+        };
+        Ok((record, admitted.subject))
     }
 
     /// Counts what was refused, and raises the alarm where the refusal asks for one: an event on
@@ -175,6 +215,7 @@ impl Door {
             records: vec![record],
             once: None,
             cursor: None,
+            beside: Beside::default(),
         };
         match self.intake.submit(submission).await {
             Ok(Answer::Stored { .. }) => {}

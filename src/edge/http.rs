@@ -3,6 +3,7 @@
 //! - `POST /v1/records/{dataset}`: records (see `records`)
 //! - `GET /v1/openapi.json`: the API's description of itself
 //! - `GET /status.json`, `GET /metrics`, `GET /`: the status for programs, Prometheus and people
+//! - `POST /v1/local/parked/…`: the commands about parked rows, by the socket beside the store only
 //! - `GET /healthz`: the engine's loop lives; `GET /readyz`: and records would be taken now
 
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use crate::edge::problem::Problem;
 use crate::edge::status::Status;
 use crate::edge::status::read::Reader;
 use crate::edge::tokens::Tokens;
-use crate::edge::{metrics, page, records};
+use crate::edge::{metrics, page, records, sources};
 
 /// The API's description of itself.
 pub const OPENAPI: &str = include_str!("../../docs/openapi.json");
@@ -67,6 +68,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/openapi.json", get(openapi))
         .route("/status.json", get(status_json))
         .route("/metrics", get(metrics_text))
+        .route(sources::RETRY_PATH, post(sources::post_retry))
+        .route(sources::DROP_PATH, post(sources::post_drop))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/", get(page_html))

@@ -82,7 +82,8 @@ impl Intake {
             .records
             .iter()
             .map(|record| record.tail.len())
-            .sum();
+            .sum::<usize>()
+            + submission.beside.bytes();
         let units = (bytes / UNIT_BYTES + 1).min(WAITING_BYTES_MAX / UNIT_BYTES);
         let units = u32::try_from(units).expect("the limit fits");
         let permit = Arc::clone(&self.room).acquire_many_owned(units).await;
@@ -94,6 +95,7 @@ impl Intake {
             records,
             once,
             cursor,
+            beside,
         } = submission;
         let submission = Submission {
             reply,
@@ -101,6 +103,7 @@ impl Intake {
             records,
             once,
             cursor,
+            beside,
         };
         let input = Input::Submit(submission, permit);
         self.queue

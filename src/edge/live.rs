@@ -1,7 +1,8 @@
 //! What only the running daemon knows: how the link stands, and what troubles the store.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::edge::connectors::Board;
 use crate::edge::status::{LinkReason, LinkState, LinkStatus, RefusedByHub, Stamp, Trouble};
 use crate::edge::texts;
 use crate::model::UnixMs;
@@ -12,6 +13,7 @@ use crate::wire::RefusalCode;
 #[derive(Debug)]
 pub struct Live {
     facts: Mutex<Facts>,
+    pub board: Arc<Board>,
     pub running_since: UnixMs,
 }
 
@@ -26,7 +28,7 @@ pub struct Facts {
 }
 
 impl Live {
-    pub fn new(now: UnixMs) -> Live {
+    pub fn new(now: UnixMs, board: Arc<Board>) -> Live {
         let link = LinkStatus {
             state: LinkState::Connecting,
             address: None,
@@ -42,6 +44,7 @@ impl Live {
         };
         Live {
             facts: Mutex::new(facts),
+            board,
             running_since: now,
         }
     }

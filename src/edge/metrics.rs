@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use crate::edge::status::{LaneStatus, LinkState, Stamp, Status};
+use crate::edge::status::{LaneStatus, LinkState, SourceState, Stamp, Status};
 use crate::model::ClockQuality;
 
 /// What the answer's `Content-Type` says.
@@ -174,6 +174,27 @@ fn sources(out: &mut String, status: &Status) {
     );
     for source in &status.sources {
         refused.sample(&[("source", &source.name)], source.refused);
+    }
+    let mut parked = Family::gauge(
+        out,
+        "lienthong_source_parked_rows",
+        "Rows of a source that are parked.",
+    );
+    for source in &status.sources {
+        parked.sample(&[("source", &source.name)], source.parked);
+    }
+    if status.sources.iter().any(|source| source.state.is_some()) {
+        let mut failed = Family::gauge(
+            out,
+            "lienthong_source_failed",
+            "1 while a source does not work and is tried again.",
+        );
+        for source in &status.sources {
+            if let Some(state) = source.state {
+                let is_failed = i32::from(state == SourceState::Failed);
+                failed.sample(&[("source", &source.name)], is_failed);
+            }
+        }
     }
     if status
         .sources

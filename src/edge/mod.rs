@@ -6,6 +6,7 @@
 pub mod check;
 pub mod commands;
 pub mod config;
+pub mod connectors;
 pub mod door;
 pub mod folder;
 pub mod http;
@@ -22,7 +23,9 @@ mod problem;
 pub mod put;
 mod records;
 mod reserve;
+pub mod rows;
 pub mod run;
+pub mod sources;
 pub mod status;
 mod status_text;
 mod talk;

@@ -215,6 +215,7 @@ fn sources(out: &mut String, sources: &[SourceStatus]) {
             (Some(reason), None) => Text(&short(reason)).to_string(),
             (None, at) => at.map_or("–".to_owned(), text::time),
         };
+        let reason = format!("{}{reason}", troubles(source));
         put(
             out,
             format_args!(
@@ -237,6 +238,34 @@ fn sources(out: &mut String, sources: &[SourceStatus]) {
         );
     }
     out.push_str("</section>\n");
+}
+
+/// What is wrong with a source now, and what waits for a person.
+fn troubles(source: &SourceStatus) -> String {
+    let mut html = String::new();
+    for trouble in [&source.fault, &source.warning].into_iter().flatten() {
+        html.push_str(&format!(
+            "<strong>{}</strong>. {} <small lang=\"en\">{}. {}</small><br>",
+            Text(&short(&trouble.text_vi)),
+            Text(&short(&trouble.hint_vi)),
+            Text(&short(&trouble.text_en)),
+            Text(&short(&trouble.hint_en))
+        ));
+    }
+    if let Some(progress) = source.progress {
+        html.push_str(&format!(
+            "Đang đọc: {} dòng<br>",
+            text::count(progress.rows)
+        ));
+    }
+    if 0 < source.parked {
+        html.push_str(&format!(
+            "Giữ lại {} dòng, xem: tramd sources parked {}<br>",
+            text::count(source.parked),
+            Text(&short(&source.name))
+        ));
+    }
+    html
 }
 
 fn store(out: &mut String, status: &Status) {

@@ -34,6 +34,7 @@ use crate::formats::json::{self, Kind, Limits};
 use crate::model::record::Op;
 use crate::model::{DatasetId, RecordId, SourceName};
 use crate::store::edge::OnceKey;
+use crate::store::rows::Beside;
 
 /// Most records of one request.
 const RECORDS_MAX: usize = 10_000;
@@ -244,6 +245,7 @@ impl Request {
             records,
             once,
             cursor: None,
+            beside: Beside::default(),
         };
         let refused = |problem: Problem| async {
             let reason = problem.detail().to_owned();

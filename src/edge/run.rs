@@ -1,7 +1,7 @@
 //! `tramd run`: build everything, serve until told to stop, stop in order.
 //!
 //! Start: configuration, keys, the store's lock, the store, sockets; a fault shows before anything
-//! runs. Nothing waits for the network or for the time. Stop: folders finish the file in hand,
+//! runs. Nothing waits for the network or for the time. Stop: sources finish what they have in hand,
 //! connections finish their request, the engine makes its last step and closes the store, the
 //! broker gets its goodbye. A second signal ends it at once.
 
@@ -18,13 +18,13 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::catalogue::Catalogue;
 use crate::edge::commands::Failure;
 use crate::edge::config::load::{Loaded, load};
 use crate::edge::config::{Config, SourceKind};
+use crate::edge::connectors::Connectors;
 use crate::edge::door::Door;
 use crate::edge::folder::{self, FolderSource};
 use crate::edge::http::{self, App};
@@ -54,7 +54,7 @@ const STACK_BYTES: usize = 512 * 1024;
 const BLOCKING_THREADS: usize = 3;
 /// Without a watchdog the loop's life is looked at so often, for the status line.
 const BEAT: Duration = Duration::from_secs(30);
-const FOLDERS_TIMEOUT: Duration = Duration::from_secs(5);
+const SOURCES_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 const ENGINE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -123,7 +123,7 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
         );
         let app = App::new(&config.http, Arc::clone(&door), reader.clone());
         let server = tokio::spawn(bound.serve(http::router(Arc::new(app)), stop.clone()));
-        let folders = start_folders(&config, &door, &clock, &stop);
+        let connectors = start_connectors(&config, &door, &clock, &stop);
         manager.ready();
         let daemon = Daemon {
             intake: core.intake,
@@ -132,7 +132,7 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
             door,
             link,
             server,
-            folders,
+            connectors,
             engine_ended,
         };
         daemon.serve(&mut signals, begin_stop).await
@@ -158,7 +158,9 @@ impl Core {
         let keys = Keys::load(&config, &clock).map_err(Failure::Configuration)?;
         let lock = StoreLock::take(&config.store.path).map_err(Failure::of_lock)?;
         let config = Arc::new(config);
-        let live = Arc::new(Live::new(clock.now().wall));
+        let (intake, queue) = intake::channel();
+        let door = Arc::new(Door::new(&config, catalogue, intake.clone(), clock.clone()));
+        let live = Arc::new(Live::new(clock.now().wall, Arc::clone(door.board())));
         let (outbox, outgoing) = mpsc::channel(OUTGOING);
         let owner = Owner::new(
             open_engine(&config, &keys),
@@ -172,8 +174,6 @@ impl Core {
         if let Err(fault) = keys.identity.check(clock.now().wall) {
             tracing::warn!(%fault, "the box's certificate is not valid now; records are taken in all the same");
         }
-        let (intake, queue) = intake::channel();
-        let door = Arc::new(Door::new(&config, catalogue, intake.clone(), clock.clone()));
         Ok(Core {
             config,
             clock,
@@ -286,29 +286,36 @@ fn mint() -> Epoch {
     Epoch(getrandom::u64().expect("the operating system has random numbers") >> 1)
 }
 
-fn start_folders(
+/// Starts every configured source; one that fails stops no other.
+fn start_connectors(
     config: &Config,
     door: &Arc<Door>,
     clock: &Clock,
     stop: &watch::Receiver<bool>,
-) -> JoinSet<()> {
-    let mut folders = JoinSet::new();
+) -> Connectors {
+    let mut connectors = Connectors::new(Arc::clone(door), clock.clone(), stop.clone());
     for source in &config.sources {
-        let SourceKind::Folder(folder) = &source.kind;
-        let source = FolderSource {
-            name: source.name.clone(),
-            dataset: source.dataset.clone(),
-            folder: folder.clone(),
-            inotify: true,
-        };
-        folders.spawn(folder::watch(
-            source,
-            Arc::clone(door),
-            clock.clone(),
-            stop.clone(),
-        ));
+        match &source.kind {
+            SourceKind::Folder(folder) => {
+                let watched = FolderSource {
+                    name: source.name.clone(),
+                    dataset: source.dataset.clone(),
+                    folder: folder.clone(),
+                    inotify: true,
+                };
+                let (door, clock, stop) = (Arc::clone(door), clock.clone(), stop.clone());
+                connectors.spawn(&source.name, move |_| {
+                    let (door, clock, stop) = (Arc::clone(&door), clock.clone(), stop.clone());
+                    let watching = folder::watch(watched.clone(), door, clock, stop);
+                    async {
+                        watching.await;
+                        Ok(())
+                    }
+                });
+            }
+        }
     }
-    folders
+    connectors
 }
 
 /// Everything that runs.
@@ -319,7 +326,7 @@ struct Daemon {
     door: Arc<Door>,
     link: Link,
     server: tokio::task::JoinHandle<anyhow::Result<()>>,
-    folders: JoinSet<()>,
+    connectors: Connectors,
     engine_ended: oneshot::Receiver<()>,
 }
 
@@ -363,15 +370,14 @@ impl Daemon {
             intake,
             mut link,
             mut server,
-            mut folders,
+            mut connectors,
             engine_ended,
             ..
         } = self;
         let wind_down = async {
-            let folders = async { while folders.join_next().await.is_some() {} };
-            if timeout(FOLDERS_TIMEOUT, folders).await.is_err() {
+            if timeout(SOURCES_TIMEOUT, connectors.ended()).await.is_err() {
                 tracing::warn!(
-                    "a folder did not finish in time; its file is taken at the next start"
+                    "a source did not finish in time; what it had in hand is taken at the next start"
                 );
             }
             // The server bounds its own draining.

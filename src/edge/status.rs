@@ -94,6 +94,41 @@ pub struct SourceStatus {
     pub last_accepted: Option<Stamp>,
     pub last_refused: Option<Stamp>,
     pub last_reason: Option<String>,
+    /// Rows that are parked with their reason, and those that wait behind them.
+    #[serde(default)]
+    pub parked: u64,
+    /// What the source does; none for one that does nothing by itself, and while the daemon is down.
+    #[serde(default)]
+    pub state: Option<SourceState>,
+    #[serde(default)]
+    pub since: Option<Stamp>,
+    /// Why it does not work now.
+    #[serde(default)]
+    pub fault: Option<Trouble>,
+    /// What somebody ought to know though it works.
+    #[serde(default)]
+    pub warning: Option<Trouble>,
+    /// How far an initial load or a sweep is.
+    #[serde(default)]
+    pub progress: Option<Progress>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceState {
+    Working,
+    /// All was well; the next round is waited for.
+    Waiting,
+    /// Tried again with growing pauses.
+    Failed,
+}
+
+/// How far a long piece of work is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    pub rows: u64,
+    /// None while nobody knows.
+    pub of: Option<u64>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -65,6 +65,17 @@ pub fn render(status: &Status) -> String {
         if let Some(reason) = &source.last_reason {
             write!(value, "; lý do từ chối gần nhất: {reason}").expect("a string takes any text");
         }
+        if 0 < source.parked {
+            write!(value, "; giữ lại {} dòng", source.parked).expect("a string takes any text");
+        }
+        if let Some(progress) = source.progress {
+            write!(value, "; đang đọc, đã được {} dòng", progress.rows)
+                .expect("a string takes any text");
+        }
+        for trouble in [&source.fault, &source.warning].into_iter().flatten() {
+            write!(value, "; {}. {}", trouble.text_vi, trouble.hint_vi)
+                .expect("a string takes any text");
+        }
         line(&format!("Nguồn {}", source.name), value);
     }
     let store = &status.store;

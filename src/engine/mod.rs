@@ -20,6 +20,7 @@ mod tests {
     use crate::store::Options;
     use crate::store::edge::OnceKey;
     use crate::store::hub::{HubStore, NewBox};
+    use crate::store::rows::Beside;
     use crate::sync::Limits;
 
     const OPTIONS: Options = Options {
@@ -94,6 +95,7 @@ mod tests {
             records,
             once: None,
             cursor: None,
+            beside: Beside::default(),
         };
         let effects = edge.step(now(0), vec![sending::Event::Submit(submission)]);
         match effects.expect("a step").pop() {
@@ -172,6 +174,7 @@ mod tests {
             records: (0..2_500).map(record).collect(),
             once: None,
             cursor: Some("2500".to_owned()),
+            beside: Beside::default(),
         };
         let mut events = vec![
             sending::Event::Submit(submission),

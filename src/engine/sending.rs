@@ -13,6 +13,7 @@ use crate::model::limits::{BATCH_ENTRIES_MAX, ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX
 use crate::model::record::{complete, derived_id};
 use crate::model::{BoxId, Capture, Epoch, Lane, MonoMs, Now, RecordId, Seq, SourceName, UnixMs};
 use crate::store::edge::{EdgeStore, Mark, OnceKey, SourceTally};
+use crate::store::rows::Beside;
 use crate::store::{Options, StoreError};
 use crate::sync::lanes::Lanes;
 use crate::sync::sender::{Fit, Sender};
@@ -97,6 +98,8 @@ pub struct Submission<R> {
     pub once: Option<OnceKey>,
     /// Where the source stands once these records are kept.
     pub cursor: Option<String>,
+    /// What else is written with them; nothing for most.
+    pub beside: Beside,
 }
 
 /// A record that has passed the door.
@@ -339,6 +342,7 @@ impl<R> EdgeEngine<R> {
             records,
             once,
             cursor,
+            beside,
         } = submission;
         if let Some(cursor) = &cursor
             && fault::is_planted(Fault::CursorOutside)
@@ -357,9 +361,13 @@ impl<R> EdgeEngine<R> {
         }
         let answer = match admission {
             Admission::Refused(answer) => answer,
-            Admission::Known(accepted) => {
+            Admission::Known { accepted, whole } => {
                 if let Some(cursor) = cursor {
                     self.store.set_cursor(source.as_str(), &cursor)?;
+                }
+                if !whole {
+                    self.store
+                        .write_beside(source.as_str(), &beside, now.wall)?;
                 }
                 Answer::Stored {
                     accepted,
@@ -376,9 +384,13 @@ impl<R> EdgeEngine<R> {
                 if let Some(cursor) = cursor {
                     self.store.set_cursor(source.as_str(), &cursor)?;
                 }
-                let tally = self.tally(now, &source);
-                tally.accepted += records.len() as u64;
-                tally.last_accepted = Some(now.wall);
+                self.store
+                    .write_beside(source.as_str(), &beside, now.wall)?;
+                if !records.is_empty() || beside.is_empty() {
+                    let tally = self.tally(now, &source);
+                    tally.accepted += records.len() as u64;
+                    tally.last_accepted = Some(now.wall);
+                }
                 Answer::Stored {
                     accepted,
                     repeated: false,
@@ -398,7 +410,10 @@ impl<R> EdgeEngine<R> {
                 return Ok(Admission::Refused(Answer::OtherContent { index: None }));
             }
             let accepted = serde_json::from_str(&answer).map_err(|_| StoreError::Damaged)?;
-            return Ok(Admission::Known(accepted));
+            return Ok(Admission::Known {
+                accepted,
+                whole: true,
+            });
         }
         let mut known = Vec::new();
         let mut here = BTreeMap::new();
@@ -440,7 +455,10 @@ impl<R> EdgeEngine<R> {
             return Ok(Admission::Refused(Answer::LaneFull(lane)));
         }
         if !known.is_empty() && known.iter().all(Option::is_some) {
-            return Ok(Admission::Known(known.into_iter().flatten().collect()));
+            return Ok(Admission::Known {
+                accepted: known.into_iter().flatten().collect(),
+                whole: false,
+            });
         }
         Ok(Admission::New(known))
     }
@@ -728,7 +746,11 @@ impl<R> EdgeEngine<R> {
 
 enum Admission {
     Refused(Answer),
-    Known(Vec<Accepted>),
+    Known {
+        accepted: Vec<Accepted>,
+        /// The submission as a whole was taken before, with what is written beside it.
+        whole: bool,
+    },
     New(Vec<Option<Accepted>>),
 }
 

@@ -75,7 +75,7 @@ pub struct SourceTally {
 }
 
 pub struct EdgeStore {
-    connection: Connection,
+    pub(super) connection: Connection,
     epoch: Epoch,
 }
 

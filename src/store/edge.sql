@@ -53,6 +53,34 @@ CREATE TABLE cursor (
     value  TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Rows that cannot be kept as they are, with the reason, and behind them the later rows of their
+-- subjects. Written and deleted in the transaction that moves the cursor past them or keeps them.
+CREATE TABLE parked (
+    number    INTEGER PRIMARY KEY,  -- rising: the order in which the rows came
+    source    TEXT    NOT NULL,
+    dataset   TEXT    NOT NULL,
+    subject   BLOB,                 -- first 16 bytes of SHA-256 over the subject; none: nobody waits
+    op        TEXT    NOT NULL,     -- upsert, delete, snapshot
+    id        TEXT,                 -- the source's own id
+    row       BLOB,                 -- JSON; none where a rule forbids to store the content
+    reason_vi TEXT    NOT NULL,     -- without personal data; empty: only waits behind another row
+    reason_en TEXT    NOT NULL,
+    at_ms     INTEGER NOT NULL
+) STRICT;
+CREATE INDEX parked_subject ON parked (source, subject);
+
+-- What a source without a strict watermark has given already: rows of a snapshot, or of the time
+-- that is read again. Written in the transaction that keeps the rows.
+CREATE TABLE seen (
+    number INTEGER PRIMARY KEY,
+    source TEXT    NOT NULL,
+    key    BLOB    NOT NULL,   -- first 16 bytes of SHA-256 over what names the row
+    hash   BLOB    NOT NULL,   -- first 16 bytes of SHA-256 over its content
+    mark   INTEGER NOT NULL,   -- time read again: the row's time, microseconds; snapshot: 0
+    fields BLOB    NOT NULL,   -- JSON: what a delete of the row needs to say; may be empty
+    UNIQUE (source, key)
+) STRICT;
+
 -- What each source did, written now and then for the page; not part of any promise.
 CREATE TABLE source (
     source           TEXT PRIMARY KEY,

@@ -162,7 +162,7 @@ impl EdgeView {
 
 /// A store that nobody has open and whose folder may not be written to has no shared memory to be
 /// read through. Then nobody can change it either, and it is read as it lies.
-fn open(path: &Path) -> Result<Connection, StoreError> {
+pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     let probe = |connection: &Connection| {
         connection.query_row("SELECT count(*) FROM box", [], |row| row.get::<_, i64>(0))
     };

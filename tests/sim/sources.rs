@@ -4,6 +4,7 @@ use lienthong::engine::sending::{Answer, NewRecord, Submission};
 use lienthong::model::record::{Draft, Op, RecordType};
 use lienthong::model::{Lane, RecordId, SourceName};
 use lienthong::store::edge::OnceKey;
+use lienthong::store::rows::Beside;
 
 use crate::check::{ACCEPTED, Checked, Checker, Handed, sha256, violated};
 use crate::dice::Dice;
@@ -150,6 +151,7 @@ impl Source {
             source: self.name.clone(),
             once: (self.style == Style::Whole).then(|| once(&key, &content)),
             cursor: last_row.map(|row| (row + 1).to_string()),
+            beside: Beside::default(),
             records: records.into_iter().map(|made| made.new).collect(),
         })
     }

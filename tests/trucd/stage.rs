@@ -11,6 +11,7 @@ use lienthong::model::limits::MESSAGE_BYTES_MAX;
 use lienthong::model::record::{Draft, Op, RecordType};
 use lienthong::model::{BoxId, ClockQuality, Epoch, Lane, Now, UnixMs};
 use lienthong::store::Options;
+use lienthong::store::rows::Beside;
 use lienthong::sync::Limits;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer};
@@ -233,6 +234,7 @@ impl Office {
                 .collect(),
             once: None,
             cursor: None,
+            beside: Beside::default(),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::edge::folder::reading::Refused;
 use crate::engine::sending::{Answer, NewRecord, Submission};
 use crate::model::SourceName;
 use crate::store::edge::OnceKey;
+use crate::store::rows::Beside;
 
 /// Files of one group.
 const GROUP_FILES: usize = 128;
@@ -41,6 +42,7 @@ pub(super) async fn submit(
         records,
         once: Some(once),
         cursor: None,
+        beside: Beside::default(),
     };
     match door.intake().submit(submission).await {
         Ok(Answer::Stored { .. }) => Outcome::Verdict(Verdict::Done),

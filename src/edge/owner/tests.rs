@@ -10,6 +10,7 @@ use crate::engine::sending::{self, NewRecord, Space};
 use crate::evidence::SigningKey;
 use crate::model::{Epoch, Lane};
 use crate::store::Options;
+use crate::store::rows::Beside;
 use crate::sync::Limits;
 
 struct Rig {
@@ -62,7 +63,7 @@ fn owner(
 fn rig(faults: Vec<StoreError>) -> Rig {
     let folder = tempfile::tempdir().expect("a folder");
     let faults = Arc::new(Mutex::new(faults));
-    let live = Arc::new(Live::new(UnixMs(0)));
+    let live = Arc::new(Live::new(UnixMs(0), Arc::default()));
     let owner = owner(folder.path(), &faults, &live).expect("it may begin");
     let (intake, queue) = intake::channel();
     let (end, ended): (SyncSender<()>, _) = sync_channel(1);
@@ -92,6 +93,7 @@ fn submission(n: u32) -> Submission<()> {
         records: vec![record],
         once: None,
         cursor: Some(n.to_string()),
+        beside: Beside::default(),
     }
 }
 
@@ -175,7 +177,7 @@ async fn the_stop_takes_what_is_queued_before_it_and_nothing_after() {
 #[test]
 fn what_a_restart_cannot_mend_is_no_state() {
     let folder = tempfile::tempdir().expect("a folder");
-    let live = Arc::new(Live::new(UnixMs(0)));
+    let live = Arc::new(Live::new(UnixMs(0), Arc::default()));
     let faults = Arc::new(Mutex::new(vec![StoreError::Newer { found: 9, known: 1 }]));
     let refused = owner(folder.path(), &faults, &live).map(|_| ());
     assert!(matches!(refused, Err(StoreError::Newer { .. })));

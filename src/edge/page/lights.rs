@@ -2,7 +2,7 @@
 //! and is trouble ahead.
 
 use crate::edge::page::text;
-use crate::edge::status::{LinkState, Status};
+use crate::edge::status::{LinkState, SourceStatus, Status};
 use crate::engine::sending::Level;
 use crate::model::ClockQuality;
 
@@ -119,6 +119,26 @@ pub fn data_in(status: &Status) -> Light {
         })
         .map(|source| source.name.as_str())
         .collect();
+    let failed = names(status, |source| source.fault.is_some());
+    if !failed.is_empty() {
+        return Light::new(
+            Colour::Red,
+            format!("Nguồn không hoạt động: {failed}. Xem lý do và cách sửa ở bảng Nguồn dữ liệu."),
+            format!(
+                "These sources do not work: {failed}; see the reason and what to do under Sources."
+            ),
+        );
+    }
+    let warned = names(status, |source| {
+        source.warning.is_some() || 0 < source.parked
+    });
+    if !warned.is_empty() {
+        return Light::new(
+            Colour::Amber,
+            format!("Nguồn cần chú ý: {warned}. Xem ở bảng Nguồn dữ liệu."),
+            format!("These sources want attention: {warned}; see under Sources."),
+        );
+    }
     if !refusing.is_empty() {
         let names = refusing.join(", ");
         return Light::new(
@@ -141,6 +161,13 @@ pub fn data_in(status: &Status) -> Light {
         "Trạm đang nhận dữ liệu.",
         "The box takes data in.",
     )
+}
+
+/// The names of some sources, for a sentence.
+fn names(status: &Status, which: impl Fn(&SourceStatus) -> bool) -> String {
+    let names = status.sources.iter().filter(|source| which(source));
+    let names: Vec<&str> = names.map(|source| source.name.as_str()).collect();
+    names.join(", ")
 }
 
 /// Whether the data reaches the hub.

@@ -47,6 +47,12 @@ pub fn full() -> Status {
             last_accepted: Some(Stamp(UnixMs(AT - 5_000))),
             last_refused: Some(Stamp(UnixMs(AT - 9_000))),
             last_reason: Some("trường “Mã trạm” còn thiếu".to_owned()),
+            parked: 0,
+            state: None,
+            since: None,
+            fault: None,
+            warning: None,
+            progress: None,
         }],
         store: StoreStatus {
             path: "/var/lib/lienthong/tramd.db".to_owned(),

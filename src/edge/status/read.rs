@@ -1,10 +1,11 @@
 //! Reads the status: the store's numbers, completed with what only the running daemon knows.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::edge::config::Config;
 use crate::edge::config::load::{OWN_SOURCE, PUT_SOURCE};
-use crate::edge::config::{Config, SourceKind};
 use crate::edge::live::Live;
 use crate::edge::reserve::disk_free_bytes;
 use crate::edge::status::{
@@ -18,6 +19,7 @@ use crate::shell::clock::Clock;
 use crate::shell::x509::{self, Facts};
 use crate::store::StoreError;
 use crate::store::edge_status::{EdgeView, EventFacts, LaneFacts, SourceFacts};
+use crate::store::rows::RowsView;
 
 /// A lane with less room than this for another record counts as full.
 const RECORD_BYTES: u64 = 2_048;
@@ -58,6 +60,7 @@ impl Reader {
         let Stored {
             lanes,
             sources,
+            parked,
             events,
             mut store,
             trouble,
@@ -86,7 +89,7 @@ impl Reader {
                 .iter()
                 .map(|lane| lane_status(lane, &quotas, now))
                 .collect(),
-            sources: self.sources(sources),
+            sources: self.sources(sources, &parked),
             store,
             clock: ClockStatus {
                 quality: now.quality,
@@ -104,17 +107,22 @@ impl Reader {
     }
 
     /// The configured sources, whatever they did so far, then others that once did something.
-    fn sources(&self, facts: Vec<SourceFacts>) -> Vec<SourceStatus> {
+    fn sources(
+        &self,
+        facts: Vec<SourceFacts>,
+        parked: &BTreeMap<String, u64>,
+    ) -> Vec<SourceStatus> {
         let tokens = self
             .config
             .http
             .tokens
             .iter()
             .map(|token| (token.name.as_str(), "http"));
-        let others = self.config.sources.iter().map(|source| {
-            let SourceKind::Folder(_) = source.kind;
-            (source.name.as_str(), "folder")
-        });
+        let others = self
+            .config
+            .sources
+            .iter()
+            .map(|source| (source.name.as_str(), source.kind.name()));
         let mut left = facts;
         let mut statuses: Vec<SourceStatus> = tokens
             .chain(others)
@@ -131,6 +139,17 @@ impl Reader {
                 .find(|own| *own == name);
             source_status(&name, kind, Some(facts))
         }));
+        for status in &mut statuses {
+            status.parked = parked.get(&status.name).copied().unwrap_or(0);
+            let live = self.live.as_ref();
+            if let Some(live) = live.and_then(|live| live.board.get(&status.name)) {
+                status.state = Some(live.state);
+                status.since = Some(live.since);
+                status.fault = live.fault;
+                status.warning = live.warning;
+                status.progress = live.progress;
+            }
+        }
         statuses
     }
 }
@@ -139,6 +158,7 @@ impl Reader {
 struct Stored {
     lanes: Vec<LaneFacts>,
     sources: Vec<SourceFacts>,
+    parked: BTreeMap<String, u64>,
     events: Vec<EventStatus>,
     store: StoreStatus,
     trouble: Option<StoreError>,
@@ -150,6 +170,7 @@ impl Stored {
         let mut stored = Stored {
             lanes: Vec::new(),
             sources: Vec::new(),
+            parked: BTreeMap::new(),
             events: Vec::new(),
             store: StoreStatus {
                 path: path.display().to_string(),
@@ -186,6 +207,7 @@ impl Stored {
             .max()
             .map(Stamp);
         self.sources = view.sources()?;
+        self.parked = RowsView::open(path)?.parked_counts()?;
         let since = UnixMs(now.wall.0 - EVENTS_MS);
         let events = view
             .events(EVENTS_MAX)?
@@ -223,6 +245,12 @@ fn source_status(name: &str, kind: Option<&str>, facts: Option<SourceFacts>) -> 
         last_accepted: None,
         last_refused: None,
         last_reason: None,
+        parked: 0,
+        state: None,
+        since: None,
+        fault: None,
+        warning: None,
+        progress: None,
     };
     if let Some(facts) = facts {
         status.accepted = facts.accepted;

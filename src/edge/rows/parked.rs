@@ -1,0 +1,242 @@
+//! Parked rows: hand them in again, or give them up.
+//!
+//! Rows are taken in the order in which they came. The first row of a subject that is still refused
+//! holds the later ones of its subject back; other subjects pass.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::catalogue::admit::Refusal;
+use crate::edge::connectors::Fault;
+use crate::edge::door::{Door, Incoming, op_named};
+use crate::edge::rows::{lane_full, of_intake, of_store, reasons};
+use crate::engine::sending::{Answer, NewRecord, Submission};
+use crate::model::limits::ENTRY_BYTES_MAX;
+use crate::model::{DatasetId, RecordId, SourceName};
+use crate::store::rows::{Beside, Parked, RowsView, Short};
+
+/// Rows of one transaction.
+const PAGE_ROWS: u32 = 100;
+const REASON_CHARS_MAX: usize = 200;
+
+/// Which parked rows are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    All,
+    /// This one, with what waits behind it.
+    Number(i64),
+}
+
+/// What became of the rows that were handed in again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retried {
+    pub accepted: u64,
+    pub left: u64,
+}
+
+/// Hands parked rows in again.
+pub async fn retry(door: &Arc<Door>, source: &SourceName, which: Which) -> Result<Retried, Fault> {
+    let _turn = door.turn(source).await;
+    let subject = match which {
+        Which::All => None,
+        Which::Number(number) => Some(subject_of(door, source, number).await?),
+    };
+    again(door, source, which, subject.flatten()).await
+}
+
+/// Gives a row up; says so in the list of events, and hands in what waited behind it.
+pub async fn drop_row(
+    door: &Arc<Door>,
+    source: &SourceName,
+    number: i64,
+    why: &str,
+) -> Result<Retried, Fault> {
+    let _turn = door.turn(source).await;
+    let subject = subject_of(door, source, number).await?;
+    let why: String = why.chars().filter(|c| !c.is_control()).collect();
+    let why: String = why.trim().chars().take(REASON_CHARS_MAX).collect();
+    let detail = format!("{source} #{number}: {why}");
+    let beside = Beside {
+        unpark: vec![number],
+        events: vec![("warning", "parked_dropped", detail)],
+        ..Beside::default()
+    };
+    submit(door, source, Vec::new(), beside).await?;
+    tracing::warn!(%source, number, "a parked row was given up");
+    match subject {
+        Some(subject) => again(door, source, Which::Number(number), Some(subject)).await,
+        None => Ok(Retried::default()),
+    }
+}
+
+/// The subject of a parked row; a fault when there is no such row.
+async fn subject_of(
+    door: &Arc<Door>,
+    source: &SourceName,
+    number: i64,
+) -> Result<Option<Short>, Fault> {
+    let page = page_after(door, source, number - 1, 1).await?;
+    match page.into_iter().find(|parked| parked.number == number) {
+        Some(parked) => Ok(parked.subject),
+        None => Err(Fault::new(
+            "not_parked",
+            [
+                format!("nguồn {source} không có dòng nào bị giữ lại với số {number}"),
+                format!("the source {source} has no parked row number {number}"),
+            ],
+            [
+                format!("Xem danh sách: tramd sources parked {source}"),
+                format!("See the list: tramd sources parked {source}"),
+            ],
+        )),
+    }
+}
+
+async fn again(
+    door: &Arc<Door>,
+    source: &SourceName,
+    which: Which,
+    subject: Option<Short>,
+) -> Result<Retried, Fault> {
+    let mut retried = Retried::default();
+    let mut held: BTreeSet<Short> = BTreeSet::new();
+    let mut after = 0;
+    loop {
+        let page = page_after(door, source, after, PAGE_ROWS).await?;
+        let Some(last) = page.last() else {
+            return Ok(retried);
+        };
+        after = last.number;
+        let mut beside = Beside::default();
+        let mut fit: Vec<(i64, Option<Short>, NewRecord)> = Vec::new();
+        for parked in page {
+            let is_meant = match which {
+                Which::All => true,
+                Which::Number(number) => {
+                    parked.number == number || (subject.is_some() && parked.subject == subject)
+                }
+            };
+            if !is_meant {
+                continue;
+            }
+            let is_held = parked
+                .subject
+                .is_some_and(|subject| held.contains(&subject));
+            match (is_held, admit(door, source, &parked)) {
+                (false, Ok(record)) => fit.push((parked.number, parked.subject, record)),
+                (is_held, verdict) => {
+                    held.extend(parked.subject);
+                    retried.left += 1;
+                    if let (false, Err(Some((vi, en)))) = (is_held, verdict)
+                        && vi != parked.reason_vi
+                    {
+                        beside.blame.push((parked.number, vi, en));
+                    }
+                }
+            }
+        }
+        loop {
+            let beside = Beside {
+                unpark: fit.iter().map(|(number, ..)| *number).collect(),
+                ..beside.clone()
+            };
+            if beside.is_empty() {
+                break;
+            }
+            let records = fit.iter().map(|(.., record)| record.clone()).collect();
+            let Some(unfit) = submit(door, source, records, beside).await? else {
+                retried.accepted += fit.len() as u64;
+                break;
+            };
+            // Its own id stands for other content: it stays, and what follows of its subject.
+            let (_, subject, _) = fit.remove(unfit);
+            retried.left += 1;
+            let mut place = 0;
+            fit.retain(|(_, other, _)| {
+                place += 1;
+                let stays = place <= unfit || subject.is_none() || *other != subject;
+                retried.left += u64::from(!stays);
+                stays
+            });
+            held.extend(subject);
+        }
+    }
+}
+
+/// The row as a record, or what is wrong with it; no reason where its content was not kept.
+fn admit(
+    door: &Door,
+    source: &SourceName,
+    parked: &Parked,
+) -> Result<NewRecord, Option<(String, String)>> {
+    let gone = || {
+        Some((
+            "danh mục không còn bộ dữ liệu của dòng này".to_owned(),
+            "the catalogue no longer has the row's dataset".to_owned(),
+        ))
+    };
+    let row = parked.row.as_ref().ok_or(None)?;
+    let dataset: DatasetId = parked.dataset.parse().map_err(|_| gone())?;
+    let dataset = door.dataset(&dataset).ok_or_else(gone)?;
+    let text = String::from_utf8(row.clone()).map_err(|_| None)?;
+    let data = RawValue::from_string(text).map_err(|_| None)?;
+    let incoming = Incoming {
+        data: &data,
+        op: op_named(&parked.op).ok_or(None)?,
+        original: None,
+        id: parked
+            .id
+            .as_ref()
+            .and_then(|id| id.parse::<RecordId>().ok()),
+    };
+    let record = door
+        .admit(dataset, source, incoming)
+        .map_err(|refusal: Refusal| Some(reasons(&refusal)))?;
+    match record.tail.len() + super::ENTRY_HEAD_BYTES <= ENTRY_BYTES_MAX {
+        true => Ok(record),
+        false => Err(None),
+    }
+}
+
+async fn page_after(
+    door: &Arc<Door>,
+    source: &SourceName,
+    after: i64,
+    rows_max: u32,
+) -> Result<Vec<Parked>, Fault> {
+    let (door, source) = (Arc::clone(door), source.clone());
+    let task = tokio::task::spawn_blocking(move || {
+        RowsView::open(door.store())?.parked(source.as_str(), after, rows_max)
+    });
+    let page = task.await.expect("looking neither panics nor is cancelled");
+    page.map_err(of_store)
+}
+
+/// The place of a record that cannot be kept, if there is one; then nothing was written.
+async fn submit(
+    door: &Door,
+    source: &SourceName,
+    records: Vec<NewRecord>,
+    beside: Beside,
+) -> Result<Option<usize>, Fault> {
+    let submission = Submission {
+        reply: (),
+        source: source.clone(),
+        records,
+        once: None,
+        cursor: None,
+        beside,
+    };
+    match door.intake().submit(submission).await {
+        Ok(Answer::Stored { .. }) => Ok(None),
+        Ok(Answer::LaneFull(lane)) => Err(lane_full(lane)),
+        Ok(Answer::OtherContent { index }) => {
+            Ok(Some(index.expect("the submission has no key of its own")))
+        }
+        Ok(Answer::TooLarge { index, .. }) => Ok(Some(index)),
+        Err(error) => Err(of_intake(error)),
+    }
+}
