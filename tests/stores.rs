@@ -13,7 +13,7 @@ use lienthong::model::record::{Draft, Op, RecordType};
 use lienthong::model::{BoxId, Capture, Chain, ClockQuality, Epoch, Lane, Now, Seq, UnixMs};
 use lienthong::pack::{Pack, Packer};
 use lienthong::shell::clock::Clock;
-use lienthong::store::edge::{Block, EdgeStore, Mark, OnceKey};
+use lienthong::store::edge::{Block, EdgeStore, Mark, OnceKey, Sync};
 use lienthong::store::hub::{HubStore, NewBox};
 use lienthong::store::rows::Beside;
 use lienthong::store::{Options, StoreError};
@@ -416,7 +416,7 @@ fn store_with(waiting: u64, path: &Path) {
     pack.push(&entry);
     let body = Packer::default().pack(&pack);
     while mark.seq.0 < waiting {
-        store.begin().expect("a transaction");
+        store.begin(Sync::Full).expect("a transaction");
         for _ in 0..SLICE.min(waiting - mark.seq.0) {
             let block = Block {
                 last: mark.seq.next(),

@@ -12,7 +12,7 @@ use crate::model::fault::{self, Fault};
 use crate::model::limits::{BATCH_ENTRIES_MAX, ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX};
 use crate::model::record::{complete, derived_id};
 use crate::model::{BoxId, Capture, Epoch, Lane, MonoMs, Now, RecordId, Seq, SourceName, UnixMs};
-use crate::store::edge::{EdgeStore, Mark, OnceKey, SourceTally};
+use crate::store::edge::{EdgeStore, Mark, OnceKey, SourceTally, Sync};
 use crate::store::rows::Beside;
 use crate::store::{Options, StoreError};
 use crate::sync::lanes::Lanes;
@@ -267,7 +267,14 @@ impl<R> EdgeEngine<R> {
 
     /// Applies events in one transaction; returns what is to be done after its commit.
     pub fn step(&mut self, now: Now, events: Vec<Event<R>>) -> Result<Vec<Effect<R>>, StoreError> {
-        self.store.begin()?;
+        // What a source was told is synced; a receipt that a power cut takes away comes again.
+        let is_promise = |event: &Event<R>| matches!(event, Event::Submit(_));
+        let sync = match events.iter().any(is_promise) {
+            true => Sync::Full,
+            false => Sync::Later,
+        };
+        let epoch = self.store.epoch();
+        self.store.begin(sync)?;
         for event in events {
             self.apply(now, event)?;
         }
@@ -286,6 +293,9 @@ impl<R> EdgeEngine<R> {
             return Err(StoreError::Full);
         }
         self.store.commit()?;
+        if self.store.epoch() != epoch && sync == Sync::Later {
+            self.store.sync()?;
+        }
         if self.vacuum_due {
             self.vacuum()?;
         }
@@ -349,7 +359,7 @@ impl<R> EdgeEngine<R> {
         {
             self.store.set_cursor(source.as_str(), cursor)?;
             self.store.commit()?;
-            self.store.begin()?;
+            self.store.begin(Sync::Full)?;
         }
         let admission = self.admit(&records, once)?;
         if let (Some(once), Admission::New(_)) = (once, &admission)
@@ -357,7 +367,7 @@ impl<R> EdgeEngine<R> {
         {
             self.store.put_once(once, "[]", now.wall)?;
             self.store.commit()?;
-            self.store.begin()?;
+            self.store.begin(Sync::Full)?;
         }
         let answer = match admission {
             Admission::Refused(answer) => answer,
@@ -704,7 +714,7 @@ impl<R> EdgeEngine<R> {
 
     /// Writes what is written only now and then; to be called before an orderly stop.
     pub fn finish(&mut self) -> Result<(), StoreError> {
-        self.store.begin()?;
+        self.store.begin(Sync::Full)?;
         self.write_tallies()?;
         self.store.commit()
     }

@@ -74,9 +74,21 @@ pub struct SourceTally {
     pub last_refusal: Option<String>,
 }
 
+/// When a commit reaches the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sync {
+    /// Before it returns.
+    Full,
+    /// With the next full one, or whenever the system writes it: for what the hub says again. A
+    /// power cut takes such commits back in their order, so that what is left is an older state.
+    Later,
+}
+
 pub struct EdgeStore {
     pub(super) connection: Connection,
     epoch: Epoch,
+    /// How the connection is set.
+    sync: Sync,
 }
 
 impl EdgeStore {
@@ -110,6 +122,7 @@ impl EdgeStore {
         Ok(Self {
             connection,
             epoch: Epoch(epoch as u64),
+            sync: Sync::Full,
         })
     }
 
@@ -117,8 +130,24 @@ impl EdgeStore {
         self.epoch
     }
 
-    pub fn begin(&mut self) -> Result<(), StoreError> {
+    pub fn begin(&mut self, sync: Sync) -> Result<(), StoreError> {
+        if self.sync != sync {
+            self.connection.execute_batch(match sync {
+                Sync::Full => "PRAGMA synchronous = FULL",
+                Sync::Later => "PRAGMA synchronous = NORMAL",
+            })?;
+            self.sync = sync;
+        }
         Ok(self.connection.execute_batch("BEGIN IMMEDIATE")?)
+    }
+
+    /// Brings all commits so far to the disk.
+    pub fn sync(&mut self) -> Result<(), StoreError> {
+        self.begin(Sync::Full)?;
+        // A commit without a write would not reach the disk.
+        self.connection
+            .execute("UPDATE box SET epoch = epoch", [])?;
+        self.commit()
     }
 
     pub fn commit(&mut self) -> Result<(), StoreError> {

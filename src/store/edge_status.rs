@@ -220,7 +220,7 @@ mod tests {
         let path = folder.path().join("a store?.db");
         let box_id: BoxId = "xa-ba-vi".parse().expect("valid");
         let mut store = EdgeStore::open(&path, OPTIONS, &box_id, Epoch(7)).expect("a store");
-        store.begin().expect("begun");
+        store.begin(edge::Sync::Full).expect("begun");
         for seq in 1..=9 {
             let stored = UnixMs(1_000 * seq as i64);
             let block = Block {
@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(view.events(5).expect("read")[0].code, "state_secret");
         drop(view);
 
-        store.begin().expect("begun");
+        store.begin(edge::Sync::Full).expect("begun");
         store
             .trim(Lane::P2, UnixMs(i64::MAX), 0, 3)
             .expect("trimmed");

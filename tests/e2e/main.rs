@@ -231,3 +231,58 @@ fn f41_a_box_without_network_starts_takes_in_and_stops_in_order() {
         .sum();
     assert_eq!(waiting, 100, "the store answers while the daemon is down");
 }
+
+/// Each "accepted" is said after a sync of its own; receipts, which the hub says again, cost none.
+#[test]
+fn accepted_means_synced_and_a_receipt_costs_no_sync() {
+    const RECORDS: u32 = 20;
+    let mut rig = one_box(Broker::Embedded);
+    rig.start_box(XA);
+    hand_in_all(http_port(&rig), AGENCY, 1, 1);
+    rig.wait_until_drained(XA, DRAIN);
+    let calls = rig.folder.path().join("calls");
+    let pid = rig.pid(XA).to_string();
+    let log = rig.folder.path().join("strace.log");
+    let strace = rig::Process::start(
+        "strace",
+        std::process::Command::new("strace")
+            .args([
+                "-f",
+                "-qq",
+                "-s",
+                "16",
+                "-e",
+                "trace=fsync,fdatasync,write,writev,sendto",
+            ])
+            .args(["-p", &pid, "-o"])
+            .arg(&calls),
+        &log,
+    );
+    let traced = || fs::read_to_string(&calls).unwrap_or_default();
+    wait_for("strace is attached", DRAIN, || {
+        hand_in(http_port(&rig), AGENCY, 1..2);
+        traced().contains("HTTP/1.1 2")
+    });
+    let before = traced().len();
+    for number in 2..2 + RECORDS {
+        assert!(hand_in(http_port(&rig), AGENCY, number..number + 1));
+        rig.wait_until_drained(XA, DRAIN);
+    }
+    strace.signal(Signal::SIGINT);
+    let traced = traced();
+    let (mut answers, mut syncs, mut synced_since) = (0, 0, false);
+    for call in traced[before..].lines() {
+        // A call that another thread interrupts in the text is counted where it ends.
+        if call.contains("sync") && call.contains("= 0") {
+            syncs += 1;
+            synced_since = true;
+        } else if call.contains("HTTP/1.1 201") {
+            assert!(synced_since, "accepted before a sync:\n{traced}");
+            answers += 1;
+            synced_since = false;
+        }
+    }
+    assert_eq!(answers, RECORDS);
+    // Tallies and the last checkpoint may add a few; a sync for each receipt would double them.
+    assert!(syncs <= RECORDS + RECORDS / 4, "{syncs} syncs:\n{traced}");
+}
