@@ -37,6 +37,8 @@ pub struct StoreConfig {
     pub reserve_bytes: u64,
     /// How many keys of repeats are remembered.
     pub once_keys: u64,
+    /// What the card's maker lets it be written in its life.
+    pub card_rated_bytes: u64,
 }
 
 /// Share of the store's quota that each lane's waiting entries may take, percent. The rest is held

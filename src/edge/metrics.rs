@@ -147,12 +147,28 @@ fn store(out: &mut String, status: &Status) {
             "Free bytes on the store's disk.",
             store.disk_free_bytes,
         ),
+        (
+            "lienthong_card_rated_bytes",
+            "Bytes that the card's maker lets it be written in its life.",
+            Some(store.card.rated_bytes),
+        ),
+        (
+            "lienthong_card_written_per_day_bytes",
+            "Bytes that the program has written to the disk a day, over the last fortnight.",
+            store.card.written_per_day_bytes,
+        ),
     ];
     for (name, help, value) in families {
         if let Some(value) = value {
             Family::gauge(out, name, help).sample(&[], value);
         }
     }
+    Family::counter(
+        out,
+        "lienthong_card_written_bytes_total",
+        "Bytes that the program has written to the disk since the store was created.",
+    )
+    .sample(&[], store.card.written_bytes);
 }
 
 fn sources(out: &mut String, status: &Status) {

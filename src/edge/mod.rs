@@ -31,3 +31,4 @@ mod status_text;
 mod talk;
 mod texts;
 mod tokens;
+mod wear;

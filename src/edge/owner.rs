@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use crate::edge::intake::{Input, IntakeError, Pong, Reply};
 use crate::edge::live::Live;
 use crate::edge::reserve::{self, Reserve};
+use crate::edge::wear::Wear;
 use crate::engine::sending::{Answer, EdgeEngine, Effect, Event, Level, Submission};
 use crate::model::{MonoMs, SourceName, UnixMs};
 use crate::shell::clock::Clock;
@@ -66,6 +67,7 @@ pub struct Owner {
     damaged_at: Option<MonoMs>,
     /// The last pause before the store was opened again; 0 once a step has worked.
     pause_ms: MonoMs,
+    wear: Wear,
 }
 
 enum State {
@@ -104,6 +106,7 @@ impl Owner {
         live: Arc<Live>,
         outgoing: mpsc::Sender<Outgoing>,
     ) -> Result<Owner, StoreError> {
+        let wear = Wear::start(clock.mono_ms());
         let mut owner = Owner {
             open,
             store: store.to_owned(),
@@ -118,6 +121,7 @@ impl Owner {
             full: None,
             damaged_at: None,
             pause_ms: 0,
+            wear,
         };
         match (owner.open)() {
             Ok(engine) => owner.opened(engine),
@@ -151,6 +155,9 @@ impl Owner {
             }
         }
         drop(inbox);
+        if let Some(bytes) = self.wear.rest() {
+            self.step(vec![Event::Written(bytes)], 0);
+        }
         if let State::Open(engine) = &mut self.state
             && let Err(error) = engine.finish()
         {
@@ -187,7 +194,12 @@ impl Owner {
             pings,
             ..
         } = batch;
-        let (events, submissions) = self.remember(events, submissions, now_ms);
+        let (mut events, submissions) = self.remember(events, submissions, now_ms);
+        if !events.is_empty()
+            && let Some(bytes) = self.wear.due(now_ms)
+        {
+            events.push(Event::Written(bytes));
+        }
         self.step(events, submissions);
         drop(permits);
         for (source, reply) in cursors {

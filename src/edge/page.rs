@@ -6,7 +6,7 @@ pub mod text;
 
 use std::fmt::Write;
 
-use crate::edge::status::{LaneStatus, LinkState, SourceStatus, Status};
+use crate::edge::status::{LaneStatus, LinkState, SourceStatus, Status, card_life_vi};
 use crate::engine::sending::Level;
 use crate::model::{ClockQuality, Lane};
 use lights::Light;
@@ -300,6 +300,14 @@ fn store(out: &mut String, status: &Status) {
         .disk_free_bytes
         .map_or("không rõ".to_owned(), text::bytes);
     term(out, "Đĩa còn trống", &free);
+    if let (Some(rate), Some(days)) = (store.card.written_per_day_bytes, store.card.days_left) {
+        let html = format!(
+            "ghi {} mỗi ngày, còn {} <small lang=\"en\">written a day; life left by its rating</small>",
+            text::bytes(rate),
+            card_life_vi(days)
+        );
+        term(out, "Thẻ nhớ", &html);
+    }
     out.push_str("</dl></section>\n");
 }
 

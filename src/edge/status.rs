@@ -144,6 +144,20 @@ pub struct StoreStatus {
     pub disk_free_bytes: Option<u64>,
     /// Names this life of the store.
     pub epoch: Option<String>,
+    pub card: CardStatus,
+}
+
+/// What the memory card has to bear from this program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CardStatus {
+    /// Since the store was created.
+    pub written_bytes: u64,
+    /// A day, over the last fortnight; none before an hour was counted.
+    pub written_per_day_bytes: Option<u64>,
+    /// `store.card_rated`: what the card's maker lets it be written.
+    pub rated_bytes: u64,
+    /// Until the rated bytes are used up, at the rate of the last fortnight.
+    pub days_left: Option<u64>,
 }
 
 /// What is wrong, and what to do.
@@ -237,6 +251,15 @@ pub fn span_vi(seconds: u64) -> String {
         60..3_600 => format!("{} phút", seconds / 60),
         3_600..86_400 => format!("{} giờ", seconds / 3_600),
         _ => format!("{} ngày", seconds / 86_400),
+    }
+}
+
+/// How long a card lasts, Vietnamese.
+pub fn card_life_vi(days: u64) -> String {
+    match days / 365 {
+        0 => format!("{days} ngày"),
+        years @ 1..100 => format!("{years} năm"),
+        _ => "trên 100 năm".to_owned(),
     }
 }
 

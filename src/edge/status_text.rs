@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::edge::status::{LinkState, Status, span_vi};
+use crate::edge::status::{CardStatus, LinkState, Status, card_life_vi, span_vi};
 use crate::engine::sending::Level;
 use crate::model::ClockQuality;
 use crate::shell::settings::units::size_text;
@@ -88,6 +88,7 @@ pub fn render(status: &Status) -> String {
             rounded(store.quota_bytes)
         ),
     );
+    line("Thẻ nhớ", card(&store.card));
     line(
         "Đồng hồ",
         match status.clock.quality {
@@ -137,6 +138,22 @@ fn link(status: &Status) -> String {
             });
             format!("đứt{since} ({address}){reason}")
         }
+    }
+}
+
+/// What the card bears, in a person's units.
+fn card(card: &CardStatus) -> String {
+    let rated = rounded(card.rated_bytes);
+    match (card.written_per_day_bytes, card.days_left) {
+        (Some(rate), Some(days)) => format!(
+            "ghi {} mỗi ngày; với độ bền {rated} còn dùng được {}",
+            rounded(rate),
+            card_life_vi(days)
+        ),
+        _ => format!(
+            "đã ghi {} (độ bền {rated}); chưa đủ một giờ để tính mức ghi mỗi ngày",
+            rounded(card.written_bytes)
+        ),
     }
 }
 

@@ -69,6 +69,8 @@ pub enum Event<R> {
         code: &'static str,
         detail: String,
     },
+    /// So many bytes more were written to the disk.
+    Written(u64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -339,6 +341,7 @@ impl<R> EdgeEngine<R> {
                 self.store
                     .add_event(now.wall, level.as_str(), code, &detail)?;
             }
+            Event::Written(bytes) => self.store.add_written(now.wall, bytes)?,
         }
         Ok(())
     }

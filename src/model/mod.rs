@@ -293,6 +293,13 @@ pub type MonoMs = u64;
 #[serde(transparent)]
 pub struct UnixMs(pub i64);
 
+impl UnixMs {
+    /// Days since 1970-01-01, as Vietnam counts them.
+    pub fn day(self) -> i64 {
+        (self.0 + 7 * 3_600_000).div_euclid(86_400_000)
+    }
+}
+
 impl fmt::Display for UnixMs {
     /// RFC 3339 with milliseconds and Vietnam's offset, +07:00.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -461,6 +461,17 @@ impl EdgeStore {
         Ok(())
     }
 
+    /// Counts bytes that the program had written to the disk.
+    pub fn add_written(&mut self, now: UnixMs, bytes: u64) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO written (day, since_ms, bytes) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (day) DO UPDATE SET bytes = bytes + excluded.bytes",
+            )?
+            .execute([now.day(), now.0, bytes as i64])?;
+        Ok(())
+    }
+
     pub fn time_floor(&self) -> Result<UnixMs, StoreError> {
         Ok(UnixMs(self.connection.query_row(
             "SELECT time_floor_ms FROM box",

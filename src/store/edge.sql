@@ -91,6 +91,14 @@ CREATE TABLE source (
     last_refusal     TEXT               -- why, without personal data
 ) STRICT, WITHOUT ROWID;
 
+-- What the program had written to the disk, one row a day for as long as the store lives; for the
+-- page's word about the card, not part of any promise.
+CREATE TABLE written (
+    day      INTEGER PRIMARY KEY,  -- days since 1970-01-01, Vietnam time
+    since_ms INTEGER NOT NULL,     -- when the day's first count was made
+    bytes    INTEGER NOT NULL
+) STRICT;
+
 -- Events of the last days for the page; bounded.
 CREATE TABLE event (
     number  INTEGER PRIMARY KEY,

@@ -46,6 +46,16 @@ pub struct SourceFacts {
     pub last_refusal: Option<String>,
 }
 
+/// What the program had written to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WrittenFacts {
+    /// Since the store was created.
+    pub bytes: u64,
+    /// Since `recent_since`, which is at most so many days ago as was asked for.
+    pub recent_bytes: u64,
+    pub recent_since: Option<UnixMs>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventFacts {
     pub at: UnixMs,
@@ -123,6 +133,24 @@ impl EdgeView {
             received: Seq(acked as u64),
             receipt_at: receipt_ms.map(UnixMs),
         })
+    }
+
+    /// What was written in all, and over the last `days`.
+    pub fn written(&self, now: UnixMs, days: i64) -> Result<WrittenFacts, StoreError> {
+        let facts = self.connection.query_row(
+            "SELECT ifnull(sum(bytes), 0), ifnull(sum(bytes) FILTER (WHERE ?1 < day), 0),
+               min(since_ms) FILTER (WHERE ?1 < day)
+             FROM written",
+            [now.day() - days],
+            |row| {
+                Ok(WrittenFacts {
+                    bytes: row.get::<_, i64>(0)? as u64,
+                    recent_bytes: row.get::<_, i64>(1)? as u64,
+                    recent_since: row.get::<_, Option<i64>>(2)?.map(UnixMs),
+                })
+            },
+        )?;
+        Ok(facts)
     }
 
     pub fn sources(&self) -> Result<Vec<SourceFacts>, StoreError> {
@@ -290,5 +318,35 @@ mod tests {
         let path = folder.path().join("text.db");
         std::fs::write(&path, "not a database, only a text of some length").expect("written");
         assert!(matches!(EdgeView::open(&path), Err(StoreError::Damaged)));
+    }
+
+    #[test]
+    fn what_was_written_is_counted_by_days() {
+        const DAY_MS: i64 = 86_400_000;
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("tramd.db");
+        let box_id: BoxId = "xa-ba-vi".parse().expect("valid");
+        let mut store = EdgeStore::open(&path, OPTIONS, &box_id, Epoch(7)).expect("a store");
+        let start = UnixMs(20_000 * DAY_MS);
+        let at = |days: i64, ms: i64| UnixMs(start.0 + days * DAY_MS + ms);
+        let written = |store: &mut EdgeStore, when: UnixMs, bytes| {
+            store.begin(edge::Sync::Full).expect("begun");
+            store.add_written(when, bytes).expect("counted");
+            store.commit().expect("committed");
+        };
+        written(&mut store, at(0, 0), 1_000);
+        written(&mut store, at(19, 5), 30);
+        written(&mut store, at(19, 9), 4);
+        written(&mut store, at(20, 0), 500);
+        let view = EdgeView::open(&path).expect("a view");
+        let facts = view.written(at(20, 60_000), 14).expect("facts");
+        assert_eq!(
+            facts,
+            WrittenFacts {
+                bytes: 1_534,
+                recent_bytes: 534,
+                recent_since: Some(at(19, 5)),
+            }
+        );
     }
 }

@@ -61,7 +61,8 @@ fn owner(
 }
 
 fn rig(faults: Vec<StoreError>) -> Rig {
-    let folder = tempfile::tempdir().expect("a folder");
+    // On the disk of the sources, because the kernel counts no writes to memory.
+    let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a folder");
     let faults = Arc::new(Mutex::new(faults));
     let live = Arc::new(Live::new(UnixMs(0), Arc::default()));
     let owner = owner(folder.path(), &faults, &live).expect("it may begin");
@@ -213,4 +214,17 @@ async fn a_store_that_is_damaged_twice_is_set_aside() {
         .map(|event| event.code)
         .collect();
     assert!(codes.contains(&"store_set_aside".to_owned()), "{codes:?}");
+}
+
+#[tokio::test]
+async fn what_was_written_is_counted_at_the_latest_when_it_stops() {
+    let rig = rig(Vec::new());
+    let answer = rig.intake.submit(submission(1)).await;
+    assert!(matches!(answer, Ok(Answer::Stored { .. })), "{answer:?}");
+    rig.intake.stop().await;
+    rig.ended.recv().expect("it ends in order");
+    let path = rig.folder.path().join("tramd.db");
+    let view = crate::store::edge_status::EdgeView::open(&path).expect("a view");
+    let facts = view.written(UnixMs(i64::MAX / 2), 1).expect("facts");
+    assert!(4_096 <= facts.bytes, "{facts:?}");
 }

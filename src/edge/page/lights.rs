@@ -12,6 +12,9 @@ const LINK_DOWN_RED_MS: i64 = 15 * 60_000;
 const BACKLOG_S: u64 = 15 * 60;
 const CERTIFICATE_AMBER_DAYS: i64 = 30;
 const CERTIFICATE_RED_DAYS: i64 = 7;
+/// Life that the card has left by its maker's figure.
+const CARD_AMBER_DAYS: u64 = 365;
+const CARD_RED_DAYS: u64 = 60;
 /// Part of a lane's share that waits, percent.
 const LANE_AMBER_PERCENT: u64 = 70;
 const LANE_RED_PERCENT: u64 = 90;
@@ -313,7 +316,27 @@ fn fill(status: &Status) -> Vec<Light> {
             format!("Only {free} are free on the disk; remove files that are not needed."),
         ));
     }
+    found.extend(card(status));
     found
+}
+
+/// A card that will have borne what its maker promises.
+fn card(status: &Status) -> Option<Light> {
+    let days = status.store.card.days_left?;
+    let colour = match days {
+        0..CARD_RED_DAYS => Colour::Red,
+        CARD_RED_DAYS..CARD_AMBER_DAYS => Colour::Amber,
+        _ => return None,
+    };
+    Some(Light::new(
+        colour,
+        format!(
+            "Thẻ nhớ sẽ hết độ bền ghi sau khoảng {days} ngày. Sao lưu và chuẩn bị thẻ mới; nếu thẻ bền hơn, đặt store.card_rated theo nhà sản xuất."
+        ),
+        format!(
+            "The card will have borne its rated writes in about {days} days; back up and replace it, or set store.card_rated to the maker's figure."
+        ),
+    ))
 }
 
 fn rising(value: u64, amber: u64, red: u64) -> Option<Colour> {

@@ -4,8 +4,8 @@ use base64::Engine as _;
 
 use super::*;
 use crate::edge::status::{
-    CertificateStatus, ClockStatus, EventStatus, LinkReason, LinkStatus, Stamp, StoreStatus,
-    Trouble,
+    CardStatus, CertificateStatus, ClockStatus, EventStatus, LinkReason, LinkStatus, Stamp,
+    StoreStatus, Trouble,
 };
 use crate::model::{Seq, UnixMs};
 
@@ -62,6 +62,12 @@ pub fn full() -> Status {
             quota_bytes: 2 << 30,
             disk_free_bytes: Some(9 << 30),
             epoch: Some("00000000000000a1".to_owned()),
+            card: CardStatus {
+                written_bytes: 3 << 30,
+                written_per_day_bytes: Some(12 << 20),
+                rated_bytes: 5 << 40,
+                days_left: Some(436_650),
+            },
         },
         clock: ClockStatus {
             quality: ClockQuality::Synchronized,
@@ -226,6 +232,20 @@ fn foreign_text_stays_text_and_the_page_stays_small() {
     }
     html = check(&status, &["Và 460 nguồn khác"]);
     assert!(html.contains("việc"));
+}
+
+#[test]
+fn a_card_that_wears_out_is_told_in_time() {
+    check(&full(), &["ghi 12,0 MiB mỗi ngày, còn trên 100 năm"]);
+    let mut status = full();
+    status.store.card.days_left = Some(300);
+    assert_eq!(lights::ahead(&status).colour, lights::Colour::Amber);
+    check(
+        &status,
+        &["còn 300 ngày", "hết độ bền ghi sau khoảng 300 ngày"],
+    );
+    status.store.card.days_left = Some(20);
+    assert_eq!(lights::ahead(&status).colour, lights::Colour::Red);
 }
 
 #[test]

@@ -9,8 +9,8 @@ use crate::edge::config::load::{OWN_SOURCE, PUT_SOURCE};
 use crate::edge::live::Live;
 use crate::edge::reserve::disk_free_bytes;
 use crate::edge::status::{
-    CertificateStatus, ClockStatus, EventStatus, LaneStatus, LinkState, LinkStatus, SourceStatus,
-    Stamp, Status, StoreStatus,
+    CardStatus, CertificateStatus, ClockStatus, EventStatus, LaneStatus, LinkState, LinkStatus,
+    SourceStatus, Stamp, Status, StoreStatus,
 };
 use crate::edge::texts;
 use crate::engine::sending::Level;
@@ -18,7 +18,7 @@ use crate::model::{Lane, Now, UnixMs};
 use crate::shell::clock::Clock;
 use crate::shell::x509::{self, Facts};
 use crate::store::StoreError;
-use crate::store::edge_status::{EdgeView, EventFacts, LaneFacts, SourceFacts};
+use crate::store::edge_status::{EdgeView, EventFacts, LaneFacts, SourceFacts, WrittenFacts};
 use crate::store::rows::RowsView;
 
 /// A lane with less room than this for another record counts as full.
@@ -26,6 +26,8 @@ const RECORD_BYTES: u64 = 2_048;
 /// Events that the status tells, and how old they may be.
 const EVENTS_MAX: u32 = 50;
 const EVENTS_MS: i64 = 7 * 86_400_000;
+/// The rate of writing is that of so many days.
+const CARD_DAYS: i64 = 14;
 
 /// Reads the status of one box.
 #[derive(Debug, Clone)]
@@ -65,8 +67,10 @@ impl Reader {
             mut store,
             trouble,
             receipt_at,
+            written,
         } = stored;
         store.quota_bytes = self.config.store.quota_bytes;
+        store.card = card(written, self.config.store.card_rated_bytes, now);
         store.trouble = match (&facts, trouble) {
             (Some(facts), _) if facts.trouble.is_some() => facts.trouble.clone(),
             // A store that was just now being made is no trouble.
@@ -163,6 +167,7 @@ struct Stored {
     store: StoreStatus,
     trouble: Option<StoreError>,
     receipt_at: Option<Stamp>,
+    written: Option<WrittenFacts>,
 }
 
 impl Stored {
@@ -180,9 +185,16 @@ impl Stored {
                 quota_bytes: 0,
                 disk_free_bytes: disk_free_bytes(path).ok(),
                 epoch: None,
+                card: CardStatus {
+                    written_bytes: 0,
+                    written_per_day_bytes: None,
+                    rated_bytes: 0,
+                    days_left: None,
+                },
             },
             trouble: None,
             receipt_at: None,
+            written: None,
         };
         if let Err(error) = stored.fill(path, now) {
             stored.trouble = Some(error);
@@ -207,6 +219,7 @@ impl Stored {
             .max()
             .map(Stamp);
         self.sources = view.sources()?;
+        self.written = Some(view.written(now.wall, CARD_DAYS)?);
         self.parked = RowsView::open(path)?.parked_counts()?;
         let since = UnixMs(now.wall.0 - EVENTS_MS);
         let events = view
@@ -215,6 +228,25 @@ impl Stored {
             .filter(|event| since <= event.at);
         self.events = events.map(event_status).collect();
         Ok(())
+    }
+}
+
+/// What the card still bears. A rate needs an hour of counting.
+fn card(written: Option<WrittenFacts>, rated_bytes: u64, now: Now) -> CardStatus {
+    const HOUR_MS: i64 = 3_600_000;
+    let written_bytes = written.map_or(0, |written| written.bytes);
+    let rate = written.and_then(|written| {
+        let counted_ms = now.wall.0 - written.recent_since?.0;
+        let per_day = i128::from(written.recent_bytes) * i128::from(24 * HOUR_MS);
+        (HOUR_MS <= counted_ms)
+            .then(|| u64::try_from(per_day / i128::from(counted_ms)).unwrap_or(u64::MAX))
+    });
+    CardStatus {
+        written_bytes,
+        written_per_day_bytes: rate,
+        rated_bytes,
+        days_left: rate
+            .and_then(|rate| rated_bytes.saturating_sub(written_bytes).checked_div(rate)),
     }
 }
 
