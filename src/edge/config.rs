@@ -1,10 +1,12 @@
 //! The box's configuration as it is meant: checked, with units gone and paths made whole.
 
+pub mod ftp;
 pub mod load;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::edge::config::ftp::FtpConfig;
 use crate::formats::station::mapping::StationMapping;
 use crate::model::{AgencyCode, BoxId, DatasetId, SourceName};
 use crate::shell::dial::Address;
@@ -104,6 +106,7 @@ pub struct SourceConfig {
 #[derive(Debug, Clone)]
 pub enum SourceKind {
     Folder(FolderConfig),
+    Ftp(FtpConfig),
 }
 
 impl SourceKind {
@@ -111,7 +114,17 @@ impl SourceKind {
     pub fn name(&self) -> &'static str {
         match self {
             SourceKind::Folder(_) => "folder",
+            SourceKind::Ftp(_) => "ftp",
         }
+    }
+
+    /// Sources of their own within this one.
+    pub fn stations(&self) -> impl Iterator<Item = &SourceName> {
+        let logins = match self {
+            SourceKind::Ftp(config) => config.logins.as_slice(),
+            _ => &[],
+        };
+        logins.iter().map(|login| &login.name)
     }
 }
 

@@ -11,7 +11,7 @@
 //! the file's name and content make the submission's key.
 
 pub mod files;
-mod handing;
+pub(in crate::edge) mod handing;
 pub mod reading;
 mod reason;
 

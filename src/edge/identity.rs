@@ -140,7 +140,7 @@ fn public_key(file: &Path) -> Result<PublicKey, Fault> {
 }
 
 /// TLS for agency software: no client certificates, tokens tell who it is.
-fn server(files: &HttpTls) -> Result<Arc<ServerConfig>, Fault> {
+pub fn server(files: &HttpTls) -> Result<Arc<ServerConfig>, Fault> {
     let wrong = |vi: &str, en: &str| {
         Wrong::new(
             vi,

@@ -9,6 +9,7 @@ pub mod config;
 pub mod connectors;
 pub mod door;
 pub mod folder;
+pub mod ftp;
 pub mod http;
 mod identity;
 pub mod intake;

@@ -6,7 +6,8 @@ pub mod text;
 
 use std::fmt::Write;
 
-use crate::edge::status::{LaneStatus, LinkState, SourceStatus, Status, card_life_vi};
+use crate::edge::ftp::PLAIN_FTP;
+use crate::edge::status::{LaneStatus, LinkState, SourceStatus, Status, Trouble, card_life_vi};
 use crate::engine::sending::Level;
 use crate::model::{ClockQuality, Lane};
 use lights::Light;
@@ -216,10 +217,13 @@ fn sources(out: &mut String, sources: &[SourceStatus]) {
             (None, at) => at.map_or("–".to_owned(), text::time),
         };
         let reason = format!("{}{reason}", troubles(source));
+        let is_risky = |warning: &Trouble| warning.code == PLAIN_FTP;
+        let is_red = source.fault.is_some() || source.warning.as_ref().is_some_and(is_risky);
+        let class = if is_red { " class=\"red\"" } else { "" };
         put(
             out,
             format_args!(
-                "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"number\">{}</td><td>{last}</td><td class=\"number\">{}</td><td>{reason}</td></tr>\n",
+                "<tr{class}><th scope=\"row\">{}</th><td>{}</td><td class=\"number\">{}</td><td>{last}</td><td class=\"number\">{}</td><td>{reason}</td></tr>\n",
                 Text(&short(&source.name)),
                 Text(&short(kind)),
                 text::count(source.accepted),

@@ -27,6 +27,7 @@ use crate::edge::config::{Config, SourceKind};
 use crate::edge::connectors::Connectors;
 use crate::edge::door::Door;
 use crate::edge::folder::{self, FolderSource};
+use crate::edge::ftp;
 use crate::edge::http::{self, App};
 use crate::edge::identity::Keys;
 use crate::edge::intake::{self, Input, Intake};
@@ -311,6 +312,12 @@ fn start_connectors(
                         watching.await;
                         Ok(())
                     }
+                });
+            }
+            SourceKind::Ftp(config) => {
+                let (config, door, stop) = (config.clone(), Arc::clone(door), stop.clone());
+                connectors.spawn(&source.name, move |post| {
+                    ftp::serve(config.clone(), Arc::clone(&door), post, stop.clone())
                 });
             }
         }

@@ -265,7 +265,9 @@ pub fn sources(config: &Config) -> Check {
     }
     let (mut faults_vi, mut faults_en) = (Vec::new(), Vec::new());
     for source in &config.sources {
-        let SourceKind::Folder(folder) = &source.kind;
+        let SourceKind::Folder(folder) = &source.kind else {
+            continue;
+        };
         let path = folder.path.display();
         let wrong = if !folder.path.is_dir() {
             Some(["không có thư mục", "there is no folder"])

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use crate::catalogue::{Catalogue, CatalogueFault};
+use crate::edge::config::ftp::{self, FtpLogin};
 use crate::edge::config::{
     Config, FileFormat, FolderConfig, HttpConfig, HttpTls, HubConfig, SourceConfig, SourceKind,
     StoreConfig, Token,
@@ -23,6 +24,8 @@ pub const DEFAULT_PATH: &str = "/etc/lienthong/tramd.toml";
 /// Names of sources that the program itself uses.
 pub const OWN_SOURCE: &str = "tramd";
 pub const PUT_SOURCE: &str = "put";
+/// Kinds of `[[source]]`.
+const KINDS: [&str; 2] = ["folder", "ftp"];
 const PORT: u16 = 8883;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -208,20 +211,21 @@ fn sources(settings: &mut Settings, taken: Vec<SourceName>) -> Option<Vec<Source
     for mut section in settings.list("source") {
         let name = source_name(&mut section, &mut names);
         let dataset = section.value("dataset", None, |text| id(text, "quan_trac_moi_truong"));
-        let kind = section.value("kind", None, |text| match text {
-            "folder" => Ok(()),
-            _ => Err(one_of(text, &["folder"])),
+        let kind = section.value("kind", None, |text| match KINDS.contains(&text) {
+            true => Ok(text.to_owned()),
+            false => Err(one_of(text, &KINDS)),
         });
-        let folder = match kind {
-            Some(()) => folder(section),
-            None => section.leave(),
+        let kind = match kind.as_deref() {
+            Some("folder") => folder(section).map(SourceKind::Folder),
+            Some("ftp") => ftp::read(section, dataset.as_ref(), &mut names).map(SourceKind::Ftp),
+            _ => section.leave(),
         };
-        match (name, dataset, folder, &mut sources) {
-            (Some(name), Some(dataset), Some(folder), Some(sources)) => {
+        match (name, dataset, kind, &mut sources) {
+            (Some(name), Some(dataset), Some(kind), Some(sources)) => {
                 sources.push(SourceConfig {
                     name,
                     dataset,
-                    kind: SourceKind::Folder(folder),
+                    kind,
                 });
             }
             _ => sources = None,
@@ -275,9 +279,26 @@ fn catalogue(settings: &mut Settings, config: &Config) -> Option<Catalogue> {
         .sources
         .iter()
         .map(|source| (format!("source[{}].dataset", source.name), &source.dataset));
-    for (key, dataset) in tokens.chain(sources) {
+    let logins = config.sources.iter().flat_map(|source| {
+        let logins = match &source.kind {
+            SourceKind::Ftp(config) => config.logins.as_slice(),
+            _ => &[],
+        };
+        let key = |login: &FtpLogin| format!("source[{}].login[{}]", source.name, login.name);
+        logins
+            .iter()
+            .map(move |login| (key(login) + ".dataset", &login.dataset))
+    });
+    for (key, dataset) in tokens.chain(sources).chain(logins) {
         if catalogue.get(dataset).is_none() {
             settings.fault(&key, unknown_dataset(dataset, &catalogue));
+        }
+    }
+    for source in &config.sources {
+        if let SourceKind::Ftp(ftp_config) = &source.kind {
+            for (key, wrong) in ftp::faults(ftp_config, &catalogue) {
+                settings.fault(&format!("source[{}].{key}", source.name), wrong);
+            }
         }
     }
     Some(catalogue)
@@ -309,7 +330,10 @@ fn of_catalogue(folder: &Path, fault: CatalogueFault) -> Fault {
     }
 }
 
-fn source_name(section: &mut Section, taken: &mut BTreeSet<SourceName>) -> Option<SourceName> {
+pub(super) fn source_name(
+    section: &mut Section,
+    taken: &mut BTreeSet<SourceName>,
+) -> Option<SourceName> {
     let name: SourceName = section.value("name", None, |text| id(text, "mot-cua"))?;
     let reserved = [OWN_SOURCE, PUT_SOURCE].contains(&name.as_str());
     if reserved || !taken.insert(name.clone()) {
@@ -327,7 +351,7 @@ fn source_name(section: &mut Section, taken: &mut BTreeSet<SourceName>) -> Optio
     Some(name)
 }
 
-fn id<T: FromStr<Err = InvalidId>>(text: &str, example: &str) -> Result<T, Wrong> {
+pub(super) fn id<T: FromStr<Err = InvalidId>>(text: &str, example: &str) -> Result<T, Wrong> {
     text.parse().map_err(|error: InvalidId| Wrong {
         vi: format!("“{}” không đúng dạng", error.text),
         en: error.to_string(),
@@ -336,7 +360,7 @@ fn id<T: FromStr<Err = InvalidId>>(text: &str, example: &str) -> Result<T, Wrong
     })
 }
 
-fn digest(text: &str) -> Result<[u8; 32], Wrong> {
+pub(super) fn digest(text: &str) -> Result<[u8; 32], Wrong> {
     let byte = |at: usize| {
         text.get(2 * at..2 * at + 2)
             .and_then(|two| u8::from_str_radix(two, 16).ok())
@@ -390,7 +414,7 @@ fn log_level(text: &str) -> Result<String, Wrong> {
     Err(one_of(text, &LEVELS))
 }
 
-fn one_of(text: &str, known: &[&str]) -> Wrong {
+pub(super) fn one_of(text: &str, known: &[&str]) -> Wrong {
     let known = known.join(", ");
     Wrong {
         vi: format!("“{text}” không dùng được ở đây"),

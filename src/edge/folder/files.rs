@@ -98,7 +98,8 @@ impl Folder {
         Ok(listing)
     }
 
-    fn is_wanted(&self, name: &OsStr) -> bool {
+    /// Whether a name is meant, and is not that of a file which is still being written.
+    pub fn is_wanted(&self, name: &OsStr) -> bool {
         let name = name.to_string_lossy();
         let lower = name.to_ascii_lowercase();
         let is_unfinished = name.starts_with(['.', '~'])

@@ -20,7 +20,7 @@ const GROUP_BYTES: u64 = 4 * 1024 * 1024;
 pub(super) type Job = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 /// What became of one file's records.
-pub(super) enum Outcome {
+pub(in crate::edge) enum Outcome {
     Verdict(Verdict),
     /// Something that passes by itself: full lane, closed store.
     Later,
@@ -29,7 +29,7 @@ pub(super) enum Outcome {
     Unreadable,
 }
 
-pub(super) async fn submit(
+pub(in crate::edge) async fn submit(
     door: &Door,
     source: &FolderSource,
     records: Vec<NewRecord>,
@@ -56,7 +56,11 @@ pub(super) async fn submit(
     }
 }
 
-pub(super) async fn refuse(door: &Door, source: &FolderSource, refused: Refused) -> Outcome {
+pub(in crate::edge) async fn refuse(
+    door: &Door,
+    source: &FolderSource,
+    refused: Refused,
+) -> Outcome {
     let Refused {
         reason,
         records,

@@ -122,11 +122,16 @@ impl Reader {
             .tokens
             .iter()
             .map(|token| (token.name.as_str(), "http"));
-        let others = self
-            .config
-            .sources
-            .iter()
-            .map(|source| (source.name.as_str(), source.kind.name()));
+        let others = self.config.sources.iter().flat_map(|source| {
+            let kind = source.kind.name();
+            let own = std::iter::once((source.name.as_str(), kind));
+            own.chain(
+                source
+                    .kind
+                    .stations()
+                    .map(move |name| (name.as_str(), kind)),
+            )
+        });
         let mut left = facts;
         let mut statuses: Vec<SourceStatus> = tokens
             .chain(others)

@@ -143,6 +143,21 @@ impl Section {
         }
     }
 
+    /// Yes or no.
+    pub fn flag(&mut self, key: &'static str, default: bool) -> Option<bool> {
+        self.asked.push(key);
+        let Some(node) = self.table.remove(key) else {
+            self.keep(key, default.to_string(), None);
+            return Some(default);
+        };
+        let Value::Boolean(truth) = node.value else {
+            let wrong = Wrong::kind("true hoặc false", "true or false", "true", &node.value);
+            return self.refuse(key, Some(node.origin), wrong);
+        };
+        self.keep(key, truth.to_string(), Some(&node.origin));
+        Some(truth)
+    }
+
     /// A path; one that is not absolute begins at the folder of the file that says it.
     pub fn path(&mut self, key: &'static str, default: Option<&str>) -> Option<PathBuf> {
         let (text, origin) = self.take_text(key, default)?;

@@ -98,7 +98,9 @@ station = "NUO001"
         config, effective, ..
     } = load(&path).expect("no fault");
     assert_eq!(config.http.tokens[0].name.as_str(), "mot-cua");
-    let SourceKind::Folder(drop) = &config.sources[0].kind;
+    let SourceKind::Folder(drop) = &config.sources[0].kind else {
+        panic!("not a folder");
+    };
     assert_eq!(drop.path, folder.path().join("drop"));
     assert_eq!(drop.format, Some(FileFormat::Station));
     assert_eq!(drop.settle_ms, 500);
