@@ -18,6 +18,8 @@ mod rig;
 #[allow(dead_code)]
 mod wan;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -44,6 +46,7 @@ fn main() {
     for size in sizes {
         drain(size);
     }
+    lone();
     for program in [env!("CARGO_BIN_EXE_tramd"), env!("CARGO_BIN_EXE_trucd")] {
         let bytes = std::fs::metadata(program).map_or(0, |file| file.len());
         println!(
@@ -54,59 +57,128 @@ fn main() {
     }
 }
 
-fn post(agent: &ureq::Agent, port: u16, numbers: std::ops::Range<u32>) {
-    let body: Vec<String> = numbers.map(record).collect();
-    let answer = agent
-        .post(format!("http://127.0.0.1:{port}/v1/records/{DATASET}"))
-        .header("authorization", format!("Bearer {TOKEN}"))
-        .header("content-type", "application/x-ndjson")
-        .send(body.join("\n"))
-        .expect("the box takes in");
-    assert_eq!(answer.status().as_u16(), 201);
+/// A caller on one connection that does as little as it can, so that the box is what is measured.
+struct Caller {
+    stream: TcpStream,
+    answer: Vec<u8>,
+}
+
+impl Caller {
+    fn new(port: u16) -> Caller {
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the box listens");
+        stream.set_nodelay(true).expect("a socket of ours");
+        Caller {
+            stream,
+            answer: vec![0; 1 << 20],
+        }
+    }
+
+    /// A request of records, whole.
+    fn request(numbers: std::ops::Range<u32>) -> Vec<u8> {
+        let body: Vec<String> = numbers.map(record).collect();
+        let body = body.join("\n");
+        let head = format!(
+            "POST /v1/records/{DATASET} HTTP/1.1\r\nhost: box\r\nauthorization: Bearer {TOKEN}\r\n\
+             content-type: application/x-ndjson\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        [head.as_bytes(), body.as_bytes()].concat()
+    }
+
+    fn send(&mut self, request: &[u8]) {
+        self.stream.write_all(request).expect("the box reads");
+        let mut have = 0;
+        loop {
+            have += self
+                .stream
+                .read(&mut self.answer[have..])
+                .expect("the box answers");
+            let text = &self.answer[..have];
+            assert!(
+                text.starts_with(b"HTTP/1.1 201"),
+                "{}",
+                String::from_utf8_lossy(text)
+            );
+            // The one list in the answer ends it.
+            if text.ends_with(b"]}") {
+                return;
+            }
+        }
+    }
 }
 
 fn intake() {
     println!(
         "## Durable intake over HTTP, records of 500 bytes\n\n\
-         | records a request | callers | records/s | plain SQLite, same group | ratio | written B/rec |\n\
-         |---|---|---|---|---|---|"
+         | records a request | callers | plain SQLite, same group | line down: records/s | ratio | written B/rec | line up, hub beside it: records/s | ratio |\n\
+         |---|---|---|---|---|---|---|---|"
     );
     for (group, callers, requests) in [
-        (1, 1, 2_000),
+        (1, 1, 4_000),
         (10, 1, 1_000),
         (100, 1, 400),
         (1000, 1, 60),
-        (1, 64, 20_000),
+        (1, 64, 60_000),
     ] {
-        let mut rig = Rig::start(Broker::Embedded);
-        rig.add_box(XA, AGENCY, rig::free_port());
-        rig.start_box(XA);
-        let port = rig.boxes[XA].http_port;
-        let before = usage(rig.pid(XA));
-        let begun = Instant::now();
-        std::thread::scope(|scope| {
-            for caller in 0..callers {
-                scope.spawn(move || {
-                    let agent: ureq::Agent = ureq::Agent::config_builder().build().into();
-                    let mine = requests / callers;
-                    for request in 0..mine {
-                        let first = (caller * mine + request) * group;
-                        post(&agent, port, first..first + group);
-                    }
-                });
+        let mut rates = Vec::new();
+        let mut written = 0;
+        for line_up in [false, true] {
+            let (rate, bytes) = taken_in(group, callers, requests, line_up);
+            rates.push(rate);
+            if !line_up {
+                written = bytes;
             }
-        });
-        let seconds = begun.elapsed().as_secs_f64();
-        let records = f64::from(requests / callers * callers * group);
-        let written = usage(rig.pid(XA)).written - before.written;
+        }
         let plain = plain_sqlite(group);
         println!(
-            "| {group} | {callers} | {:.0} | {plain:.0} | {:.2} | {:.0} |",
-            records / seconds,
-            records / seconds / plain,
-            written as f64 / records,
+            "| {group} | {callers} | {plain:.0} | {:.0} | {:.2} | {:.0} | {:.0} | {:.2} |",
+            rates[0],
+            rates[0] / plain,
+            written as f64 / f64::from(requests / callers * callers * group),
+            rates[1],
+            rates[1] / plain,
         );
     }
+}
+
+/// Records a second that the box took in, and bytes that it had written for all of them.
+fn taken_in(group: u32, callers: u32, requests: u32, line_up: bool) -> (f64, u64) {
+    let mut rig = Rig::start(Broker::Embedded);
+    let hub_port = if line_up { rig.port } else { rig::free_port() };
+    rig.add_box(XA, AGENCY, hub_port);
+    rig.start_box(XA);
+    if line_up {
+        wait_for("the box is linked", Duration::from_secs(90), || {
+            rig.status(XA)["link"]["state"] == "up"
+        });
+    }
+    let port = rig.boxes[XA].http_port;
+    let mine = requests / callers;
+    // Made before, so that making them is not measured.
+    let made: Vec<Vec<Vec<u8>>> = (0..callers)
+        .map(|caller| {
+            (0..mine)
+                .map(|request| {
+                    let first = (caller * mine + request) * group;
+                    Caller::request(first..first + group)
+                })
+                .collect()
+        })
+        .collect();
+    let before = usage(rig.pid(XA));
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for requests in &made {
+            scope.spawn(move || {
+                let mut caller = Caller::new(port);
+                requests.iter().for_each(|request| caller.send(request));
+            });
+        }
+    });
+    let seconds = begun.elapsed().as_secs_f64();
+    let records = f64::from(mine * callers * group);
+    let written = usage(rig.pid(XA)).written - before.written;
+    (records / seconds, written)
 }
 
 /// Rows of the same size into SQLite with the same durability, without anything around it.
@@ -135,6 +207,56 @@ fn plain_sqlite(group: u32) -> f64 {
     f64::from(rounds * group) / begun.elapsed().as_secs_f64()
 }
 
+/// Records that come one by one, each sent and receipted before the next: what each costs on the
+/// wire, and what a dictionary made of the records before it would save.
+fn lone() {
+    const RECORDS: u32 = 200;
+    let mut rig = Rig::start(Broker::Embedded);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let hub = ([127, 0, 0, 1], rig.port).into();
+    let wan = runtime
+        .block_on(Wan::start(hub, Line::FREE))
+        .expect("a line");
+    rig.add_box(XA, AGENCY, wan.address.port());
+    rig.start_box(XA);
+    let mut caller = Caller::new(rig.boxes[XA].http_port);
+    caller.send(&Caller::request(0..1));
+    rig.wait_until_drained(XA, Duration::from_secs(90));
+    let [up, down] = [&wan.passed.up, &wan.passed.down].map(|bytes| bytes.load(Ordering::Relaxed));
+    for number in 1..=RECORDS {
+        caller.send(&Caller::request(number..number + 1));
+        rig.wait_until_drained(XA, Duration::from_secs(90));
+    }
+    let per = |now: u64, before: u64| (now - before) / u64::from(RECORDS);
+    let entries = rig.entries(XA);
+    let texts: Vec<String> = entries.iter().map(ToString::to_string).collect();
+    let alone = |dictionary: &[u8], text: &str| {
+        zstd::bulk::Compressor::with_dictionary(1, dictionary)
+            .and_then(|mut compressor| compressor.compress(text.as_bytes()))
+            .expect("compressed")
+            .len()
+    };
+    let bare: usize = texts[9..].iter().map(|text| alone(&[], text)).sum();
+    let helped: usize = texts
+        .windows(10)
+        .map(|window| alone(window[..9].concat().as_bytes(), &window[9]))
+        .sum();
+    println!(
+        "\n## Records one by one, each with its own batch and receipt\n\n\
+         | bytes up, down a record | entry | compressed alone | with the nine before it as dictionary |\n\
+         |---|---|---|---|\n| {}, {} | {} | {} | {} |",
+        per(wan.passed.up.load(Ordering::Relaxed), up),
+        per(wan.passed.down.load(Ordering::Relaxed), down),
+        texts[9..].iter().map(String::len).sum::<usize>() / (texts.len() - 9),
+        bare / (texts.len() - 9),
+        helped / (texts.len() - 9),
+    );
+}
+
 fn drain(records: u32) {
     let mut rig = Rig::start(Broker::Embedded);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -151,10 +273,10 @@ fn drain(records: u32) {
     std::thread::sleep(Duration::from_secs(2));
     let idle_mb = memory_mb(rig.pid(XA));
     let port = rig.boxes[XA].http_port;
-    let agent: ureq::Agent = ureq::Agent::config_builder().build().into();
+    let mut caller = Caller::new(port);
     let start = usage(rig.pid(XA));
     for first in (0..records).step_by(1_000) {
-        post(&agent, port, first..(first + 1_000).min(records));
+        caller.send(&Caller::request(first..(first + 1_000).min(records)));
     }
     let filled = usage(rig.pid(XA));
     let hub_before = usage(rig.hub_pid());
