@@ -250,6 +250,11 @@ impl<R> EdgeEngine<R> {
         self.store.cursor(source)
     }
 
+    /// Whether all that was committed is on the disk.
+    pub fn is_synced(&self) -> bool {
+        self.store.is_synced()
+    }
+
     /// Latest time known to be past.
     pub fn time_floor(&self) -> UnixMs {
         self.time_floor
@@ -271,10 +276,8 @@ impl<R> EdgeEngine<R> {
     pub fn step(&mut self, now: Now, events: Vec<Event<R>>) -> Result<Vec<Effect<R>>, StoreError> {
         // What a source was told is synced; a receipt that a power cut takes away comes again.
         let is_promise = |event: &Event<R>| matches!(event, Event::Submit(_));
-        let sync = match events.iter().any(is_promise) {
-            true => Sync::Full,
-            false => Sync::Later,
-        };
+        let promises = events.iter().any(is_promise) && !fault::is_planted(Fault::AcceptedUnsynced);
+        let sync = if promises { Sync::Full } else { Sync::Later };
         let epoch = self.store.epoch();
         self.store.begin(sync)?;
         for event in events {

@@ -44,10 +44,12 @@ pub enum Fault {
     LateOverwrites,
     /// The lane that is least urgent goes first.
     UrgentLast,
+    /// "Accepted" is said after a commit that is not on the disk yet.
+    AcceptedUnsynced,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 19] = [
+    pub const ALL: [Fault; 20] = [
         Fault::AnswerBeforeCommit,
         Fault::ReceiptBeforeCommit,
         Fault::NoGreeting,
@@ -67,6 +69,7 @@ impl Fault {
         Fault::NoContentIds,
         Fault::LateOverwrites,
         Fault::UrgentLast,
+        Fault::AcceptedUnsynced,
     ];
 }
 

@@ -141,6 +141,11 @@ impl EdgeStore {
         Ok(self.connection.execute_batch("BEGIN IMMEDIATE")?)
     }
 
+    /// Whether the last commit has reached the disk, and with it all before.
+    pub fn is_synced(&self) -> bool {
+        self.sync == Sync::Full
+    }
+
     /// Brings all commits so far to the disk.
     pub fn sync(&mut self) -> Result<(), StoreError> {
         self.begin(Sync::Full)?;

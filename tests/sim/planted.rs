@@ -40,6 +40,7 @@ fn noticed_by(fault: Fault) -> (&'static str, &'static [&'static str]) {
         Fault::NoContentIds => (TWICE, &[]),
         Fault::LateOverwrites => (STATE, &[]),
         Fault::UrgentLast => (URGENT, &[]),
+        Fault::AcceptedUnsynced => (ACCEPTED, &[LOST, CURSOR]),
     }
 }
 

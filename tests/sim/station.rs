@@ -12,7 +12,7 @@ use lienthong::sync::Limits;
 use crate::check::box_name;
 use crate::dice::Dice;
 use crate::eyes::BoxEye;
-use crate::files::{Copied, Files};
+use crate::files::{Copied, Files, Synced};
 use crate::keys;
 use crate::plan::Plan;
 use crate::sources::{Reply, Source};
@@ -61,6 +61,8 @@ pub struct Station {
     pub box_id: BoxId,
     pub files: Files,
     pub running: Option<Running>,
+    /// Up to where its store was on the disk when it last said so to somebody.
+    pub synced: Option<Synced>,
     pub pending: Vec<Event<Reply>>,
     pub wake_at: Option<u64>,
     pub clock: Clock,
@@ -113,6 +115,7 @@ impl Station {
             files: Files::new(folder, format!("{name}-{index}")),
             box_id: name.parse().expect("valid"),
             running: None,
+            synced: None,
             pending: Vec::new(),
             wake_at: None,
             clock: Clock::TRUE,
@@ -151,6 +154,7 @@ impl Station {
             space: self.space,
             mint: Box::new(move || Epoch((epochs.roll() >> 1) | 1)),
         })?;
+        self.synced = self.files.synced();
         self.running = Some(Running {
             engine,
             eye: BoxEye::open(&self.files.path()),
@@ -162,10 +166,14 @@ impl Station {
         Ok(())
     }
 
-    /// The process dies, and all that was only in its memory with it.
+    /// The process dies, and all that was only in its memory with it; with the power, what was not
+    /// on the disk too.
     pub fn die(&mut self) {
         if let Some(running) = self.running.take() {
-            let left = self.files.crash();
+            let left = match self.dice.chance(50) {
+                true => self.files.power_cut(self.synced),
+                false => self.files.crash(),
+            };
             drop(running);
             drop(left);
         }

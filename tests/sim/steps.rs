@@ -121,6 +121,9 @@ impl World {
         self.steps += 1;
         let count = events.len();
         let result = running.engine.step(now, events);
+        if result.is_ok() && running.engine.is_synced() {
+            station.synced = station.files.synced();
+        }
         if dies {
             fault::is_crash_due();
         }
