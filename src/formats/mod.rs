@@ -5,9 +5,13 @@
 //! what it tolerates it says.
 
 #[cfg(feature = "edge")]
+pub mod csv;
+#[cfg(feature = "edge")]
 pub mod encoding;
 pub mod json;
 pub mod station;
+#[cfg(feature = "edge")]
+pub mod table;
 
 use std::fmt;
 
@@ -19,7 +23,7 @@ pub const FAULTS_MAX: usize = 50;
 pub struct Fault {
     /// Line, from 1.
     pub line: u32,
-    /// Column in characters, from 1.
+    /// Column, from 1: in characters, or of the table.
     pub column: u32,
     pub message_vi: String,
     pub message_en: String,
