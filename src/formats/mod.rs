@@ -9,6 +9,8 @@ pub mod csv;
 #[cfg(feature = "edge")]
 pub mod encoding;
 pub mod json;
+#[cfg(feature = "edge")]
+pub mod sheet;
 pub mod station;
 #[cfg(feature = "edge")]
 pub mod table;

@@ -64,8 +64,8 @@ pub enum Note {
     ColumnsLeftOut(Vec<String>),
     /// Rows without any value.
     BlankRows(u64),
-    /// Cells that are merged: all but the first of them count as empty.
-    MergedCells(u64),
+    /// Rows that hold nothing but a title over several columns.
+    TitleRows(u64),
 }
 
 impl Note {
@@ -75,8 +75,8 @@ impl Note {
                 format!("bỏ qua các cột không khai báo: {}", names.join(", "))
             }
             Note::BlankRows(count) => format!("bỏ qua {count} dòng trống"),
-            Note::MergedCells(count) => {
-                format!("{count} vùng ô gộp: chỉ ô đầu của vùng có giá trị")
+            Note::TitleRows(count) => {
+                format!("bỏ qua {count} dòng tiêu đề nhóm (ô gộp qua nhiều cột)")
             }
         }
     }
@@ -90,8 +90,8 @@ impl Note {
                 )
             }
             Note::BlankRows(count) => format!("{count} blank rows are skipped"),
-            Note::MergedCells(count) => {
-                format!("{count} merged areas: only the first cell of each has the value")
+            Note::TitleRows(count) => {
+                format!("{count} rows are skipped that are titles over several columns")
             }
         }
     }
@@ -105,8 +105,8 @@ pub enum Cell<'a> {
     /// A value that the file itself writes in one way only: a number with a decimal point, or a
     /// date as ISO 8601.
     Plain(String),
-    /// No value, but an error such as `#N/A`.
-    Error(&'static str),
+    /// No value, and why, in Vietnamese and in English.
+    Wrong([String; 2]),
 }
 
 impl Cell<'_> {
@@ -114,7 +114,7 @@ impl Cell<'_> {
         match self {
             Cell::Text(text) => header::normal(text),
             Cell::Plain(text) => text.clone(),
-            Cell::Error(_) => String::new(),
+            Cell::Wrong(_) => String::new(),
         }
     }
 
@@ -122,7 +122,7 @@ impl Cell<'_> {
         match self {
             Cell::Text(text) => text.trim().is_empty(),
             Cell::Plain(text) => text.is_empty(),
-            Cell::Error(_) => false,
+            Cell::Wrong(_) => false,
         }
     }
 }

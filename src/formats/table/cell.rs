@@ -56,12 +56,7 @@ pub fn value(
     let (text, decimal, is_plain) = match cell {
         Cell::Text(text) => (text.trim(), decimal, false),
         Cell::Plain(text) => (text.as_str(), Some(DecimalSign::Point), true),
-        Cell::Error(error) => {
-            return Err([
-                format!("ô có lỗi {error}; hãy sửa công thức hoặc xóa ô"),
-                format!("the cell is the error {error}; mend the formula or clear the cell"),
-            ]);
-        }
+        Cell::Wrong(why) => return Err(why.clone()),
     };
     match kind {
         Kind::Text => Ok(json_text(text)),
