@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use lienthong::catalogue::Catalogue;
+use lienthong::edge::config::table::{Constant, Filled, TableConfig};
 use lienthong::edge::config::{
     Config, FileFormat, FolderConfig, HttpConfig, HubConfig, StoreConfig,
 };
@@ -75,6 +76,7 @@ impl Bed {
                 rescan_ms: 200,
                 done_keep_ms: 0,
                 station: StationMapping::default(),
+                table: TableConfig::default(),
             },
             dataset: "quan_trac_moi_truong",
             inotify: true,
@@ -377,7 +379,7 @@ async fn each_kind_of_fault_has_its_reason() {
         "fields.ndjson",
         format!("{}\n{{\"tram\": \"NUO001\"}}\n", record(1)),
     );
-    bed.drop_file("what.csv", "a;b");
+    bed.drop_file("what.pdf", "a;b");
     bed.drop_file("KHONGHOPLE.txt", "pH 7\r\n");
     bed.drop_file("TRAM01_20261120080500.txt", STATION);
     bed.drop_file("big.json", vec![b' '; 9 << 20]);
@@ -400,7 +402,7 @@ async fn each_kind_of_fault_has_its_reason() {
             "fields.ndjson",
             &["bản ghi 2 (dòng 2), trường /co_so", "field /gia_tri"],
         ),
-        ("what.csv", &["phần mở rộng", ".ndjson"]),
+        ("what.pdf", &["phần mở rộng", ".ndjson"]),
         ("KHONGHOPLE.txt", &["dòng 1, cột"]),
         ("TRAM01_20261120080500.txt", &["trường /co_so"]),
         ("big.json", &["9437184 byte", "Chia thành nhiều tệp"]),
@@ -605,4 +607,74 @@ async fn a_full_lane_leaves_the_file_until_there_is_room() {
     running.stop().await;
     assert_eq!(bed.stored(), 1);
     assert!(bed.files_in("refused").is_empty());
+}
+
+/// A table of dossiers: the settings and the file of a golden case.
+fn dossiers(case: &str) -> (TableConfig, Vec<u8>) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let text = |field: &str| Constant::Text(field.to_owned());
+    let column = |field: &str| -> Filled { toml::Value::from(field).try_into().unwrap() };
+    let mut table = TableConfig::default();
+    for (heading, field) in [
+        ("Số hồ sơ", "ma_ho_so"),
+        ("Mã thủ tục", "ma_tthc"),
+        ("Họ tên", "nguoi_nop.ho_ten"),
+        ("Ngày nhận", "ngay_tiep_nhan"),
+        ("Trạng thái", "trang_thai_goc"),
+    ] {
+        table.columns.insert(heading.to_owned(), column(field));
+    }
+    for (field, value) in [
+        ("co_quan_tiep_nhan", "H53.12"),
+        ("co_quan_giai_quyet", "H53.12"),
+        ("nguoi_nop.loai", "ca_nhan"),
+        ("trang_thai_chuan", "DANG_XU_LY"),
+    ] {
+        table.constants.insert(field.to_owned(), text(value));
+    }
+    (table, fs::read(root.join(case)).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_are_taken_whole_and_what_was_found_is_told_once() {
+    let mut bed = Bed::new();
+    bed.dataset = "ho_so_tthc";
+    let (table, csv) = dossiers("csv/tcvn3-found/input.csv");
+    let (_, book) = dossiers("sheet/xlsx/input.xlsx");
+    bed.folder.table = table;
+    bed.drop_file("1.csv", &csv);
+    bed.drop_file("2.csv", &csv);
+    bed.drop_file("3.xlsx", book);
+    bed.drop_file("4.csv", [&csv[..], b"3;H53\r\n"].concat());
+    let running = bed.start();
+    eventually("taken", || bed.files_in("done").len() == 3).await;
+    eventually("refused", || bed.files_in("refused") == ["4.csv"]).await;
+    running.stop().await;
+    assert_eq!(bed.stored(), 6, "two rows of each file that is right");
+    for entry in bed.entries() {
+        let name = entry["data"]["nguoi_nop"]["ho_ten"].as_str().unwrap();
+        assert!(
+            ["Lê Thị Mận", "Trần \"Tư\" Đời", "Trần Tư Đời"].contains(&name),
+            "{name}"
+        );
+    }
+    let reason = bed.reason("4.csv");
+    assert!(reason.contains("dòng 4, cột 3: dòng có 2 ô"), "{reason}");
+    let events = EdgeView::open(&bed.store()).unwrap().events(20).unwrap();
+    let notes: Vec<&str> = events
+        .iter()
+        .filter(|event| event.code == "file_notes")
+        .map(|event| event.detail.as_str())
+        .collect();
+    assert!(
+        notes
+            .iter()
+            .any(|note| note.contains("bảng mã tcvn3, do trạm tự nhận ra")),
+        "{notes:?}"
+    );
+    assert!(
+        notes.iter().all(|note| note.contains("STT, Lệ phí")),
+        "{notes:?}"
+    );
+    assert_eq!(notes.len(), 2, "once for what stays the same: {notes:?}");
 }

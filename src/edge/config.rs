@@ -2,11 +2,13 @@
 
 pub mod ftp;
 pub mod load;
+pub mod table;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::edge::config::ftp::FtpConfig;
+use crate::edge::config::table::TableConfig;
 use crate::formats::station::mapping::StationMapping;
 use crate::model::{AgencyCode, BoxId, DatasetId, SourceName};
 use crate::shell::dial::Address;
@@ -143,6 +145,8 @@ pub struct FolderConfig {
     pub done_keep_ms: u64,
     /// What station files do not say themselves.
     pub station: StationMapping,
+    /// How CSV files and worksheets are read.
+    pub table: TableConfig,
 }
 
 /// How records stand in a file.
@@ -152,4 +156,7 @@ pub enum FileFormat {
     NdJson,
     /// Environmental station file of Circular 10/2021/TT-BTNMT.
     Station,
+    Csv,
+    /// A worksheet of Excel or OpenDocument.
+    Sheet,
 }

@@ -14,6 +14,7 @@ pub mod files;
 pub(in crate::edge) mod handing;
 pub mod reading;
 mod reason;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -77,6 +78,8 @@ struct DropFolder {
     trouble: Option<io::ErrorKind>,
     /// The last pause after something that may pass; 0 when all went well.
     pause_ms: MonoMs,
+    /// What was told of the last file that was worth it.
+    notes: Vec<String>,
 }
 
 /// What is remembered of a file that is still in the folder.
@@ -107,6 +110,7 @@ impl DropFolder {
             watcher: None,
             trouble: None,
             pause_ms: 0,
+            notes: Vec::new(),
         }
     }
 
@@ -236,7 +240,7 @@ impl DropFolder {
     }
 
     /// Reads and checks one file; what remains is to hand its records in.
-    async fn read_and_check(&self, found: Found, now: Now) -> Job {
+    async fn read_and_check(&mut self, found: Found, now: Now) -> Job {
         let door = Arc::clone(&self.door);
         let read = {
             let door = Arc::clone(&door);
@@ -245,10 +249,13 @@ impl DropFolder {
             };
             self.blocking(read).await
         };
+        if let Taken::Records { notes, .. } = &read {
+            self.tell(notes).await;
+        }
         let source = Arc::clone(&self.source);
         Box::pin(async move {
             match read {
-                Taken::Records { records, once } => submit(&door, &source, records, once).await,
+                Taken::Records { records, once, .. } => submit(&door, &source, records, once).await,
                 Taken::Refused(refused) => refuse(&door, &source, refused).await,
                 Taken::Changed => Outcome::Changed,
                 Taken::Unreadable(error) => {
@@ -257,6 +264,19 @@ impl DropFolder {
                 }
             }
         })
+    }
+
+    /// Tells what was found or tolerated in a file, once while it stays the same.
+    async fn tell(&mut self, notes: &[String]) {
+        if notes.is_empty() || *notes == self.notes {
+            return;
+        }
+        self.notes = notes.to_vec();
+        let text = format!("{}: {}", self.source.name, notes.join("; "));
+        self.door
+            .intake()
+            .note(Level::Info, "file_notes", text)
+            .await;
     }
 
     /// Moves the file as its outcome says; true when it is of no use to go on now.

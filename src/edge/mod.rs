@@ -4,6 +4,7 @@
 //! after the commit. Everything that shows the box's state prints one [`status::Status`].
 
 pub mod check;
+pub mod columns;
 pub mod commands;
 pub mod config;
 pub mod connectors;

@@ -7,6 +7,8 @@
 pub mod cell;
 mod header;
 
+use std::collections::BTreeMap;
+
 use serde_json::value::RawValue;
 
 use crate::formats::{Fault, Faults, excerpt, number};
@@ -30,7 +32,7 @@ pub struct Columns {
 }
 
 /// A column, and the field of the record that it fills.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Column {
     /// Headings by which it is known.
     pub names: Vec<String>,
@@ -39,6 +41,23 @@ pub struct Column {
     pub kind: Kind,
     /// A table without it is refused.
     pub is_required: bool,
+    /// What cells say, and what the record says instead.
+    pub values: BTreeMap<String, String>,
+    /// JSON that the field has where no cell fills it.
+    pub constant: Option<String>,
+}
+
+impl Column {
+    /// The cell with the word that the record uses.
+    fn said<'a>(&self, cell: &Cell<'a>) -> Cell<'a> {
+        let (Cell::Text(_) | Cell::Plain(_)) = cell else {
+            return cell.clone();
+        };
+        match self.values.get(&cell.heading()) {
+            Some(value) => Cell::Text(value.clone().into()),
+            None => cell.clone(),
+        }
+    }
 }
 
 impl Columns {
@@ -269,16 +288,24 @@ impl<'c> Reader<'c> {
                     .push_with(|| wrong_width(line, cells_there, width));
             }
         }
-        let mut values: Vec<Option<String>> = vec![None; self.columns.list.len()];
-        for (at, column) in header.columns.iter().enumerate() {
-            let (Some(column), Some(cell)) = (column, cells.get(at)) else {
+        let constants = self
+            .columns
+            .list
+            .iter()
+            .map(|column| column.constant.clone());
+        let mut values: Vec<Option<String>> = constants.collect();
+        let filled = header.columns.iter().enumerate();
+        for (at, column) in
+            filled.flat_map(|(at, places)| places.iter().map(move |place| (at, place)))
+        {
+            let Some(cell) = cells.get(at) else {
                 continue;
             };
-            let Column { kind, .. } = &self.columns.list[*column];
+            let filled = &self.columns.list[*column];
             if cell.is_blank() {
                 continue;
             }
-            match cell::value(cell, *kind, self.columns.decimal) {
+            match cell::value(&filled.said(cell), filled.kind, self.columns.decimal) {
                 Ok(value) => values[*column] = Some(value),
                 Err([vi, en]) => {
                     let name = excerpt(&header.names[at]);

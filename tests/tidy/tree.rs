@@ -51,7 +51,9 @@ impl File {
 
     /// Bytes of other people's programs, kept as they were found.
     pub fn is_foreign_data(&self) -> bool {
-        self.path.starts_with("tests/data/")
+        ["tests/data/", "tests/golden/"]
+            .iter()
+            .any(|folder| self.path.starts_with(folder))
     }
 
     /// A fault at an offset of `text`, `code`, `comments` or `strings`, which have the same shape.

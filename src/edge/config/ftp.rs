@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use crate::catalogue::Catalogue;
 use crate::edge::config::load::{digest, id, one_of, source_name};
-use crate::edge::config::{FileFormat, FolderConfig, HttpTls};
+use crate::edge::config::{FolderConfig, HttpTls, table};
 use crate::edge::folder::files::FILE_BYTES_MAX;
 use crate::model::{DatasetId, SourceName};
 use crate::shell::settings::section::Section;
@@ -169,14 +169,10 @@ fn login(
     let user = section.optional("user", user);
     let sha256 = section.secret("sha256", digest);
     let own = section.optional("dataset", |text| id(text, "quan_trac_moi_truong"));
-    let format = section.optional("format", |text| match text {
-        "json" => Ok(FileFormat::Json),
-        "ndjson" => Ok(FileFormat::NdJson),
-        "station" => Ok(FileFormat::Station),
-        _ => Err(one_of(text, &["json", "ndjson", "station"])),
-    });
+    let format = table::format(&mut section);
     let patterns = section.texts("patterns", Some(&[]), |text| Ok(text.to_owned()));
     let station = section.rest("station");
+    let table = table::read(&mut section);
     let name = name?;
     Some(FtpLogin {
         user: user?.unwrap_or_else(|| name.to_string()),
@@ -190,6 +186,7 @@ fn login(
             rescan_ms: DAY_MS,
             done_keep_ms: done_keep_ms?,
             station: station?,
+            table: table?,
         },
         name,
     })

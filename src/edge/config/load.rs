@@ -6,10 +6,11 @@ use std::path::Path;
 use std::str::FromStr;
 
 use crate::catalogue::{Catalogue, CatalogueFault};
+use crate::edge::columns;
 use crate::edge::config::ftp::{self, FtpLogin};
 use crate::edge::config::{
-    Config, FileFormat, FolderConfig, HttpConfig, HttpTls, HubConfig, SourceConfig, SourceKind,
-    StoreConfig, Token,
+    Config, FolderConfig, HttpConfig, HttpTls, HubConfig, SourceConfig, SourceKind, StoreConfig,
+    Token, table,
 };
 use crate::edge::reserve::RESERVE_BYTES_MIN;
 use crate::model::{DatasetId, InvalidId, SourceName};
@@ -236,17 +237,13 @@ fn sources(settings: &mut Settings, taken: Vec<SourceName>) -> Option<Vec<Source
 
 fn folder(mut section: Section) -> Option<FolderConfig> {
     let path = section.path("path", None);
-    let format = section.optional("format", |text| match text {
-        "json" => Ok(FileFormat::Json),
-        "ndjson" => Ok(FileFormat::NdJson),
-        "station" => Ok(FileFormat::Station),
-        _ => Err(one_of(text, &["json", "ndjson", "station"])),
-    });
+    let format = table::format(&mut section);
     let patterns = section.texts("patterns", Some(&[]), |text| Ok(text.to_owned()));
     let settle_ms = section.duration("settle", "2 s", 0..=DAY_MS);
     let rescan_ms = section.duration("rescan", "60 s", 1_000..=DAY_MS);
     let done_keep_ms = section.duration("done_keep", "30 d", 0..=3650 * DAY_MS);
     let station = section.rest("station");
+    let table = table::read(&mut section);
     Some(FolderConfig {
         path: path?,
         format: format?,
@@ -255,6 +252,7 @@ fn folder(mut section: Section) -> Option<FolderConfig> {
         rescan_ms: rescan_ms?,
         done_keep_ms: done_keep_ms?,
         station: station?,
+        table: table?,
     })
 }
 
@@ -295,10 +293,25 @@ fn catalogue(settings: &mut Settings, config: &Config) -> Option<Catalogue> {
         }
     }
     for source in &config.sources {
-        if let SourceKind::Ftp(ftp_config) = &source.kind {
-            for (key, wrong) in ftp::faults(ftp_config, &catalogue) {
-                settings.fault(&format!("source[{}].{key}", source.name), wrong);
+        let faults = match (&source.kind, catalogue.get(&source.dataset)) {
+            (SourceKind::Ftp(config), _) => {
+                let mut faults = ftp::faults(config, &catalogue);
+                for login in &config.logins {
+                    let dataset = catalogue.get(&login.dataset);
+                    let columns = dataset.map(|dataset| columns::of(dataset, &login.folder.table));
+                    let wrong = columns.and_then(Result::err).unwrap_or_default();
+                    let key = |key: &str| format!("login[{}].{key}", login.name);
+                    faults.extend(wrong.into_iter().map(|(name, wrong)| (key(&name), wrong)));
+                }
+                faults
             }
+            (SourceKind::Folder(folder), Some(dataset)) => columns::of(dataset, &folder.table)
+                .err()
+                .unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        for (key, wrong) in faults {
+            settings.fault(&format!("source[{}].{key}", source.name), wrong);
         }
     }
     Some(catalogue)

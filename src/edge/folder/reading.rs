@@ -15,6 +15,7 @@ use crate::edge::folder::handing::once_key;
 use crate::edge::folder::reason::Reason;
 use crate::engine::sending::NewRecord;
 use crate::evidence::sha256;
+use crate::formats::encoding::{self, Encoding, How};
 use crate::formats::{FAULTS_MAX, Faults, json, station};
 use crate::model::limits::ENTRY_BYTES_MAX;
 use crate::model::record::Op;
@@ -22,7 +23,7 @@ use crate::model::{ClockQuality, Now, RecordId};
 use crate::store::edge::OnceKey;
 
 /// Most records of one file.
-const RECORDS_MAX: usize = 10_000;
+pub(super) const RECORDS_MAX: usize = 10_000;
 /// A measurement that is older than this when it comes was sent after an outage.
 const HISTORICAL_MS: i64 = 3_600_000;
 
@@ -31,6 +32,8 @@ pub enum Taken {
     Records {
         records: Vec<NewRecord>,
         once: OnceKey,
+        /// What was found or tolerated and a person should know; names of columns, no content.
+        notes: Vec<String>,
     },
     Refused(Refused),
     /// The file is no longer what was found.
@@ -64,17 +67,31 @@ pub fn take(folder: &Folder, source: &FolderSource, door: &Door, found: &Found, 
         let error = format!("the catalogue has no dataset {}", source.dataset);
         return Taken::Unreadable(io::Error::other(error));
     };
+    let file = File {
+        door,
+        dataset,
+        source,
+        name: &name,
+        bytes: &bytes,
+    };
+    let mut notes = Vec::new();
     let read = match source.folder.format.or_else(|| format_of(&name)) {
-        Some(FileFormat::Json) => split(door, dataset, source, &name, &bytes, json::Kind::Json),
-        Some(FileFormat::NdJson) => split(door, dataset, source, &name, &bytes, json::Kind::NdJson),
+        Some(FileFormat::Json) => file.split(json::Kind::Json, &mut notes),
+        Some(FileFormat::NdJson) => file.split(json::Kind::NdJson, &mut notes),
         Some(FileFormat::Station) => measure(door, dataset, source, (&name, &bytes), now),
+        Some(FileFormat::Csv) => file.csv(&mut notes),
+        Some(FileFormat::Sheet) => file.sheet(&mut notes),
         None => Err(unknown_format()),
     };
     match read {
         Ok(records) => {
             let digest = hex(&sha256(&bytes));
             let once = once_key(&source.name, &name, &digest);
-            Taken::Records { records, once }
+            Taken::Records {
+                records,
+                once,
+                notes,
+            }
         }
         Err(refused) => Taken::Refused(refused),
     }
@@ -86,6 +103,8 @@ fn format_of(name: &str) -> Option<FileFormat> {
         "json" => Some(FileFormat::Json),
         "ndjson" | "jsonl" => Some(FileFormat::NdJson),
         "txt" => Some(FileFormat::Station),
+        "csv" | "tsv" => Some(FileFormat::Csv),
+        "xlsx" | "xlsm" | "xls" | "ods" => Some(FileFormat::Sheet),
         _ => None,
     }
 }
@@ -99,52 +118,85 @@ fn op_of(name: &str) -> Op {
     said.unwrap_or_default()
 }
 
-fn split(
-    door: &Door,
-    dataset: &Dataset,
-    source: &FolderSource,
-    name: &str,
-    bytes: &[u8],
-    kind: json::Kind,
-) -> Result<Vec<NewRecord>, Refused> {
-    let limits = json::Limits {
-        records_max: RECORDS_MAX,
-        record_bytes_max: ENTRY_BYTES_MAX,
-    };
-    let raw = json::split(bytes, kind, &limits).map_err(|faults| unreadable(&faults))?;
-    let mut records = Vec::with_capacity(raw.len());
-    let mut wrong = Wrong::default();
-    for (index, data) in raw.iter().enumerate() {
-        let line = || line_of(bytes, data);
-        let id = match json::top_level_str(data, "id").map(|id| id.map(|id| id.parse::<RecordId>()))
-        {
+/// A file in memory, and where it belongs.
+pub(super) struct File<'f> {
+    pub door: &'f Door,
+    pub dataset: &'f Dataset,
+    pub source: &'f FolderSource,
+    pub name: &'f str,
+    pub bytes: &'f [u8],
+}
+
+impl File<'_> {
+    fn split(&self, kind: json::Kind, notes: &mut Vec<String>) -> Result<Vec<NewRecord>, Refused> {
+        let decoded = match self.source.folder.table.encoding {
             None => None,
-            Some(Ok(Ok(id))) => Some(id),
-            Some(Ok(Err(_)) | Err(_)) => {
-                wrong.add(
-                    index,
-                    line,
-                    "/id",
-                    [
-                        "mã bản ghi phải là văn bản từ 1 đến 128 ký tự in được",
-                        "the record's id must be a text of 1 to 128 printable characters",
-                    ],
-                );
-                continue;
+            given => {
+                let decoded = encoding::decode(self.bytes, given);
+                let decoded = decoded.map_err(|faults| unreadable(&faults))?;
+                notes.extend(encoding_note(decoded.encoding, decoded.how));
+                Some(decoded.text)
             }
         };
-        let incoming = Incoming {
-            data,
-            op: op_of(name),
-            original: None,
-            id,
+        let bytes = decoded.as_deref().map_or(self.bytes, str::as_bytes);
+        let limits = json::Limits {
+            records_max: RECORDS_MAX,
+            record_bytes_max: ENTRY_BYTES_MAX,
         };
-        match door.admit(dataset, &source.name, incoming) {
-            Ok(record) => records.push(record),
-            Err(refusal) => wrong.add_refusal(index, line, refusal),
-        }
+        let raw = json::split(bytes, kind, &limits).map_err(|faults| unreadable(&faults))?;
+        let line = |index: usize| line_of(bytes, raw[index]);
+        self.admit(raw.iter().copied(), line)
     }
-    wrong.or(records, raw.len())
+
+    /// Admits all records of the file, or says what is wrong in each.
+    pub(super) fn admit<'r>(
+        &self,
+        data: impl ExactSizeIterator<Item = &'r RawValue>,
+        line: impl Fn(usize) -> usize,
+    ) -> Result<Vec<NewRecord>, Refused> {
+        let count = data.len();
+        let mut records = Vec::with_capacity(count);
+        let mut wrong = Wrong::default();
+        for (index, data) in data.enumerate() {
+            let line = || line(index);
+            let id = json::top_level_str(data, "id").map(|id| id.map(|id| id.parse::<RecordId>()));
+            let id = match id {
+                None => None,
+                Some(Ok(Ok(id))) => Some(id),
+                Some(Ok(Err(_)) | Err(_)) => {
+                    wrong.add(
+                        index,
+                        line,
+                        "/id",
+                        [
+                            "mã bản ghi phải là văn bản từ 1 đến 128 ký tự in được",
+                            "the record's id must be a text of 1 to 128 printable characters",
+                        ],
+                    );
+                    continue;
+                }
+            };
+            let incoming = Incoming {
+                data,
+                op: op_of(self.name),
+                original: None,
+                id,
+            };
+            match self.door.admit(self.dataset, &self.source.name, incoming) {
+                Ok(record) => records.push(record),
+                Err(refusal) => wrong.add_refusal(index, line, refusal),
+            }
+        }
+        wrong.or(records, count)
+    }
+}
+
+/// How a file's encoding was known, where nobody said it.
+pub(super) fn encoding_note(encoding: Encoding, how: How) -> Option<String> {
+    match how {
+        How::Given | How::Utf8 | How::Bom => None,
+        How::Detected => Some(format!("bảng mã {encoding}, do trạm tự nhận ra")),
+    }
 }
 
 /// A station file: its record, with the file's own bytes beside it.
@@ -353,14 +405,14 @@ fn unknown_format() -> Refused {
         ],
         Reason::default(),
         [
-            "Dùng phần mở rộng .json, .ndjson hoặc .txt (tệp trạm quan trắc), hoặc khai báo format trong cấu hình của nguồn.",
-            "Use .json, .ndjson or .txt (station file), or set format in the source's configuration.",
+            "Dùng phần mở rộng .json, .ndjson, .csv, .xlsx, .xls, .ods hoặc .txt (tệp trạm quan trắc), hoặc khai báo format trong cấu hình của nguồn.",
+            "Use .json, .ndjson, .csv, .xlsx, .xls, .ods or .txt (station file), or set format in the source's configuration.",
         ],
         1,
     )
 }
 
-fn unreadable(found: &Faults) -> Refused {
+pub(super) fn unreadable(found: &Faults) -> Refused {
     let mut faults = Reason::default();
     for fault in found.list() {
         let (line, column) = (fault.line, fault.column);

@@ -147,7 +147,7 @@ impl Station {
                 blocking(move || reading::take(&folder, &source, &door, &found, now)).await
             };
             let outcome = match read {
-                Taken::Records { records, once } => {
+                Taken::Records { records, once, .. } => {
                     submit(&self.door, &self.source, records, once).await
                 }
                 Taken::Refused(refused) => refuse(&self.door, &self.source, refused).await,

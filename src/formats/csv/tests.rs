@@ -12,6 +12,7 @@ fn column(name: &str, field: &str, kind: Kind) -> Column {
         path: field.split('/').map(str::to_owned).collect(),
         kind,
         is_required: true,
+        ..Column::default()
     }
 }
 

@@ -62,6 +62,7 @@ fn column(name: &str, field: &str, kind: Kind) -> Column {
         path: vec![field.to_owned()],
         kind,
         is_required: true,
+        ..Column::default()
     }
 }
 

@@ -6,8 +6,9 @@ use crate::formats::excerpt;
 use crate::formats::table::Cell;
 
 /// What a column holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Kind {
+    #[default]
     Text,
     Number,
     Integer,

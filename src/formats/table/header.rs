@@ -9,8 +9,8 @@ use crate::formats::{Fault, excerpt, number};
 
 /// Which cell of a row fills which column of the settings.
 pub struct Header {
-    /// By the cell's place: the place in [`Columns::list`].
-    pub columns: Vec<Option<usize>>,
+    /// By the cell's place: the places in [`Columns::list`] that it fills.
+    pub columns: Vec<Vec<usize>>,
     /// As they are written.
     pub names: Vec<String>,
     /// Columns that are not taken.
@@ -36,9 +36,9 @@ impl Header {
                     continue;
                 };
                 if places.len() < place {
-                    places.resize(place, None);
+                    places.resize_with(place, Vec::new);
                 }
-                places[place - 1] = Some(column);
+                places[place - 1].push(column);
             }
         }
         Header {
@@ -62,16 +62,18 @@ impl Header {
         if !is_whole || known(columns, names) == 0 {
             return None;
         }
-        let place = |name: &String| {
-            let mut list = columns.list.iter();
-            list.position(|column| is_named(column, name))
+        let places = |name: &String| -> Vec<usize> {
+            let list = columns.list.iter().enumerate();
+            list.filter(|(_, column)| is_named(column, name))
+                .map(|(place, _)| place)
+                .collect()
         };
         let is_left = |name: &&String| {
             let is_ignored = columns.ignored.iter().any(|ignored| same(ignored, name));
-            !name.is_empty() && place(name).is_none() && !is_ignored
+            !name.is_empty() && places(name).is_empty() && !is_ignored
         };
         Some(Header {
-            columns: names.iter().map(place).collect(),
+            columns: names.iter().map(places).collect(),
             names: names.to_vec(),
             left_out: names
                 .iter()
@@ -102,8 +104,8 @@ impl Header {
             );
         }
         let mut seen = BTreeSet::new();
-        for (at, column) in self.columns.iter().enumerate() {
-            if column.is_some_and(|column| !seen.insert(column)) {
+        for (at, columns) in self.columns.iter().enumerate() {
+            if columns.iter().any(|column| !seen.insert(*column)) {
                 let name = excerpt(&self.names[at]);
                 fault(
                     at,

@@ -143,6 +143,15 @@ impl Section {
         }
     }
 
+    /// A number that may be left out.
+    pub fn optional_number(
+        &mut self,
+        key: &'static str,
+        within: RangeInclusive<u64>,
+    ) -> Option<Option<u64>> {
+        self.if_written(key, |section| section.number(key, 0, within))
+    }
+
     /// Yes or no.
     pub fn flag(&mut self, key: &'static str, default: bool) -> Option<bool> {
         self.asked.push(key);
