@@ -502,7 +502,7 @@ fn broken_records_name_the_field() {
             "van_ban_dien_tu",
             2,
             "/trang_thai",
-            Set(json!("17")),
+            Set(json!("7")),
             "/trang_thai",
             "trạng thái",
         ),

@@ -46,6 +46,7 @@ struct Bed {
     folder: FolderConfig,
     dataset: &'static str,
     inotify: bool,
+    blobs_bytes_max: u64,
 }
 
 /// The running half of a bed.
@@ -80,6 +81,7 @@ impl Bed {
             },
             dataset: "quan_trac_moi_truong",
             inotify: true,
+            blobs_bytes_max: 64 << 20,
         }
     }
 
@@ -183,6 +185,7 @@ impl Bed {
                 tail_bytes: 0,
                 reserve_bytes: 0,
                 once_keys: 10_000,
+                blobs_bytes_max: self.blobs_bytes_max,
                 card_rated_bytes: 1 << 40,
             },
             hub: HubConfig {
@@ -677,4 +680,100 @@ async fn tables_are_taken_whole_and_what_was_found_is_told_once() {
         "{notes:?}"
     );
     assert_eq!(notes.len(), 2, "once for what stays the same: {notes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_leaves_its_attachments_beside_the_store_before_its_record() {
+    let mut bed = Bed::new();
+    bed.dataset = "van_ban_dien_tu";
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/edxml");
+    let small = fs::read(golden.join("document/input.edxml")).unwrap();
+    // The same with an attachment that is larger than an entry may be.
+    let big = vec![0x5a_u8; 300_000];
+    let encoded = base64::engine::general_purpose::STANDARD.encode(&big);
+    let text = String::from_utf8(small.clone()).unwrap();
+    let start = text.find("<edXML:ContentTransferEncoded>").unwrap() + 30;
+    let end = text.find("</edXML:ContentTransferEncoded>").unwrap();
+    let large = format!("{}{encoded}{}", &text[..start], &text[end..])
+        .replace("142/UBND-VP<", "143/UBND-VP<");
+    bed.drop_file("1.edxml", &small);
+    bed.drop_file("2.xml", &large);
+    bed.drop_file(
+        "3.edxml",
+        fs::read(golden.join("broken-wrong-namespace/input.edxml")).unwrap(),
+    );
+    let running = bed.start();
+    eventually("taken", || {
+        bed.files_in("done").len() == 2 && bed.files_in("refused").len() == 1
+    })
+    .await;
+    running.stop().await;
+    let reason = bed.reason("3.edxml");
+    assert!(reason.contains("http://www.go.vn/eDoc"), "{reason}");
+    let entries = bed.entries();
+    assert_eq!(entries.len(), 2);
+    let of = |id: &str| {
+        entries
+            .iter()
+            .find(|entry| entry["subject"].as_str().unwrap().ends_with(id))
+            .unwrap()
+    };
+    let first = of("142/UBND-VP");
+    let original = base64::engine::general_purpose::STANDARD
+        .decode(first["original"].as_str().unwrap())
+        .unwrap();
+    assert_eq!(original, small, "the document as it came");
+    assert_eq!(first["attachments"][0]["name"], "142.pdf");
+    let second = of("143/UBND-VP");
+    assert!(second.get("original").is_none());
+    let blob = |attachment: &serde_json::Value| {
+        let digest = attachment["sha256"].as_str().unwrap();
+        fs::read(
+            bed.place
+                .path()
+                .join("blobs")
+                .join(&digest[..2])
+                .join(digest),
+        )
+        .unwrap()
+    };
+    assert_eq!(
+        blob(&first["attachments"][0]),
+        b"%PDF-1.7\n\x00\xff\xfe binary \r\n"
+    );
+    assert_eq!(blob(&second["attachments"][0]), big);
+    assert_eq!(
+        blob(&second["attachments"][1]),
+        large.as_bytes(),
+        "too large for the entry"
+    );
+    assert_eq!(second["attachments"][1]["name"], "2.xml");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_waits_while_there_is_no_room_for_its_attachments() {
+    let mut bed = Bed::new();
+    bed.dataset = "van_ban_dien_tu";
+    bed.blobs_bytes_max = 3;
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/edxml");
+    bed.drop_file(
+        "1.edxml",
+        fs::read(golden.join("document/input.edxml")).unwrap(),
+    );
+    let running = bed.start();
+    let events = || EdgeView::open(&bed.store()).unwrap().events(10).unwrap();
+    eventually("told", || {
+        events()
+            .iter()
+            .any(|event| event.code == "attachments_not_kept")
+    })
+    .await;
+    running.stop().await;
+    assert!(bed.path().join("1.edxml").exists(), "it waits");
+    assert_eq!(bed.stored(), 0);
+    bed.blobs_bytes_max = 1 << 20;
+    let running = bed.start();
+    eventually("taken", || bed.files_in("done") == ["1.edxml"]).await;
+    running.stop().await;
+    assert_eq!(bed.stored(), 1);
 }

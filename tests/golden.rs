@@ -6,8 +6,6 @@
 //! `expected.txt` is missing it is written and the test fails, so that somebody reads it first.
 #![cfg(feature = "edge")]
 #![allow(clippy::unwrap_used)]
-// There may be one kind of source only.
-#![allow(irrefutable_let_patterns)]
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,8 +15,10 @@ use lienthong::catalogue::Dataset;
 use lienthong::edge::columns;
 use lienthong::edge::config::load::{Loaded, load};
 use lienthong::edge::config::{FileFormat, FolderConfig, SourceKind};
+use lienthong::formats::edxml::{self, Document};
 use lienthong::formats::table::{Note, Row};
 use lienthong::formats::{Faults, csv, sheet};
+use serde_json::value::RawValue;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -50,10 +50,29 @@ fn outcome(input: &Path, folder: &FolderConfig, dataset: &Dataset) -> String {
         }
         Some(FileFormat::Sheet) => sheet::parse(&bytes, &folder.table.choice(), &columns, 1_000)
             .map(|table| (table.rows, table.notes)),
+        Some(FileFormat::EdXml) => {
+            document(edxml::parse(&bytes), dataset, &mut out);
+            return out;
+        }
         other => panic!("no golden files of {other:?}"),
     };
     rows(read, dataset, &mut out);
     out
+}
+
+fn document(read: Result<Document, Faults>, dataset: &Dataset, out: &mut String) {
+    let read = read.map(|document| {
+        for note in &document.notes {
+            writeln!(out, "# {} / {}", note.message_vi(), note.message_en()).unwrap();
+        }
+        for file in &document.attachments {
+            let (name, mime, bytes) = (&file.name, &file.mime, file.bytes.len());
+            writeln!(out, "+ {name} {mime} {bytes} {}", file.sha256).unwrap();
+        }
+        let data = RawValue::from_string(document.record).unwrap();
+        (vec![Row { line: 1, data }], Vec::new())
+    });
+    rows(read, dataset, out);
 }
 
 fn rows(read: Result<(Vec<Row>, Vec<Note>), Faults>, dataset: &Dataset, out: &mut String) {
@@ -132,4 +151,9 @@ fn csv_files() {
 #[test]
 fn worksheets() {
     hold("sheet", 4);
+}
+
+#[test]
+fn documents() {
+    hold("edxml", 8);
 }

@@ -41,6 +41,8 @@ pub struct StoreConfig {
     pub reserve_bytes: u64,
     /// How many keys of repeats are remembered.
     pub once_keys: u64,
+    /// Bytes of attachments that are kept beside the store.
+    pub blobs_bytes_max: u64,
     /// What the card's maker lets it be written in its life.
     pub card_rated_bytes: u64,
 }
@@ -157,6 +159,8 @@ pub enum FileFormat {
     /// Environmental station file of Circular 10/2021/TT-BTNMT.
     Station,
     Csv,
+    /// Electronic documents of QCVN 102:2016/BTTTT.
+    EdXml,
     /// A worksheet of Excel or OpenDocument.
     Sheet,
 }

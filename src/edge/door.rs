@@ -9,13 +9,14 @@ use serde_json::value::RawValue;
 
 use crate::catalogue::admit::Refusal;
 use crate::catalogue::{Catalogue, Dataset};
+use crate::edge::blobs::Blobs;
 use crate::edge::config::Config;
 use crate::edge::config::load::OWN_SOURCE;
 use crate::edge::connectors::Board;
 use crate::edge::intake::Intake;
 use crate::engine::sending::{Answer, Level, NewRecord, Submission};
 use crate::evidence::sha256;
-use crate::model::record::{Draft, Op};
+use crate::model::record::{Attachment, Draft, Op};
 use crate::model::{AgencyCode, BoxId, DatasetId, Lane, MonoMs, RecordId, SourceName, Subject};
 use crate::shell::clock::Clock;
 use crate::store::edge::OnceKey;
@@ -48,6 +49,7 @@ pub struct Door {
     alarms: Mutex<BTreeMap<(SourceName, DatasetId), Alarm>>,
     board: Arc<Board>,
     store: PathBuf,
+    blobs: Blobs,
     turns: Mutex<BTreeMap<SourceName, Arc<tokio::sync::Mutex<()>>>>,
 }
 
@@ -71,6 +73,7 @@ impl Door {
             alarms: Mutex::default(),
             board: Arc::default(),
             store: config.store.path.clone(),
+            blobs: Blobs::beside(&config.store.path, config.store.blobs_bytes_max),
             turns: Mutex::default(),
         }
     }
@@ -83,6 +86,11 @@ impl Door {
     /// The store's file, for short looks.
     pub fn store(&self) -> &Path {
         &self.store
+    }
+
+    /// Attachments that records name.
+    pub fn blobs(&self) -> &Blobs {
+        &self.blobs
     }
 
     /// Held by whoever decides on a source's rows by what of it is parked, until they are kept.
@@ -120,6 +128,18 @@ impl Door {
         source: &SourceName,
         incoming: Incoming<'_>,
     ) -> Result<(NewRecord, Subject), Refusal> {
+        self.admit_attached(dataset, source, incoming, &[])
+    }
+
+    /// As [`Door::admit_row`], of a record that names files. They must be in [`Door::blobs`] before
+    /// the record is handed in.
+    pub fn admit_attached(
+        &self,
+        dataset: &Dataset,
+        source: &SourceName,
+        incoming: Incoming<'_>,
+        attachments: &[Attachment],
+    ) -> Result<(NewRecord, Subject), Refusal> {
         let Incoming {
             data,
             op,
@@ -149,7 +169,7 @@ impl Door {
             op,
             sensitivity: dataset.sensitivity,
             classification: &admitted.classification,
-            attachments: &[],
+            attachments,
             data,
             original,
         };

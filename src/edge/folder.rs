@@ -10,6 +10,7 @@
 //! the file stays and is tried again. A crash between commit and move takes nothing twice, because
 //! the file's name and content make the submission's key.
 
+mod documents;
 pub mod files;
 pub(in crate::edge) mod handing;
 pub mod reading;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::{mpsc, watch};
 
+use crate::edge::blobs::BlobError;
 use crate::edge::config::FolderConfig;
 use crate::edge::door::Door;
 use crate::engine::sending::Level;
@@ -249,8 +251,10 @@ impl DropFolder {
             };
             self.blocking(read).await
         };
-        if let Taken::Records { notes, .. } = &read {
-            self.tell(notes).await;
+        match &read {
+            Taken::Records { notes, .. } => self.tell(notes).await,
+            Taken::NotKept(error) => self.tell_no_room(error).await,
+            _ => {}
         }
         let source = Arc::clone(&self.source);
         Box::pin(async move {
@@ -258,6 +262,7 @@ impl DropFolder {
                 Taken::Records { records, once, .. } => submit(&door, &source, records, once).await,
                 Taken::Refused(refused) => refuse(&door, &source, refused).await,
                 Taken::Changed => Outcome::Changed,
+                Taken::NotKept(_) => Outcome::Later,
                 Taken::Unreadable(error) => {
                     tracing::debug!(source = %source.name, %error, "a file cannot be read");
                     Outcome::Unreadable
@@ -277,6 +282,25 @@ impl DropFolder {
             .intake()
             .note(Level::Info, "file_notes", text)
             .await;
+    }
+
+    /// Tells why a document waits: there is no room for its attachments.
+    async fn tell_no_room(&mut self, error: &BlobError) {
+        let name = &self.source.name;
+        tracing::warn!(source = %name, %error, "attachments are not kept; the document is tried again");
+        if self.pause_ms == 0 {
+            let why = match error {
+                BlobError::Full { .. } => {
+                    "hết chỗ cho tệp đính kèm; tăng store.attachments hoặc chờ gửi bớt về trục"
+                }
+                BlobError::Io(_) => "không ghi được tệp đính kèm; kiểm tra ổ đĩa của trạm",
+            };
+            let text = format!("{name}: {why}");
+            self.door
+                .intake()
+                .note(Level::Warning, "attachments_not_kept", text)
+                .await;
+        }
     }
 
     /// Moves the file as its outcome says; true when it is of no use to go on now.

@@ -3,6 +3,7 @@
 //! Sources hand records in through [`intake::Intake`]; one thread owns the engine and answers
 //! after the commit. Everything that shows the box's state prints one [`status::Status`].
 
+pub mod blobs;
 pub mod check;
 pub mod columns;
 pub mod commands;

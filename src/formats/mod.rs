@@ -7,6 +7,8 @@
 #[cfg(feature = "edge")]
 pub mod csv;
 #[cfg(feature = "edge")]
+pub mod edxml;
+#[cfg(feature = "edge")]
 pub mod encoding;
 pub mod json;
 #[cfg(feature = "edge")]

@@ -115,6 +115,7 @@ impl Bed {
                 tail_bytes: 0,
                 reserve_bytes: 0,
                 once_keys: 200_000,
+                blobs_bytes_max: 64 << 20,
                 card_rated_bytes: 1 << 40,
             },
             hub: HubConfig {

@@ -105,6 +105,7 @@ fn store(mut section: Section) -> Option<StoreConfig> {
         bytes => units::within(bytes, &(RESERVE_BYTES_MIN..=GIB), units::size_text),
     });
     let once_keys = section.number("repeat_keys", 200_000, 0..=10_000_000);
+    let blobs_bytes_max = section.size("attachments", "1 GiB", 0..=4096 * GIB);
     let card_rated_bytes = section.size("card_rated", "5000 GiB", GIB..=1024 * 1024 * GIB);
     Some(StoreConfig {
         path: path?,
@@ -113,6 +114,7 @@ fn store(mut section: Section) -> Option<StoreConfig> {
         tail_bytes: tail_bytes?,
         reserve_bytes: reserve_bytes?,
         once_keys: once_keys?,
+        blobs_bytes_max: blobs_bytes_max?,
         card_rated_bytes: card_rated_bytes?,
     })
 }

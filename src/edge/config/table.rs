@@ -169,12 +169,13 @@ impl TableConfig {
 
 /// Reads how records stand in a source's files; without it the extension says so.
 pub fn format(section: &mut Section) -> Option<Option<FileFormat>> {
-    const NAMES: [(&str, FileFormat); 5] = [
+    const NAMES: [(&str, FileFormat); 6] = [
         ("json", FileFormat::Json),
         ("ndjson", FileFormat::NdJson),
         ("station", FileFormat::Station),
         ("csv", FileFormat::Csv),
         ("sheet", FileFormat::Sheet),
+        ("edxml", FileFormat::EdXml),
     ];
     section.optional("format", |text| {
         let found = NAMES.into_iter().find(|(name, _)| *name == text);

@@ -11,7 +11,7 @@ use nix::fcntl::OFlag;
 
 use crate::model::UnixMs;
 
-/// Largest file that is read, bytes.
+/// Largest file that is read, bytes, unless its format has a limit of its own.
 pub const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Most files of one look; the others wait for the next.
 const LOOK_FILES_MAX: usize = 5_000;
@@ -110,7 +110,8 @@ impl Folder {
         !is_unfinished && is_meant
     }
 
-    /// The file's bytes; `None` when it is no longer what was found.
+    /// The file's bytes; `None` when it is no longer what was found. The caller has looked at how
+    /// many they are.
     pub fn read(&self, found: &Found) -> io::Result<Option<Vec<u8>>> {
         let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let opened = OpenOptions::new()
@@ -126,7 +127,9 @@ impl Folder {
             return Ok(None);
         }
         let mut bytes = Vec::with_capacity(found.print.bytes.min(FILE_BYTES_MAX) as usize);
-        (&file).take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        (&file)
+            .take(found.print.bytes.saturating_add(1))
+            .read_to_end(&mut bytes)?;
         let same =
             Print::of(&file.metadata()?) == found.print && bytes.len() as u64 == found.print.bytes;
         Ok(same.then_some(bytes))

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::catalogue::Dataset;
 use crate::catalogue::admit::Refusal;
+use crate::edge::blobs::BlobError;
 use crate::edge::config::FileFormat;
 use crate::edge::door::{Door, Incoming, op_named};
 use crate::edge::folder::FolderSource;
@@ -16,7 +17,7 @@ use crate::edge::folder::reason::Reason;
 use crate::engine::sending::NewRecord;
 use crate::evidence::sha256;
 use crate::formats::encoding::{self, Encoding, How};
-use crate::formats::{FAULTS_MAX, Faults, json, station};
+use crate::formats::{FAULTS_MAX, Faults, edxml, json, station};
 use crate::model::limits::ENTRY_BYTES_MAX;
 use crate::model::record::Op;
 use crate::model::{ClockQuality, Now, RecordId};
@@ -39,6 +40,8 @@ pub enum Taken {
     /// The file is no longer what was found.
     Changed,
     Unreadable(io::Error),
+    /// Its attachments find no room now.
+    NotKept(BlobError),
 }
 
 /// A file that is refused whole.
@@ -54,15 +57,20 @@ pub struct Refused {
 
 /// Reads, splits and checks one file.
 pub fn take(folder: &Folder, source: &FolderSource, door: &Door, found: &Found, now: Now) -> Taken {
-    if FILE_BYTES_MAX < found.print.bytes {
-        return Taken::Refused(too_large(found.print.bytes));
+    let name = found.name.to_string_lossy();
+    let format = source.folder.format.or_else(|| format_of(&name));
+    let bytes_max = match format {
+        Some(FileFormat::EdXml) => edxml::FILE_BYTES_MAX as u64,
+        _ => FILE_BYTES_MAX,
+    };
+    if bytes_max < found.print.bytes {
+        return Taken::Refused(too_large(found.print.bytes, bytes_max));
     }
     let bytes = match folder.read(found) {
         Ok(Some(bytes)) => bytes,
         Ok(None) => return Taken::Changed,
         Err(error) => return Taken::Unreadable(error),
     };
-    let name = found.name.to_string_lossy();
     let Some(dataset) = door.dataset(&source.dataset) else {
         let error = format!("the catalogue has no dataset {}", source.dataset);
         return Taken::Unreadable(io::Error::other(error));
@@ -75,12 +83,16 @@ pub fn take(folder: &Folder, source: &FolderSource, door: &Door, found: &Found, 
         bytes: &bytes,
     };
     let mut notes = Vec::new();
-    let read = match source.folder.format.or_else(|| format_of(&name)) {
+    let read = match format {
         Some(FileFormat::Json) => file.split(json::Kind::Json, &mut notes),
         Some(FileFormat::NdJson) => file.split(json::Kind::NdJson, &mut notes),
         Some(FileFormat::Station) => measure(door, dataset, source, (&name, &bytes), now),
         Some(FileFormat::Csv) => file.csv(&mut notes),
         Some(FileFormat::Sheet) => file.sheet(&mut notes),
+        Some(FileFormat::EdXml) => match file.document(&mut notes) {
+            Ok(read) => read,
+            Err(error) => return Taken::NotKept(error),
+        },
         None => Err(unknown_format()),
     };
     match read {
@@ -103,6 +115,7 @@ fn format_of(name: &str) -> Option<FileFormat> {
         "json" => Some(FileFormat::Json),
         "ndjson" | "jsonl" => Some(FileFormat::NdJson),
         "txt" => Some(FileFormat::Station),
+        "xml" | "edxml" => Some(FileFormat::EdXml),
         "csv" | "tsv" => Some(FileFormat::Csv),
         "xlsx" | "xlsm" | "xls" | "ods" => Some(FileFormat::Sheet),
         _ => None,
@@ -230,7 +243,7 @@ fn measure(
 
 /// What is wrong in the records of one file.
 #[derive(Default)]
-struct Wrong {
+pub(super) struct Wrong {
     reason: Reason,
     faults: usize,
     refusal: Option<Refusal>,
@@ -254,7 +267,7 @@ impl Wrong {
         );
     }
 
-    fn add_refusal(&mut self, index: usize, line: impl Fn() -> usize, refusal: Refusal) {
+    pub(super) fn add_refusal(&mut self, index: usize, line: impl Fn() -> usize, refusal: Refusal) {
         for fault in refusal.faults() {
             self.add(
                 index,
@@ -280,7 +293,7 @@ impl Wrong {
         }
     }
 
-    fn refused(mut self, records: usize) -> Refused {
+    pub(super) fn refused(mut self, records: usize) -> Refused {
         if let Some(more) = self.faults.checked_sub(FAULTS_MAX).filter(|more| 0 < *more) {
             self.reason.fault(
                 format!("và {more} lỗi khác"),
@@ -377,11 +390,11 @@ impl Refused {
     }
 }
 
-fn too_large(bytes: u64) -> Refused {
+fn too_large(bytes: u64, bytes_max: u64) -> Refused {
     let mut faults = Reason::default();
     faults.fault(
-        format!("tệp có {bytes} byte, giới hạn là {FILE_BYTES_MAX} byte"),
-        format!("the file has {bytes} bytes, the limit is {FILE_BYTES_MAX}"),
+        format!("tệp có {bytes} byte, giới hạn là {bytes_max} byte"),
+        format!("the file has {bytes} bytes, the limit is {bytes_max}"),
     );
     Refused::plain(
         [
@@ -405,8 +418,8 @@ fn unknown_format() -> Refused {
         ],
         Reason::default(),
         [
-            "Dùng phần mở rộng .json, .ndjson, .csv, .xlsx, .xls, .ods hoặc .txt (tệp trạm quan trắc), hoặc khai báo format trong cấu hình của nguồn.",
-            "Use .json, .ndjson, .csv, .xlsx, .xls, .ods or .txt (station file), or set format in the source's configuration.",
+            "Dùng phần mở rộng .json, .ndjson, .csv, .xlsx, .xls, .ods, .edxml (văn bản điện tử) hoặc .txt (tệp trạm quan trắc), hoặc khai báo format trong cấu hình của nguồn.",
+            "Use .json, .ndjson, .csv, .xlsx, .xls, .ods, .edxml (document) or .txt (station file), or set format in the source's configuration.",
         ],
         1,
     )

@@ -153,6 +153,7 @@ impl Station {
                 Taken::Refused(refused) => refuse(&self.door, &self.source, refused).await,
                 Taken::Changed => continue,
                 Taken::Unreadable(error) => return Err(error),
+                Taken::NotKept(error) => return Err(io::Error::other(error)),
             };
             let verdict = match outcome {
                 Outcome::Verdict(verdict) => verdict,
