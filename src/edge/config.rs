@@ -2,6 +2,7 @@
 
 pub mod ftp;
 pub mod load;
+pub mod sql;
 pub mod table;
 
 use std::net::SocketAddr;
@@ -111,6 +112,7 @@ pub struct SourceConfig {
 pub enum SourceKind {
     Folder(FolderConfig),
     Ftp(FtpConfig),
+    Sql(Box<sql::SqlConfig>),
 }
 
 impl SourceKind {
@@ -119,6 +121,7 @@ impl SourceKind {
         match self {
             SourceKind::Folder(_) => "folder",
             SourceKind::Ftp(_) => "ftp",
+            SourceKind::Sql(_) => "sql",
         }
     }
 

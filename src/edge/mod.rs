@@ -29,6 +29,7 @@ mod reserve;
 pub mod rows;
 pub mod run;
 pub mod sources;
+pub mod sql;
 pub mod status;
 mod status_text;
 mod talk;

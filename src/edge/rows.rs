@@ -39,11 +39,19 @@ pub struct Row {
     pub op: Op,
     /// The source's own id, or one that is made of the content: a repeat is then harmless.
     pub id: Option<RecordId>,
+    /// What of the row could not be said in `data`, Vietnamese and English, without content: such a
+    /// row is parked.
+    pub flaw: Option<[String; 2]>,
 }
 
 impl Row {
     pub fn new(data: Box<RawValue>, op: Op) -> Row {
-        Row { data, op, id: None }
+        Row {
+            data,
+            op,
+            id: None,
+            flaw: None,
+        }
     }
 }
 
@@ -178,7 +186,8 @@ impl Rows {
                 original: None,
                 id: row.id.clone(),
             };
-            let (subject, verdict) = match self.door.admit_row(dataset, &self.source, incoming) {
+            let (subject, mut verdict) = match self.door.admit_row(dataset, &self.source, incoming)
+            {
                 Ok((record, subject)) if ENTRY_BYTES_MAX < record.tail.len() + ENTRY_HEAD_BYTES => {
                     (Some(subject), Verdict::Unusable(TOO_LARGE))
                 }
@@ -189,6 +198,9 @@ impl Rows {
                     (subject, Verdict::Refused(refusal))
                 }
             };
+            if let (Some(flaw), false) = (&row.flaw, is_forbidden(&verdict)) {
+                verdict = Verdict::Flawed(flaw.clone());
+            }
             let subject = subject.as_ref().map(short_subject);
             subjects.extend(subject);
             checked.rows.push(CheckedRow {
@@ -235,6 +247,10 @@ impl Rows {
                 }
                 Verdict::Unusable([vi, _]) => {
                     let (source, reason) = (self.source.clone(), (*vi).to_owned());
+                    self.door.intake().refused(source, 1, reason).await;
+                }
+                Verdict::Flawed([vi, _]) => {
+                    let (source, reason) = (self.source.clone(), vi.clone());
                     self.door.intake().refused(source, 1, reason).await;
                 }
                 Verdict::Fit(_) => {}
@@ -306,6 +322,13 @@ enum Verdict {
     Fit(NewRecord),
     Refused(Refusal),
     Unusable(Why),
+    /// The connector itself could not say all of it.
+    Flawed([String; 2]),
+}
+
+/// Whether a rule forbids to store the row's content.
+fn is_forbidden(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Refused(Refusal::Rule { .. }))
 }
 
 /// What goes in and what is parked.
@@ -341,8 +364,9 @@ impl Checked {
                 Verdict::Fit(_) => (String::new(), String::new()),
                 Verdict::Refused(refusal) => reasons(refusal),
                 Verdict::Unusable([vi, en]) => ((*vi).to_owned(), (*en).to_owned()),
+                Verdict::Flawed([vi, en]) => (vi.clone(), en.clone()),
             };
-            let is_forbidden = matches!(row.verdict, Verdict::Refused(Refusal::Rule { .. }));
+            let is_forbidden = is_forbidden(&row.verdict);
             blocked.extend(row.subject);
             sorted.park.push(NewParked {
                 dataset: dataset.to_owned(),

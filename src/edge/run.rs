@@ -23,6 +23,7 @@ use tokio::time::{sleep, timeout};
 use crate::catalogue::Catalogue;
 use crate::edge::commands::Failure;
 use crate::edge::config::load::{Loaded, load};
+use crate::edge::config::sql::SqlConfig;
 use crate::edge::config::{Config, SourceKind};
 use crate::edge::connectors::Connectors;
 use crate::edge::door::Door;
@@ -37,6 +38,8 @@ use crate::edge::live::Live;
 use crate::edge::lock::{StoreLock, hand_over};
 use crate::edge::owner::{OpenEngine, Outgoing, Owner};
 use crate::edge::reserve::Reserve;
+use crate::edge::rows::Rows;
+use crate::edge::sql;
 use crate::edge::status::read::Reader;
 use crate::engine::sending::{self, EdgeEngine, Space};
 use crate::model::{Epoch, UnixMs};
@@ -318,6 +321,14 @@ fn start_connectors(
                 let (config, door, stop) = (config.clone(), Arc::clone(door), stop.clone());
                 connectors.spawn(&source.name, move |post| {
                     ftp::serve(config.clone(), Arc::clone(&door), post, stop.clone())
+                });
+            }
+            SourceKind::Sql(settings) => {
+                let (name, dataset) = (source.name.clone(), source.dataset.clone());
+                let rows = Rows::new(Arc::clone(door), name, dataset);
+                let settings = Arc::new(SqlConfig::clone(settings));
+                connectors.spawn(&source.name, move |post| {
+                    sql::poll(Arc::clone(&settings), rows.clone(), post)
                 });
             }
         }

@@ -8,9 +8,10 @@ use std::str::FromStr;
 use crate::catalogue::{Catalogue, CatalogueFault};
 use crate::edge::columns;
 use crate::edge::config::ftp::{self, FtpLogin};
+
 use crate::edge::config::{
     Config, FolderConfig, HttpConfig, HttpTls, HubConfig, SourceConfig, SourceKind, StoreConfig,
-    Token, table,
+    Token, sql, table,
 };
 use crate::edge::reserve::RESERVE_BYTES_MIN;
 use crate::model::{DatasetId, InvalidId, SourceName};
@@ -26,7 +27,7 @@ pub const DEFAULT_PATH: &str = "/etc/lienthong/tramd.toml";
 pub const OWN_SOURCE: &str = "tramd";
 pub const PUT_SOURCE: &str = "put";
 /// Kinds of `[[source]]`.
-const KINDS: [&str; 2] = ["folder", "ftp"];
+const KINDS: [&str; 3] = ["folder", "ftp", "sql"];
 const PORT: u16 = 8883;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -221,6 +222,7 @@ fn sources(settings: &mut Settings, taken: Vec<SourceName>) -> Option<Vec<Source
         let kind = match kind.as_deref() {
             Some("folder") => folder(section).map(SourceKind::Folder),
             Some("ftp") => ftp::read(section, dataset.as_ref(), &mut names).map(SourceKind::Ftp),
+            Some("sql") => sql::sql(section).map(|sql| SourceKind::Sql(Box::new(sql))),
             _ => section.leave(),
         };
         match (name, dataset, kind, &mut sources) {
