@@ -73,6 +73,7 @@ impl Bed {
                 path: drop_folder,
                 format: None,
                 patterns: Vec::new(),
+                recursive: false,
                 settle_ms: 100,
                 rescan_ms: 200,
                 done_keep_ms: 0,
@@ -535,7 +536,7 @@ async fn without_inotify_the_rescan_finds_files_and_the_folder_may_go_away() {
     assert_eq!(bed.stored(), 1);
     let events = EdgeView::open(&bed.store()).unwrap().events(10).unwrap();
     let codes: Vec<&str> = events.iter().map(|event| event.code.as_str()).collect();
-    assert_eq!(codes, ["folder_works", "folder_unusable"], "once each");
+    assert_eq!(codes, ["source_works", "source_failed"], "once each");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -776,4 +777,93 @@ async fn a_document_waits_while_there_is_no_room_for_its_attachments() {
     eventually("taken", || bed.files_in("done") == ["1.edxml"]).await;
     running.stop().await;
     assert_eq!(bed.stored(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sub_folders_are_looked_through_and_keep_their_names() {
+    let mut bed = Bed::new();
+    bed.folder.recursive = true;
+    bed.folder.patterns = vec!["*.json".to_owned(), "tram/*.txt".to_owned()];
+    for folder in ["tram/2026/11", ".an", "done/2026-01-01", "refused"] {
+        fs::create_dir_all(bed.path().join(folder)).unwrap();
+    }
+    let outside = bed.place.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("x.json"), record(9)).unwrap();
+    std::os::unix::fs::symlink(&outside, bed.path().join("link")).unwrap();
+    bed.drop_file("a.json", record(1));
+    bed.drop_file("tram/2026/11/a.json", record(2));
+    bed.drop_file("tram/2026/11/b.json", "{");
+    bed.drop_file(&format!("tram/2026/11/{STATION_NAME}"), STATION);
+    for left in [
+        ".an/c.json",
+        "done/2026-01-01/old.json",
+        "refused/old.json",
+        "other.txt",
+    ] {
+        bed.drop_file(left, record(3));
+    }
+    let running = bed.start();
+    eventually("taken", || bed.stored() == 3).await;
+    let refused = bed.path().join("refused/tram/2026/11/b.json");
+    eventually("refused in its place", || refused.exists()).await;
+    // A file that comes into a new sub-folder later.
+    fs::create_dir(bed.path().join("moi")).unwrap();
+    bed.drop_file("moi/d.json", record(4));
+    eventually("found", || bed.stored() == 4).await;
+    eventually("moved", || !bed.path().join("moi/d.json").exists()).await;
+    running.stop().await;
+    let day = fs::read_dir(bed.path().join("done"))
+        .unwrap()
+        .map(|day| day.unwrap().path());
+    let day = day
+        .filter(|day| !day.ends_with("2026-01-01"))
+        .next()
+        .unwrap();
+    for file in ["a.json", "tram/2026/11/a.json", "moi/d.json"] {
+        assert!(day.join(file).exists(), "{file}");
+    }
+    assert!(day.join("tram/2026/11").join(STATION_NAME).exists());
+    assert!(
+        bed.path()
+            .join("refused/tram/2026/11/b.json.reason.txt")
+            .exists()
+    );
+    for left in [
+        ".an/c.json",
+        "done/2026-01-01/old.json",
+        "refused/old.json",
+        "other.txt",
+    ] {
+        assert!(bed.path().join(left).exists(), "{left}");
+    }
+    assert!(outside.join("x.json").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_share_that_comes_and_goes_refuses_nothing() {
+    let bed = Bed::new();
+    let away = bed.place.path().join("away");
+    let running = bed.start();
+    let events = || EdgeView::open(&bed.store()).unwrap().events(50).unwrap();
+    let told = |code: &str| events().iter().filter(|event| event.code == code).count();
+    for round in 0..4 {
+        bed.drop_file(&format!("{round}.json"), record(round));
+        bed.drop_file(&format!("{round}.ndjson"), record(100 + round));
+        // In the middle of the work, or before it.
+        tokio::time::sleep(Duration::from_millis(60 * round as u64)).await;
+        fs::rename(bed.path(), &away).unwrap();
+        eventually("the folder is missed", || {
+            told("source_failed") == round + 1
+        })
+        .await;
+        fs::rename(&away, bed.path()).unwrap();
+        eventually("it works again", || told("source_works") == round + 1).await;
+    }
+    eventually("all are taken", || bed.files_in("done").len() == 8).await;
+    running.stop().await;
+    assert_eq!(bed.stored(), 8, "once each");
+    assert!(bed.files_in("refused").is_empty());
+    let sources = EdgeView::open(&bed.store()).unwrap().sources().unwrap();
+    assert_eq!(sources[0].refused, 0, "{sources:?}");
 }

@@ -142,6 +142,8 @@ pub struct FolderConfig {
     pub format: Option<FileFormat>,
     /// File names that are taken, with `*` and `?`; empty means all.
     pub patterns: Vec<String>,
+    /// Sub-folders are looked through too, except `done/` and `refused/`.
+    pub recursive: bool,
     /// A file that did not change for so long is settled.
     pub settle_ms: u64,
     /// The folder is looked through so often, beside inotify.

@@ -28,6 +28,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::edge::blobs::BlobError;
 use crate::edge::config::FolderConfig;
+use crate::edge::connectors::{Fault, Post};
 use crate::edge::door::Door;
 use crate::engine::sending::Level;
 use crate::model::{DatasetId, MonoMs, Now, SourceName};
@@ -40,6 +41,8 @@ use reading::Taken;
 const LOOK_MS: u64 = 50;
 /// Pauses after something that may pass by itself.
 const RETRY_MS: (MonoMs, MonoMs) = (500, 60_000);
+/// A look that takes longer waits for a network share that does not answer.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One `[[source]]` of kind `folder`.
 #[derive(Debug, Clone)]
@@ -58,7 +61,7 @@ pub async fn watch(
     clock: Clock,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut drop_folder = DropFolder::new(source, door, clock);
+    let mut drop_folder = DropFolder::new(source, door, clock, stop.clone());
     loop {
         // Never cancelled inside: a sweep has an end, and what it decided it also does.
         let pause = drop_folder.sweep(&stop).await;
@@ -76,8 +79,12 @@ struct DropFolder {
     clock: Clock,
     seen: BTreeMap<OsString, Seen>,
     watcher: Option<Watching>,
-    /// Why the folder could not be used at the last look.
-    trouble: Option<io::ErrorKind>,
+    post: Post,
+    /// A look that a network share keeps from ending.
+    looking: Option<tokio::task::JoinHandle<io::Result<files::Listing>>>,
+    /// The share went away while a file was read or moved.
+    away: Option<io::Error>,
+    has_closed: bool,
     /// The last pause after something that may pass; 0 when all went well.
     pause_ms: MonoMs,
     /// What was told of the last file that was worth it.
@@ -102,15 +109,25 @@ struct Watching {
 }
 
 impl DropFolder {
-    fn new(source: FolderSource, door: Arc<Door>, clock: Clock) -> DropFolder {
+    fn new(
+        source: FolderSource,
+        door: Arc<Door>,
+        clock: Clock,
+        stop: watch::Receiver<bool>,
+    ) -> DropFolder {
+        let post = Post::new(source.name.clone(), &door, clock.clone(), stop);
         DropFolder {
-            folder: Folder::new(&source.folder.path, &source.folder.patterns),
+            folder: Folder::new(&source.folder.path, &source.folder.patterns)
+                .with_sub_folders(source.folder.recursive),
             source: Arc::new(source),
             door,
             clock,
             seen: BTreeMap::new(),
             watcher: None,
-            trouble: None,
+            post,
+            looking: None,
+            away: None,
+            has_closed: false,
             pause_ms: 0,
             notes: Vec::new(),
         }
@@ -134,12 +151,12 @@ impl DropFolder {
 
     /// Looks once and takes what is settled; returns how long to wait.
     async fn sweep(&mut self, stop: &watch::Receiver<bool>) -> Pause {
-        let listing = self.blocking(|folder, _| folder.look()).await;
-        let listing = match listing {
+        let listing = match self.look().await {
             Ok(listing) => listing,
             Err(error) => return self.is_in_trouble(&error).await,
         };
-        self.is_out_of_trouble().await;
+        self.post.well().await;
+        self.tell_closed(listing.closed).await;
         self.watch_changes(listing.identity);
         let now_ms = self.clock.mono_ms();
         self.notice(&listing.files, now_ms);
@@ -150,6 +167,9 @@ impl DropFolder {
                 break;
             }
             failed = self.take(group).await;
+        }
+        if let Some(error) = self.away.take() {
+            return self.is_in_trouble(&error).await;
         }
         self.clean_done().await;
         if failed {
@@ -170,6 +190,41 @@ impl DropFolder {
             ms: ms.min(self.source.folder.rescan_ms),
             is_backoff: false,
         }
+    }
+
+    /// Looks through the folder. A share that does not answer keeps one thread and no more: the
+    /// next look waits for the same answer.
+    async fn look(&mut self) -> io::Result<files::Listing> {
+        let mut looking = self.looking.take().unwrap_or_else(|| {
+            let folder = self.folder.clone();
+            tokio::task::spawn_blocking(move || folder.look())
+        });
+        match tokio::time::timeout(LOOK_TIMEOUT, &mut looking).await {
+            Ok(listing) => listing.expect("file work neither panics nor is cancelled"),
+            Err(_) => {
+                self.looking = Some(looking);
+                Err(io::ErrorKind::TimedOut.into())
+            }
+        }
+    }
+
+    /// Tells that a sub-folder may not be read, and takes it back.
+    async fn tell_closed(&mut self, is_closed: bool) {
+        if std::mem::replace(&mut self.has_closed, is_closed) == is_closed {
+            return;
+        }
+        let warning = Fault::new(
+            "sub_folder",
+            [
+                "không có quyền đọc một thư mục con",
+                "a sub-folder may not be read",
+            ],
+            [
+                "Cấp quyền đọc và ghi cho tài khoản lienthong.",
+                "Let the account lienthong read and write it.",
+            ],
+        );
+        self.post.warn(is_closed.then_some(&warning)).await;
     }
 
     /// Runs file work where it may block.
@@ -263,6 +318,7 @@ impl DropFolder {
                 Taken::Refused(refused) => refuse(&door, &source, refused).await,
                 Taken::Changed => Outcome::Changed,
                 Taken::NotKept(_) => Outcome::Later,
+                Taken::Unreadable(error) if files::is_away(&error) => Outcome::Away(error),
                 Taken::Unreadable(error) => {
                     tracing::debug!(source = %source.name, %error, "a file cannot be read");
                     Outcome::Unreadable
@@ -309,6 +365,10 @@ impl DropFolder {
         let verdict = match outcome {
             Outcome::Verdict(verdict) => verdict,
             Outcome::Later => return true,
+            Outcome::Away(error) => {
+                self.away = Some(error);
+                return true;
+            }
             Outcome::Changed => {
                 self.seen.remove(&name);
                 return false;
@@ -330,6 +390,13 @@ impl DropFolder {
         match moved {
             Ok(()) => {
                 self.seen.remove(&name);
+            }
+            Err(error) if files::is_away(&error) => {
+                if let Some(seen) = self.seen.get_mut(&name) {
+                    seen.verdict = Some(kept);
+                }
+                self.away = Some(error);
+                return true;
             }
             Err(error) => {
                 tracing::debug!(source = %self.source.name, %error, "a file cannot be moved");
@@ -377,29 +444,12 @@ impl DropFolder {
     async fn is_in_trouble(&mut self, error: &io::Error) -> Pause {
         self.watcher = None;
         self.pause_ms = (self.pause_ms * 2).clamp(RETRY_MS.0, RETRY_MS.1);
-        if self.trouble.replace(error.kind()) != Some(error.kind()) {
-            let name = &self.source.name;
-            tracing::warn!(source = %name, %error, "the drop folder cannot be read");
-            let why = format!("{}: {}", name, files::folder_trouble_vi(error));
-            let intake = self.door.intake();
-            intake.refused(name.clone(), 0, why.clone()).await;
-            intake.note(Level::Warning, "folder_unusable", why).await;
-        }
+        tracing::debug!(source = %self.source.name, %error, "the drop folder cannot be used");
+        let (what, hint) = files::folder_trouble(error);
+        self.post.failed(&Fault::new("folder", what, hint)).await;
         Pause {
             ms: self.pause_ms.min(self.source.folder.rescan_ms),
             is_backoff: true,
-        }
-    }
-
-    async fn is_out_of_trouble(&mut self) {
-        if self.trouble.take().is_some() {
-            let name = self.source.name.clone();
-            tracing::info!(source = %name, "the drop folder can be read again");
-            let text = format!("{name}: đọc được thư mục trở lại");
-            self.door
-                .intake()
-                .note(Level::Info, "folder_works", text)
-                .await;
         }
     }
 
@@ -417,8 +467,12 @@ impl DropFolder {
             // A change that is told already needs no second word.
             let _ = changes.try_send(());
         };
+        let mode = match self.source.folder.recursive {
+            true => RecursiveMode::Recursive,
+            false => RecursiveMode::NonRecursive,
+        };
         let watcher = notify::recommended_watcher(tell).and_then(|mut watcher| {
-            watcher.watch(&self.source.folder.path, RecursiveMode::NonRecursive)?;
+            watcher.watch(&self.source.folder.path, mode)?;
             Ok(watcher)
         });
         self.watcher = match watcher {

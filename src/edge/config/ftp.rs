@@ -182,6 +182,7 @@ fn login(
             path: path?.join(name.as_str()),
             format: format?,
             patterns: patterns?,
+            recursive: false,
             settle_ms: 0,
             rescan_ms: DAY_MS,
             done_keep_ms: done_keep_ms?,

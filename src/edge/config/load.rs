@@ -243,6 +243,7 @@ fn folder(mut section: Section) -> Option<FolderConfig> {
     let path = section.path("path", None);
     let format = table::format(&mut section);
     let patterns = section.texts("patterns", Some(&[]), |text| Ok(text.to_owned()));
+    let recursive = section.flag("recursive", false);
     let settle_ms = section.duration("settle", "2 s", 0..=DAY_MS);
     let rescan_ms = section.duration("rescan", "60 s", 1_000..=DAY_MS);
     let done_keep_ms = section.duration("done_keep", "30 d", 0..=3650 * DAY_MS);
@@ -252,6 +253,7 @@ fn folder(mut section: Section) -> Option<FolderConfig> {
         path: path?,
         format: format?,
         patterns: patterns?,
+        recursive: recursive?,
         settle_ms: settle_ms?,
         rescan_ms: rescan_ms?,
         done_keep_ms: done_keep_ms?,

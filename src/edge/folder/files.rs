@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use crate::model::UnixMs;
@@ -24,11 +25,15 @@ const REFUSED: &str = "refused";
 /// Ends of names that writers give to files which are not complete.
 const UNFINISHED: [&str; 4] = [".part", ".tmp", ".filepart", ".crdownload"];
 
+/// Folders inside of folders that are looked into.
+const DEPTH_MAX: usize = 16;
+
 /// A folder and the names that are taken from it.
 #[derive(Debug, Clone)]
 pub struct Folder {
     path: PathBuf,
     patterns: Vec<String>,
+    is_recursive: bool,
 }
 
 /// What changes when a file is written to or replaced.
@@ -41,6 +46,7 @@ pub struct Print {
 
 #[derive(Debug, Clone)]
 pub struct Found {
+    /// With the sub-folders in which it lies.
     pub name: OsString,
     pub print: Print,
 }
@@ -49,6 +55,8 @@ pub struct Listing {
     pub files: Vec<Found>,
     /// There are more files than one look takes.
     pub more: bool,
+    /// A sub-folder may not be read.
+    pub closed: bool,
     /// Device and inode of the folder.
     pub identity: (u64, u64),
 }
@@ -66,7 +74,15 @@ impl Folder {
         Folder {
             path: path.to_owned(),
             patterns: patterns.to_vec(),
+            is_recursive: false,
         }
+    }
+
+    /// Looks into sub-folders too.
+    #[must_use]
+    pub fn with_sub_folders(mut self, is_recursive: bool) -> Folder {
+        self.is_recursive = is_recursive;
+        self
     }
 
     /// The regular files that are wanted. Links are not followed.
@@ -75,38 +91,65 @@ impl Folder {
         let mut listing = Listing {
             files: Vec::new(),
             more: false,
+            closed: false,
             identity: (folder.dev(), folder.ino()),
         };
-        for entry in fs::read_dir(&self.path)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if !self.is_wanted(&name) {
-                continue;
+        let mut folders = vec![(PathBuf::new(), 0)];
+        while let Some((above, depth)) = folders.pop() {
+            let entries = match fs::read_dir(self.path.join(&above)) {
+                // A sub-folder that went away since is no fault, and one that is closed to us
+                // keeps no other from being read.
+                Err(error) if 0 < depth && !is_away(&error) => {
+                    listing.closed |= error.kind() == io::ErrorKind::PermissionDenied;
+                    continue;
+                }
+                entries => entries?,
+            };
+            for entry in entries {
+                let entry = entry?;
+                let name = above.join(entry.file_name());
+                // A file that is gone again was somebody's temporary file.
+                let data = match entry.metadata() {
+                    Err(error) if is_away(&error) => return Err(error),
+                    Err(_) => continue,
+                    Ok(data) => data,
+                };
+                if data.is_dir() && self.is_recursive && depth < DEPTH_MAX && is_open(&name) {
+                    folders.push((name, depth + 1));
+                    continue;
+                }
+                if !data.is_file() || !self.is_wanted(name.as_os_str()) {
+                    continue;
+                }
+                if listing.files.len() == LOOK_FILES_MAX {
+                    listing.more = true;
+                    return Ok(listing);
+                }
+                let print = Print::of(&data);
+                let name = name.into_os_string();
+                listing.files.push(Found { name, print });
             }
-            // A file that is gone again was somebody's temporary file.
-            let Ok(data) = entry.metadata() else { continue };
-            if !data.is_file() {
-                continue;
-            }
-            if listing.files.len() == LOOK_FILES_MAX {
-                listing.more = true;
-                break;
-            }
-            let print = Print::of(&data);
-            listing.files.push(Found { name, print });
         }
         Ok(listing)
     }
 
-    /// Whether a name is meant, and is not that of a file which is still being written.
-    pub fn is_wanted(&self, name: &OsStr) -> bool {
-        let name = name.to_string_lossy();
+    /// Whether a file is meant, and its name is not that of one which is still being written. A
+    /// pattern with a `/` is held against the whole way to a file, another against its name.
+    pub fn is_wanted(&self, path: &OsStr) -> bool {
+        let path = path.to_string_lossy();
+        let name = path.rsplit('/').next().unwrap_or(&path);
         let lower = name.to_ascii_lowercase();
         let is_unfinished = name.starts_with(['.', '~'])
             || name.ends_with('~')
             || UNFINISHED.iter().any(|end| lower.ends_with(end));
-        let is_meant =
-            self.patterns.is_empty() || self.patterns.iter().any(|pattern| matches(pattern, &name));
+        let is_meant = self.patterns.is_empty()
+            || self
+                .patterns
+                .iter()
+                .any(|pattern| match pattern.contains('/') {
+                    true => matches(pattern, &path),
+                    false => matches(pattern, name),
+                });
         !is_unfinished && is_meant
     }
 
@@ -145,11 +188,14 @@ impl Folder {
             Ok(data) if Print::of(&data) != found.print => return Ok(()),
             data => data?,
         };
-        let folder = match verdict {
-            Verdict::Done => self.sub_folder(&[DONE, &date(wall)])?,
-            Verdict::Refused(_) => self.sub_folder(&[REFUSED])?,
+        let (above, name) = split(&found.name);
+        let mut names = match verdict {
+            Verdict::Done => vec![OsString::from(DONE), OsString::from(date(wall))],
+            Verdict::Refused(_) => vec![OsString::from(REFUSED)],
         };
-        let to = free_name(&folder, &found.name)?;
+        names.extend(above.iter().map(OsStr::to_owned));
+        let folder = self.sub_folder(&names)?;
+        let to = free_name(&folder, name)?;
         if let Verdict::Refused(reason) = verdict {
             let mut beside = to.clone().into_os_string();
             beside.push(".reason.txt");
@@ -158,11 +204,11 @@ impl Folder {
         }
         fs::rename(&from, &to)?;
         sync(&folder)?;
-        sync(&self.path)
+        sync(&self.path.join(above))
     }
 
     /// A folder below this one, made where it is missing. A link in its place is not followed.
-    fn sub_folder(&self, names: &[&str]) -> io::Result<PathBuf> {
+    fn sub_folder(&self, names: &[OsString]) -> io::Result<PathBuf> {
         let mut path = self.path.clone();
         for name in names {
             let above = path.clone();
@@ -197,17 +243,9 @@ impl Folder {
             if !is_old || !day.file_type()?.is_dir() {
                 continue;
             }
-            for file in fs::read_dir(day.path())? {
-                if left == 0 {
-                    return Ok(());
-                }
-                let file = file?;
-                if !file.file_type()?.is_dir() {
-                    fs::remove_file(file.path())?;
-                    left -= 1;
-                }
+            if !clean(&day.path(), &mut left)? {
+                return Ok(());
             }
-            fs::remove_dir(day.path())?;
         }
         Ok(())
     }
@@ -223,15 +261,96 @@ impl Print {
     }
 }
 
-/// What is wrong with the folder, in Vietnamese, and what to do.
-pub fn folder_trouble_vi(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::NotFound => "không có thư mục này; tạo thư mục hoặc nối lại ổ chia sẻ",
-        io::ErrorKind::PermissionDenied => {
-            "không có quyền đọc thư mục; cấp quyền đọc và ghi cho tài khoản lienthong"
+/// Deletes a folder with what is in it, as far as `left` reaches; says whether it is gone.
+fn clean(folder: &Path, left: &mut usize) -> io::Result<bool> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            if !clean(&entry.path(), left)? {
+                return Ok(false);
+            }
+            continue;
         }
-        io::ErrorKind::NotADirectory => "đường dẫn không phải là thư mục; sửa trong cấu hình",
-        _ => "không đọc được thư mục; kiểm tra đĩa hoặc ổ chia sẻ",
+        if *left == 0 {
+            return Ok(false);
+        }
+        fs::remove_file(entry.path())?;
+        *left -= 1;
+    }
+    fs::remove_dir(folder)?;
+    Ok(true)
+}
+
+/// Whether files are looked for in a sub-folder.
+fn is_open(path: &Path) -> bool {
+    let is_ours = path == Path::new(DONE) || path == Path::new(REFUSED);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    !is_ours && !name.starts_with(['.', '~', '$'])
+}
+
+/// The sub-folders of a file, and its own name.
+pub fn split(name: &OsStr) -> (&Path, &OsStr) {
+    let path = Path::new(name);
+    let above = path.parent().unwrap_or(Path::new(""));
+    (above, path.file_name().unwrap_or(name))
+}
+
+/// Whether an error says that a network share is gone for now, and nothing about a file.
+pub fn is_away(error: &io::Error) -> bool {
+    const AWAY: [Errno; 10] = [
+        Errno::ESTALE,
+        Errno::EIO,
+        Errno::ENOTCONN,
+        Errno::EHOSTDOWN,
+        Errno::EHOSTUNREACH,
+        Errno::ENETUNREACH,
+        Errno::ETIMEDOUT,
+        Errno::ENODEV,
+        Errno::ENXIO,
+        Errno::EREMOTEIO,
+    ];
+    let code = error.raw_os_error().map(Errno::from_raw);
+    code.is_some_and(|code| AWAY.contains(&code)) || error.kind() == io::ErrorKind::TimedOut
+}
+
+/// What is wrong with the folder, in Vietnamese and in English, and what to do.
+pub fn folder_trouble(error: &io::Error) -> ([&'static str; 2], [&'static str; 2]) {
+    match error.kind() {
+        _ if is_away(error) => (
+            [
+                "ổ chia sẻ không trả lời",
+                "the network share does not answer",
+            ],
+            [
+                "Kiểm tra máy chủ tệp và mạng; khi ổ chia sẻ trở lại, trạm tự nhận tiếp.",
+                "Check the file server and the network; the box goes on by itself when the share is back.",
+            ],
+        ),
+        io::ErrorKind::NotFound => (
+            ["không có thư mục này", "there is no such folder"],
+            [
+                "Tạo thư mục hoặc nối lại ổ chia sẻ.",
+                "Make the folder, or mount the share again.",
+            ],
+        ),
+        io::ErrorKind::PermissionDenied => (
+            ["không có quyền đọc thư mục", "the folder may not be read"],
+            [
+                "Cấp quyền đọc và ghi cho tài khoản lienthong.",
+                "Let the account lienthong read and write it.",
+            ],
+        ),
+        io::ErrorKind::NotADirectory => (
+            ["đường dẫn không phải là thư mục", "the path is no folder"],
+            ["Sửa trong cấu hình.", "Correct the configuration."],
+        ),
+        _ => (
+            ["không đọc được thư mục", "the folder cannot be read"],
+            [
+                "Kiểm tra đĩa hoặc ổ chia sẻ.",
+                "Check the disk or the network share.",
+            ],
+        ),
     }
 }
 
@@ -326,6 +445,22 @@ mod tests {
             ("", "a", false),
         ] {
             assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_share_that_is_gone_says_nothing_about_a_file() {
+        for code in [Errno::ESTALE, Errno::EIO, Errno::ENOTCONN, Errno::EHOSTDOWN] {
+            assert!(
+                is_away(&io::Error::from_raw_os_error(code as i32)),
+                "{code}"
+            );
+        }
+        for code in [Errno::ENOENT, Errno::EACCES, Errno::EISDIR] {
+            assert!(
+                !is_away(&io::Error::from_raw_os_error(code as i32)),
+                "{code}"
+            );
         }
     }
 

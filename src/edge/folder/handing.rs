@@ -1,5 +1,6 @@
 //! Hands a group of files to the engine together, so that one commit takes them.
 
+use std::io;
 use std::pin::Pin;
 use std::task::Poll;
 
@@ -27,6 +28,8 @@ pub(in crate::edge) enum Outcome {
     /// The file changed while it was read.
     Changed,
     Unreadable,
+    /// The network share is gone for now.
+    Away(io::Error),
 }
 
 pub(in crate::edge) async fn submit(

@@ -57,8 +57,9 @@ pub struct Refused {
 
 /// Reads, splits and checks one file.
 pub fn take(folder: &Folder, source: &FolderSource, door: &Door, found: &Found, now: Now) -> Taken {
-    let name = found.name.to_string_lossy();
-    let format = source.folder.format.or_else(|| format_of(&name));
+    let path = found.name.to_string_lossy();
+    let name = path.rsplit('/').next().unwrap_or(&path);
+    let format = source.folder.format.or_else(|| format_of(name));
     let bytes_max = match format {
         Some(FileFormat::EdXml) => edxml::FILE_BYTES_MAX as u64,
         _ => FILE_BYTES_MAX,
@@ -79,14 +80,14 @@ pub fn take(folder: &Folder, source: &FolderSource, door: &Door, found: &Found, 
         door,
         dataset,
         source,
-        name: &name,
+        name,
         bytes: &bytes,
     };
     let mut notes = Vec::new();
     let read = match format {
         Some(FileFormat::Json) => file.split(json::Kind::Json, &mut notes),
         Some(FileFormat::NdJson) => file.split(json::Kind::NdJson, &mut notes),
-        Some(FileFormat::Station) => measure(door, dataset, source, (&name, &bytes), now),
+        Some(FileFormat::Station) => measure(door, dataset, source, (name, &bytes), now),
         Some(FileFormat::Csv) => file.csv(&mut notes),
         Some(FileFormat::Sheet) => file.sheet(&mut notes),
         Some(FileFormat::EdXml) => match file.document(&mut notes) {
@@ -98,7 +99,7 @@ pub fn take(folder: &Folder, source: &FolderSource, door: &Door, found: &Found, 
     match read {
         Ok(records) => {
             let digest = hex(&sha256(&bytes));
-            let once = once_key(&source.name, &name, &digest);
+            let once = once_key(&source.name, &path, &digest);
             Taken::Records {
                 records,
                 once,

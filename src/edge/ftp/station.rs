@@ -157,7 +157,9 @@ impl Station {
             };
             let verdict = match outcome {
                 Outcome::Verdict(verdict) => verdict,
-                Outcome::Later | Outcome::Changed | Outcome::Unreadable => return Ok(Fate::Later),
+                Outcome::Later | Outcome::Changed | Outcome::Unreadable | Outcome::Away(_) => {
+                    return Ok(Fate::Later);
+                }
             };
             if matches!(verdict, Verdict::Refused(_)) {
                 fate = Fate::KeptApart;
