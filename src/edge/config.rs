@@ -2,6 +2,7 @@
 
 pub mod ftp;
 pub mod load;
+pub mod mqtt;
 pub mod sql;
 pub mod table;
 
@@ -9,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::edge::config::ftp::FtpConfig;
+use crate::edge::config::mqtt::MqttConfig;
 use crate::edge::config::table::TableConfig;
 use crate::formats::station::mapping::StationMapping;
 use crate::model::{AgencyCode, BoxId, DatasetId, SourceName};
@@ -113,6 +115,7 @@ pub enum SourceKind {
     Folder(FolderConfig),
     Ftp(FtpConfig),
     Sql(Box<sql::SqlConfig>),
+    Mqtt(MqttConfig),
 }
 
 impl SourceKind {
@@ -122,6 +125,7 @@ impl SourceKind {
             SourceKind::Folder(_) => "folder",
             SourceKind::Ftp(_) => "ftp",
             SourceKind::Sql(_) => "sql",
+            SourceKind::Mqtt(_) => "mqtt",
         }
     }
 

@@ -36,6 +36,7 @@ use crate::edge::link::{Link, OUTGOING};
 use crate::edge::listen::{self, Bound};
 use crate::edge::live::Live;
 use crate::edge::lock::{StoreLock, hand_over};
+use crate::edge::mqtt_source;
 use crate::edge::owner::{OpenEngine, Outgoing, Owner};
 use crate::edge::reserve::Reserve;
 use crate::edge::rows::Rows;
@@ -329,6 +330,17 @@ fn start_connectors(
                 let settings = Arc::new(SqlConfig::clone(settings));
                 connectors.spawn(&source.name, move |post| {
                     sql::poll(Arc::clone(&settings), rows.clone(), post)
+                });
+            }
+            SourceKind::Mqtt(mqtt) => {
+                let rows = Rows::new(
+                    Arc::clone(door),
+                    source.name.clone(),
+                    source.dataset.clone(),
+                );
+                let (mqtt, box_id) = (mqtt.clone(), config.box_id.clone());
+                connectors.spawn(&source.name, move |post| {
+                    mqtt_source::listen(mqtt.clone(), box_id.clone(), rows.clone(), post)
                 });
             }
         }

@@ -9,6 +9,8 @@ pub mod down;
 pub mod drive;
 pub mod logging;
 pub mod mqtt;
+#[cfg(feature = "edge")]
+pub mod mqtt_in;
 pub mod settings;
 pub mod signals;
 pub mod systemd;

@@ -1,4 +1,5 @@
-//! One MQTT 5 session on a stream that stands: the only file that knows the library.
+//! One MQTT 5 session on a stream that stands. With [`crate::shell::mqtt_in`] the only file that knows
+//! the library.
 //!
 //! The library is trusted with nothing. It gets a connected stream once and is thrown away after
 //! any error, so its reconnecting, its replay queue and its session store never run. What it is
@@ -342,7 +343,9 @@ fn keep_alive_seconds(keep_alive: Duration) -> u16 {
     u16::try_from(keep_alive.as_secs().max(1)).unwrap_or(u16::MAX)
 }
 
-async fn wait_for_connack(event_loop: &mut EventLoop) -> Result<ConnAck, DownReason> {
+pub(in crate::shell) async fn wait_for_connack(
+    event_loop: &mut EventLoop,
+) -> Result<ConnAck, DownReason> {
     loop {
         match event_loop.poll().await {
             Ok(Event::Incoming(Packet::ConnAck(connack))) => return Ok(connack),
@@ -398,7 +401,7 @@ fn message(publish: Publish) -> Option<Message> {
     })
 }
 
-fn of_connection(error: &ConnectionError) -> DownReason {
+pub(in crate::shell) fn of_connection(error: &ConnectionError) -> DownReason {
     match error {
         ConnectionError::Timeout(_) => DownReason::MqttTimedOut,
         ConnectionError::Io(error) => DownReason::of_stream(error),
@@ -458,7 +461,7 @@ fn code_of_refusal(code: ConnectReturnCode) -> u8 {
 }
 
 /// MQTT 5, 3.9.3; `None` when the subscription stands.
-fn refusal_of_subscription(code: SubscribeReasonCode) -> Option<u8> {
+pub(in crate::shell) fn refusal_of_subscription(code: SubscribeReasonCode) -> Option<u8> {
     match code {
         SubscribeReasonCode::Success(_) => None,
         SubscribeReasonCode::Failure | SubscribeReasonCode::Unspecified => Some(0x80),

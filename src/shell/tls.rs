@@ -48,13 +48,7 @@ impl Identity {
     /// Reads the files and makes a client that trusts this authority alone. TLS 1.2 only when
     /// `allow_tls12`, for a province's older broker.
     pub fn load(files: &Files, clock: &Clock, allow_tls12: bool) -> Result<Identity, Fault> {
-        let authorities = read_certificates(&files.authority)?;
-        let mut roots = RootCertStore::empty();
-        for authority in authorities {
-            roots
-                .add(authority)
-                .map_err(|_| Fault::new(&files.authority, Problem::NotX509))?;
-        }
+        let roots = read_roots(&files.authority)?;
         let chain = read_certificates(&files.certificate)?;
         let facts = x509::from_der(&chain[0])
             .map_err(|_| Fault::new(&files.certificate, Problem::NotX509))?;
@@ -97,6 +91,18 @@ impl Identity {
         }
         Ok(())
     }
+}
+
+/// A client of other programs' servers: it trusts these authorities and shows no certificate.
+pub fn trusting(authorities: &Path, clock: &Clock) -> Result<Arc<ClientConfig>, Fault> {
+    let roots = read_roots(authorities)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_details(provider, Arc::new(clock.clone()))
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .expect("ring has cipher suites for both versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
 }
 
 /// What is wrong with one file.
@@ -207,6 +213,16 @@ impl Fault {
             }
         }
     }
+}
+
+fn read_roots(file: &Path) -> Result<RootCertStore, Fault> {
+    let mut roots = RootCertStore::empty();
+    for authority in read_certificates(file)? {
+        roots
+            .add(authority)
+            .map_err(|_| Fault::new(file, Problem::NotX509))?;
+    }
+    Ok(roots)
 }
 
 fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {

@@ -9,6 +9,7 @@ use crate::catalogue::{Catalogue, CatalogueFault};
 use crate::edge::columns;
 use crate::edge::config::ftp::{self, FtpLogin};
 
+use crate::edge::config::mqtt;
 use crate::edge::config::{
     Config, FolderConfig, HttpConfig, HttpTls, HubConfig, SourceConfig, SourceKind, StoreConfig,
     Token, sql, table,
@@ -27,7 +28,7 @@ pub const DEFAULT_PATH: &str = "/etc/lienthong/tramd.toml";
 pub const OWN_SOURCE: &str = "tramd";
 pub const PUT_SOURCE: &str = "put";
 /// Kinds of `[[source]]`.
-const KINDS: [&str; 3] = ["folder", "ftp", "sql"];
+const KINDS: [&str; 4] = ["folder", "ftp", "mqtt", "sql"];
 const PORT: u16 = 8883;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -223,6 +224,7 @@ fn sources(settings: &mut Settings, taken: Vec<SourceName>) -> Option<Vec<Source
             Some("folder") => folder(section).map(SourceKind::Folder),
             Some("ftp") => ftp::read(section, dataset.as_ref(), &mut names).map(SourceKind::Ftp),
             Some("sql") => sql::sql(section).map(|sql| SourceKind::Sql(Box::new(sql))),
+            Some("mqtt") => mqtt::read(section).map(SourceKind::Mqtt),
             _ => section.leave(),
         };
         match (name, dataset, kind, &mut sources) {
@@ -397,14 +399,18 @@ pub(super) fn digest(text: &str) -> Result<[u8; 32], Wrong> {
 }
 
 fn address(text: &str) -> Result<Address, Wrong> {
+    address_at(text, PORT, "truc.tinh.example:8883")
+}
+
+/// A host and a port, which may be left out.
+pub(super) fn address_at(text: &str, port: u16, example: &str) -> Result<Address, Wrong> {
     let wrong = || Wrong {
-        vi: format!("“{text}” không phải là địa chỉ máy chủ trục"),
-        en: format!("{text:?} is not the address of a hub"),
-        hint_vi: "Viết tên máy hoặc IP và cổng, ví dụ \"truc.tinh.example:8883\".".to_owned(),
-        hint_en: "Write a host name or IP address and a port, such as \"truc.tinh.example:8883\"."
-            .to_owned(),
+        vi: format!("“{text}” không phải là địa chỉ máy chủ"),
+        en: format!("{text:?} is not the address of a server"),
+        hint_vi: format!("Viết tên máy hoặc IP và cổng, ví dụ \"{example}\"."),
+        hint_en: format!("Write a host name or IP address and a port, such as {example:?}."),
     };
-    let (host, port) = match text.strip_prefix('[') {
+    let (host, written) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, rest) = rest.split_once(']').ok_or_else(wrong)?;
             (host, rest.strip_prefix(':'))
@@ -414,7 +420,7 @@ fn address(text: &str) -> Result<Address, Wrong> {
             None => (text, None),
         },
     };
-    let port = port.map_or(Ok(PORT), str::parse).map_err(|_| wrong())?;
+    let port = written.map_or(Ok(port), str::parse).map_err(|_| wrong())?;
     let letters = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
     if host.is_empty() || port == 0 || !host.chars().all(letters) {
         return Err(wrong());
