@@ -68,6 +68,10 @@ impl Answer {
 
 /// Posts with the token unless the headers say otherwise.
 fn post(rig: &Rig, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    post_bytes(rig, path, headers, body.as_bytes())
+}
+
+fn post_bytes(rig: &Rig, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
     let url = format!("http://127.0.0.1:{}{path}", rig.boxes[XA].http_port);
     let mut request = agent().post(url);
     if !headers.iter().any(|(name, _)| *name == "authorization") {
@@ -171,7 +175,10 @@ fn every_status_is_as_described() {
         (405, ask("/status.json", &[json], &good)),
         (413, ask(&path, &[json], &large)),
         (413, ask(&path, &[json], &many)),
-        (415, ask(&path, &[("content-type", "text/csv")], &good)),
+        (
+            415,
+            ask(&path, &[("content-type", "application/pdf")], &good),
+        ),
         (422, ask(&path, &[json], "{}")),
         (201, ask(&format!("{path}?op=delete"), &[json], &good)),
         (201, ask(&format!("{path}?op=snapshot"), &[json], &good)),
@@ -819,4 +826,263 @@ fn a_second_signal_ends_it_at_once() {
         .wait(Duration::from_secs(3))
         .expect("the second does not");
     assert!(begun.elapsed() < Duration::from_secs(4));
+}
+
+// === Files and events ===
+
+fn golden(path: &str) -> Vec<u8> {
+    fs::read(
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/golden")
+            .join(path),
+    )
+    .expect("a golden file")
+}
+
+/// Records that wait in all lanes.
+fn waiting(rig: &Rig) -> u64 {
+    let status: Value = serde_json::from_str(&get(rig, "/status.json").1).expect("JSON");
+    let lanes = status["lanes"].as_array().expect("lanes").clone();
+    lanes
+        .iter()
+        .map(|lane| lane["waiting"].as_u64().expect("a number"))
+        .sum()
+}
+
+fn form(parts: &[(&str, &str, &[u8])]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (name, kind, content) in parts {
+        let head = format!(
+            "--ranh-gioi\r\nContent-Disposition: form-data; name=\"tep\"; filename=\"{name}\"\r\nContent-Type: {kind}\r\n\r\n"
+        );
+        body.extend_from_slice(head.as_bytes());
+        body.extend_from_slice(content);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(b"--ranh-gioi--\r\n");
+    body
+}
+
+const TABLE: &str = "Mã hồ sơ;ma_tthc;co_quan_tiep_nhan;co_quan_giai_quyet;nguoi_nop.loai;nguoi_nop.ho_ten;ngay_tiep_nhan;trang_thai_goc;trang_thai_chuan;le_phi\nH53.12-261120-0001;1.001193;H53.12;H53.12;ca_nhan;Lê Thị Mận;20/11/2026 08:12;Đang thụ lý;DANG_XU_LY;15.000\n";
+
+#[test]
+fn csv_is_taken_whole_in_the_encoding_that_the_request_says() {
+    let rig = lonely_box("");
+    let path = format!("/v1/records/{DATASET}?decimal=%2C");
+    let csv = |kind: &str, body: &[u8]| {
+        post_bytes(
+            &rig,
+            &path,
+            &[("content-type", kind), ("idempotency-key", "k1")],
+            body,
+        )
+    };
+    let first = csv("text/csv; charset=utf-8", TABLE.as_bytes());
+    assert_eq!(first.status, 201, "{}", first.body);
+    assert_fits("Accepted", &first.body);
+    let again = csv("text/csv", TABLE.as_bytes());
+    assert_eq!((again.status, again.ids()), (200, first.ids()));
+    let path = format!("/v1/records/{DATASET}");
+    let plain = |kind: &str, body: &[u8]| post_bytes(&rig, &path, &[("content-type", kind)], body);
+    for (kind, body, status, part) in [
+        ("text/csv", TABLE.to_owned(), 400, "hai cách"),
+        ("text/csv; charset=koi8-r", TABLE.to_owned(), 400, "koi8-r"),
+        ("text/csv", TABLE.replace("le_phi", "gi_do"), 400, "gi_do"),
+        (
+            "text/csv",
+            TABLE.replace("15.000", "1").replace("1.001193", "x"),
+            422,
+            "/ma_tthc",
+        ),
+        (
+            "text/csv",
+            TABLE.replace("15.000", "1").replace("20/11", "31/11"),
+            400,
+            "dòng 2, cột 7",
+        ),
+    ] {
+        let answer = plain(kind, body.as_bytes());
+        assert_eq!(answer.status, status, "{part}: {}", answer.body);
+        assert_fits("Problem", &answer.body);
+        assert!(
+            answer.body.to_string().contains(part),
+            "{part}: {}",
+            answer.body
+        );
+    }
+    // In TCVN3, told and found.
+    let table = TABLE
+        .replace("15.000", "1")
+        .replace("Mã hồ sơ", "ma_ho_so")
+        .replace("Lê Thị Mận", "L\u{1}")
+        .replace("Đang thụ lý", "\u{2}");
+    let mut old: Vec<u8> = Vec::new();
+    for byte in table.into_bytes() {
+        match byte {
+            1 => old.extend_from_slice(b"\xaa Th\xde M\xcbn"),
+            2 => old.extend_from_slice(b"\xa7ang th\xf4 l\xfd"),
+            byte => old.push(byte),
+        }
+    }
+    for (kind, n) in [("text/csv; charset=tcvn3", b'2'), ("text/csv", b'3')] {
+        let at = old
+            .windows(12)
+            .position(|window| window == b"261120-0001;")
+            .map_or(0, |at| at + 10);
+        let mut body = old.clone();
+        if at > 0 {
+            body[at] = n;
+        }
+        let answer = plain(kind, &body);
+        assert_eq!(answer.status, 201, "{}", answer.body);
+    }
+    assert_eq!(waiting(&rig), 3);
+    let names: Vec<Value> = entries(&rig)
+        .into_iter()
+        .map(|entry| entry["data"]["nguoi_nop"]["ho_ten"].clone())
+        .collect();
+    assert!(names.iter().all(|name| name == "Lê Thị Mận"), "{names:?}");
+}
+
+#[test]
+fn a_form_is_taken_with_all_its_files_or_none() {
+    let rig = lonely_box("");
+    let kind = "multipart/form-data; boundary=ranh-gioi";
+    let send = |dataset: &str, body: &[u8]| {
+        post_bytes(
+            &rig,
+            &format!("/v1/records/{dataset}"),
+            &[("content-type", kind), ("idempotency-key", "f1")],
+            body,
+        )
+    };
+    let record = dossier(AGENCY, 7);
+    let table = TABLE.replace("15.000", "1");
+    let good: [(&str, &str, &[u8]); 2] = [
+        ("a.csv", "text/plain", table.as_bytes()),
+        ("khong-ten", JSON, record.as_bytes()),
+    ];
+    let bad = [good[0], good[1], ("c.json", JSON, b"{\"ma_ho_so\":1}")];
+    let refused = send(DATASET, &form(&bad));
+    assert_eq!(refused.status, 422, "{}", refused.body);
+    assert_fits("Problem", &refused.body);
+    assert!(
+        refused.body.to_string().contains("tệp “c.json”"),
+        "{}",
+        refused.body
+    );
+    let unknown = send(DATASET, &form(&[("a.pdf", "application/pdf", b"%PDF")]));
+    assert_eq!(unknown.status, 400, "{}", unknown.body);
+    assert_eq!(waiting(&rig), 0);
+    let taken = send(DATASET, &form(&good));
+    assert_eq!(
+        (taken.status, taken.ids().len()),
+        (201, 2),
+        "{}",
+        taken.body
+    );
+    assert_eq!(send(DATASET, &form(&good)).status, 200);
+    let document = golden("edxml/document/input.edxml");
+    let taken = send(
+        "van_ban_dien_tu",
+        &form(&[("142.edxml", "application/xml", &document)]),
+    );
+    assert_eq!(taken.status, 201, "{}", taken.body);
+    assert_eq!(waiting(&rig), 3);
+    let not_a_form = send(DATASET, b"x");
+    assert_eq!(not_a_form.status, 400);
+    let blobs = rig.boxes[XA].folder.join("blobs");
+    assert_eq!(fs::read_dir(blobs).expect("attachments").count(), 1);
+}
+
+#[test]
+fn cloud_events_are_taken_one_by_one_and_in_batches() {
+    let rig = lonely_box("");
+    let one = "application/cloudevents+json";
+    let batch = "application/cloudevents-batch+json";
+    let send = |kind: &str, body: &Value| {
+        post(
+            &rig,
+            &format!("/v1/records/{DATASET}"),
+            &[("content-type", kind)],
+            &body.to_string(),
+        )
+    };
+    let event = |n: u32, id: &str| {
+        let data: Value = serde_json::from_str(&dossier(AGENCY, n)).expect("JSON");
+        json!({"specversion": "1.0", "id": id, "source": "urn:mot-cua", "type": format!("{DATASET}/1"), "time": "2026-11-20T08:12:45+07:00", "subject": data["ma_ho_so"], "data": data, "traceparent": "x"})
+    };
+    let first = send(one, &event(1, "e1"));
+    assert_eq!(
+        (first.status, first.ids()),
+        (201, vec!["e1"]),
+        "{}",
+        first.body
+    );
+    let again = send(one, &event(1, "e1"));
+    assert_eq!((again.status, again.ids()), (200, vec!["e1"]));
+    let both = send(batch, &json!([event(1, "e1"), event(2, "e2")]));
+    assert_eq!(both.ids(), ["e1", "e2"], "{}", both.body);
+    assert_eq!(send(one, &event(3, "e1")).status, 409, "another content");
+    let mut wrong = event(4, "e4");
+    for (name, value) in [
+        ("specversion", json!("0.3")),
+        ("id", json!(4)),
+        ("source", json!("")),
+        ("type", json!("x")),
+        ("subject", json!(1)),
+        ("time", json!("hôm nay")),
+        ("datacontenttype", json!("text/xml")),
+        ("data", json!("x")),
+        ("op", json!("xoa")),
+    ] {
+        wrong[name] = value;
+    }
+    let answer = send(batch, &json!([event(5, "e5"), wrong]));
+    assert_eq!(answer.status, 422, "{}", answer.body);
+    assert_fits("Problem", &answer.body);
+    let pointers: Vec<&str> = answer.body["errors"]
+        .as_array()
+        .expect("errors")
+        .iter()
+        .map(|error| error["pointer"].as_str().expect("a pointer"))
+        .collect();
+    for name in [
+        "specversion",
+        "id",
+        "source",
+        "type",
+        "subject",
+        "time",
+        "datacontenttype",
+        "data",
+        "op",
+    ] {
+        assert!(
+            pointers.contains(&format!("/1/{name}").as_str()),
+            "{name}: {pointers:?}"
+        );
+    }
+    let mut other = event(6, "e6");
+    other["subject"] = json!("H53.12-261120-9999");
+    let answer = send(one, &other);
+    assert_eq!(
+        (answer.status, answer.body["errors"][0]["pointer"].as_str()),
+        (422, Some("/subject"))
+    );
+    let mut lacking = event(7, "e7");
+    lacking["data"]["ma_tthc"] = json!("x");
+    let answer = send(one, &lacking);
+    assert_eq!(
+        (answer.status, answer.body["errors"][0]["pointer"].as_str()),
+        (422, Some("/data/ma_tthc"))
+    );
+    for (kind, body) in [(one, json!([event(8, "e8")])), (batch, event(8, "e8"))] {
+        let answer = send(kind, &body);
+        assert_eq!(answer.status, 422, "{}", answer.body);
+    }
+    let mut gone = event(9, "e9");
+    gone["op"] = json!("delete");
+    assert_eq!(send(one, &gone).status, 201);
+    assert_eq!(waiting(&rig), 3);
 }

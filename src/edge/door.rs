@@ -17,7 +17,9 @@ use crate::edge::intake::Intake;
 use crate::engine::sending::{Answer, Level, NewRecord, Submission};
 use crate::evidence::sha256;
 use crate::model::record::{Attachment, Draft, Op};
-use crate::model::{AgencyCode, BoxId, DatasetId, Lane, MonoMs, RecordId, SourceName, Subject};
+use crate::model::{
+    AgencyCode, BoxId, DatasetId, Lane, MonoMs, Now, RecordId, SourceName, Subject,
+};
 use crate::shell::clock::Clock;
 use crate::store::edge::OnceKey;
 use crate::store::rows::Beside;
@@ -86,6 +88,10 @@ impl Door {
     /// The store's file, for short looks.
     pub fn store(&self) -> &Path {
         &self.store
+    }
+
+    pub fn now(&self) -> Now {
+        self.clock.now()
     }
 
     /// Attachments that records name.

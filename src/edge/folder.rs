@@ -20,6 +20,7 @@ mod tables;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,9 +29,11 @@ use tokio::sync::{mpsc, watch};
 
 use crate::edge::blobs::BlobError;
 use crate::edge::config::FolderConfig;
+use crate::edge::config::table::TableConfig;
 use crate::edge::connectors::{Fault, Post};
 use crate::edge::door::Door;
 use crate::engine::sending::Level;
+use crate::formats::station::mapping::StationMapping;
 use crate::model::{DatasetId, MonoMs, Now, SourceName};
 use crate::shell::clock::Clock;
 use files::{Folder, Found, Print, Verdict};
@@ -52,6 +55,28 @@ pub struct FolderSource {
     pub folder: FolderConfig,
     /// Without inotify only the re-scan finds files, as on a network share.
     pub inotify: bool,
+}
+
+impl FolderSource {
+    /// Files that come in a request: no folder is looked at.
+    pub fn of_request(name: SourceName, dataset: DatasetId, table: TableConfig) -> FolderSource {
+        FolderSource {
+            name,
+            dataset,
+            folder: FolderConfig {
+                path: PathBuf::new(),
+                format: None,
+                patterns: Vec::new(),
+                recursive: false,
+                settle_ms: 0,
+                rescan_ms: 0,
+                done_keep_ms: 0,
+                station: StationMapping::default(),
+                table,
+            },
+            inotify: false,
+        }
+    }
 }
 
 /// Takes what is dropped, until `stop` turns true or its sender is gone.

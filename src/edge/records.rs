@@ -3,6 +3,8 @@
 //! Whatever is wrong, nothing of the body is kept and every fault is told at once.
 
 pub mod body;
+mod events;
+mod files;
 mod refusal;
 
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use crate::edge::records::refusal::{
 };
 use crate::edge::tokens::Caller;
 use crate::engine::sending::{Accepted, Answer, NewRecord, Submission};
+use crate::evidence::sha256;
 use crate::formats::Fault;
 use crate::formats::json::{self, Kind, Limits};
 use crate::model::record::Op;
@@ -46,13 +49,24 @@ const KEY_CHARS_MAX: usize = 255;
 #[derive(Debug, Deserialize)]
 pub struct Parameters {
     op: Option<String>,
+    /// How numbers of a table write fractions.
+    decimal: Option<String>,
+}
+
+/// What a body is.
+enum Media {
+    Records(Kind),
+    /// One file, or several.
+    Files(files::Files),
+    /// CloudEvents: one, or an array of them.
+    Events(events::Mode),
 }
 
 /// A request whose head is in order.
 struct Request {
     source: SourceName,
     dataset: DatasetId,
-    kind: Kind,
+    media: Media,
     op: Op,
     idempotency_key: Option<String>,
 }
@@ -118,7 +132,7 @@ impl Request {
         Ok(Request {
             source: caller.name().clone(),
             dataset,
-            kind: kind(headers)?,
+            media: media(headers, parameters.as_ref())?,
             op: op(parameters)?,
             idempotency_key: idempotency_key(headers)?,
         })
@@ -140,7 +154,11 @@ impl Request {
         let (body, room) = timeout(BODY_TIMEOUT, body::read(&app.room, body, limit))
             .await
             .map_err(|_| body_too_slow())??;
-        let request = Arc::new(self);
+        let mut request = self;
+        if let Media::Files(files) = &mut request.media {
+            files.take_apart(&body).await?;
+        }
+        let request = Arc::new(request);
         let prepared = if body.len() <= INLINE_BYTES_MAX {
             request.prepare(app, &body)
         } else {
@@ -176,11 +194,16 @@ impl Request {
 
     /// Splits the body and checks every record of it. Pure computing.
     fn prepare(&self, app: &App, body: &Bytes) -> Result<Prepared, Unfit> {
+        let kind = match &self.media {
+            Media::Records(kind) => *kind,
+            Media::Files(files) => return self.prepare_files(app, body, files),
+            Media::Events(mode) => return self.prepare_events(app, body, *mode),
+        };
         let limits = Limits {
             records_max: RECORDS_MAX,
             record_bytes_max: usize::MAX,
         };
-        let split = json::split(body, self.kind, &limits).map_err(|faults| {
+        let split = json::split(body, kind, &limits).map_err(|faults| {
             Unfit::Body(match faults.too_many_records() {
                 true => too_many_records(RECORDS_MAX, &faults),
                 false => not_readable(&faults),
@@ -190,7 +213,7 @@ impl Request {
             .door
             .dataset(&self.dataset)
             .expect("it was looked up before");
-        let is_array = self.kind == Kind::Json && body.trim_ascii_start().first() == Some(&b'[');
+        let is_array = kind == Kind::Json && body.trim_ascii_start().first() == Some(&b'[');
         let mut records = Vec::with_capacity(split.len());
         let mut refused = Refused::default();
         for (index, data) in split.iter().enumerate() {
@@ -295,6 +318,31 @@ fn accepted_answer(status: StatusCode, accepted: &[Accepted]) -> Response {
     (status, Json(Body { accepted })).into_response()
 }
 
+/// The key of a whole request, of these bytes.
+fn request_key(request: &Request, parts: &[&[u8]]) -> Option<OnceKey> {
+    let key = request.idempotency_key.as_ref()?;
+    let digests: Vec<String> = parts
+        .iter()
+        .map(|part| {
+            sha256(part)
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect()
+        })
+        .collect();
+    let mut texts = vec![op_text(request.op)];
+    texts.extend(digests.iter().map(String::as_str));
+    Some(OnceKey {
+        key: short_digest(&[
+            "request",
+            request.source.as_str(),
+            request.dataset.as_str(),
+            key,
+        ]),
+        digest: short_digest(&texts),
+    })
+}
+
 /// What was refused of one body.
 #[derive(Default)]
 struct Refused {
@@ -339,26 +387,26 @@ fn caller<'t>(app: &'t App, headers: &HeaderMap) -> Option<Caller<'t>> {
     app.tokens.find(token.trim_ascii())
 }
 
-fn kind(headers: &HeaderMap) -> Result<Kind, Problem> {
+fn media(headers: &HeaderMap, parameters: Option<&Parameters>) -> Result<Media, Problem> {
     let Some(value) = headers.get(header::CONTENT_TYPE) else {
-        return Ok(Kind::Json);
+        return Ok(Media::Records(Kind::Json));
     };
-    let essence = value
-        .to_str()
-        .unwrap_or_default()
-        .split(';')
-        .next()
-        .unwrap_or_default();
+    let value = value.to_str().unwrap_or_default();
+    let essence = value.split(';').next().unwrap_or_default();
     match essence.trim().to_ascii_lowercase().as_str() {
-        "application/json" => Ok(Kind::Json),
-        "application/x-ndjson" | "application/ndjson" => Ok(Kind::NdJson),
+        "application/json" => Ok(Media::Records(Kind::Json)),
+        "application/x-ndjson" | "application/ndjson" => Ok(Media::Records(Kind::NdJson)),
+        "text/csv" => files::Files::csv(value, parameters).map(Media::Files),
+        "multipart/form-data" => files::Files::multipart(value, parameters).map(Media::Files),
+        "application/cloudevents+json" => Ok(Media::Events(events::Mode::One)),
+        "application/cloudevents-batch+json" => Ok(Media::Events(events::Mode::Batch)),
         _ => Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "media-type",
             ["Sai kiểu dữ liệu", "Wrong media type"],
             [
-                "Trạm chỉ nhận application/json và application/x-ndjson.",
-                "The box takes application/json and application/x-ndjson only.",
+                "Trạm nhận application/json, application/x-ndjson, text/csv, multipart/form-data, application/cloudevents+json và application/cloudevents-batch+json.",
+                "The box takes application/json, application/x-ndjson, text/csv, multipart/form-data, application/cloudevents+json and application/cloudevents-batch+json.",
             ],
             [
                 "Sửa tiêu đề Content-Type.",

@@ -69,6 +69,7 @@ pub(in crate::edge) async fn refuse(
         records,
         summary,
         refusal,
+        ..
     } = refused;
     match refusal {
         Some(refusal) => {

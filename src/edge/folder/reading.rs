@@ -53,6 +53,19 @@ pub struct Refused {
     pub summary: String,
     /// The catalogue's own reason, which may ask for an alarm.
     pub refusal: Option<Box<Refusal>>,
+    /// Each fault in Vietnamese and in English.
+    pub faults: Vec<[String; 2]>,
+    pub cause: Cause,
+}
+
+/// At what a file fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// It cannot be read, or not as what it is.
+    Content,
+    TooMany,
+    /// It can be read, and its records do not fit.
+    Records,
 }
 
 /// Reads, splits and checks one file.
@@ -82,15 +95,11 @@ pub fn take(folder: &Folder, source: &FolderSource, door: &Door, found: &Found, 
         source,
         name,
         bytes: &bytes,
+        op: op_of(name),
     };
     let mut notes = Vec::new();
     let read = match format {
-        Some(FileFormat::Json) => file.split(json::Kind::Json, &mut notes),
-        Some(FileFormat::NdJson) => file.split(json::Kind::NdJson, &mut notes),
-        Some(FileFormat::Station) => measure(door, dataset, source, (name, &bytes), now),
-        Some(FileFormat::Csv) => file.csv(&mut notes),
-        Some(FileFormat::Sheet) => file.sheet(&mut notes),
-        Some(FileFormat::EdXml) => match file.document(&mut notes) {
+        Some(format) => match file.records(format, now, &mut notes) {
             Ok(read) => read,
             Err(error) => return Taken::NotKept(error),
         },
@@ -110,7 +119,7 @@ pub fn take(folder: &Folder, source: &FolderSource, door: &Door, found: &Found, 
     }
 }
 
-fn format_of(name: &str) -> Option<FileFormat> {
+pub fn format_of(name: &str) -> Option<FileFormat> {
     let (_, extension) = name.rsplit_once('.')?;
     match extension.to_ascii_lowercase().as_str() {
         "json" => Some(FileFormat::Json),
@@ -124,7 +133,7 @@ fn format_of(name: &str) -> Option<FileFormat> {
 }
 
 /// What the file's records do, which its name may say before the extension: `2026-11.delete.json`.
-fn op_of(name: &str) -> Op {
+pub fn op_of(name: &str) -> Op {
     let said = name
         .rsplit_once('.')
         .and_then(|(stem, _)| stem.rsplit_once('.'))
@@ -133,15 +142,33 @@ fn op_of(name: &str) -> Op {
 }
 
 /// A file in memory, and where it belongs.
-pub(super) struct File<'f> {
+pub struct File<'f> {
     pub door: &'f Door,
     pub dataset: &'f Dataset,
     pub source: &'f FolderSource,
     pub name: &'f str,
     pub bytes: &'f [u8],
+    pub op: Op,
 }
 
 impl File<'_> {
+    /// The records of the file, read as this format. A document's attachments are on the disk then.
+    pub fn records(
+        &self,
+        format: FileFormat,
+        now: Now,
+        notes: &mut Vec<String>,
+    ) -> Result<Result<Vec<NewRecord>, Refused>, BlobError> {
+        Ok(match format {
+            FileFormat::Json => self.split(json::Kind::Json, notes),
+            FileFormat::NdJson => self.split(json::Kind::NdJson, notes),
+            FileFormat::Station => self.measure(now),
+            FileFormat::Csv => self.csv(notes),
+            FileFormat::Sheet => self.sheet(notes),
+            FileFormat::EdXml => return self.document(notes),
+        })
+    }
+
     fn split(&self, kind: json::Kind, notes: &mut Vec<String>) -> Result<Vec<NewRecord>, Refused> {
         let decoded = match self.source.folder.table.encoding {
             None => None,
@@ -192,7 +219,7 @@ impl File<'_> {
             };
             let incoming = Incoming {
                 data,
-                op: op_of(self.name),
+                op: self.op,
                 original: None,
                 id,
             };
@@ -213,33 +240,29 @@ pub(super) fn encoding_note(encoding: Encoding, how: How) -> Option<String> {
     }
 }
 
-/// A station file: its record, with the file's own bytes beside it.
-fn measure(
-    door: &Door,
-    dataset: &Dataset,
-    source: &FolderSource,
-    (name, bytes): (&str, &[u8]),
-    now: Now,
-) -> Result<Vec<NewRecord>, Refused> {
-    let mut file = station::parse(name, bytes, &source.folder.station)
-        .map_err(|faults| unreadable(&faults))?;
-    let age_ms = now.wall.0 - file.measured_at_unix().0;
-    // Under a clock that is not believed nothing can be called new.
-    file.historical = now.quality == ClockQuality::Floor || HISTORICAL_MS < age_ms;
-    let data = RawValue::from_string(file.to_json()).expect("a station record is JSON");
-    let original = base64::engine::general_purpose::STANDARD.encode(bytes);
-    let incoming = Incoming {
-        data: &data,
-        op: Op::Upsert,
-        original: Some(&original),
-        id: None,
-    };
-    let admitted = door.admit(dataset, &source.name, incoming);
-    admitted.map(|record| vec![record]).map_err(|refusal| {
-        let mut wrong = Wrong::default();
-        wrong.add_refusal(0, || 1, refusal);
-        wrong.refused(1)
-    })
+impl File<'_> {
+    /// A station file: its record, with the file's own bytes beside it.
+    fn measure(&self, now: Now) -> Result<Vec<NewRecord>, Refused> {
+        let mut file = station::parse(self.name, self.bytes, &self.source.folder.station)
+            .map_err(|faults| unreadable(&faults))?;
+        let age_ms = now.wall.0 - file.measured_at_unix().0;
+        // Under a clock that is not believed nothing can be called new.
+        file.historical = now.quality == ClockQuality::Floor || HISTORICAL_MS < age_ms;
+        let data = RawValue::from_string(file.to_json()).expect("a station record is JSON");
+        let original = base64::engine::general_purpose::STANDARD.encode(self.bytes);
+        let incoming = Incoming {
+            data: &data,
+            op: Op::Upsert,
+            original: Some(&original),
+            id: None,
+        };
+        let admitted = self.door.admit(self.dataset, &self.source.name, incoming);
+        admitted.map(|record| vec![record]).map_err(|refusal| {
+            let mut wrong = Wrong::default();
+            wrong.add_refusal(0, || 1, refusal);
+            wrong.refused(1)
+        })
+    }
 }
 
 /// What is wrong in the records of one file.
@@ -326,6 +349,8 @@ impl Wrong {
             records: records as u64,
             summary: headline[0].to_owned(),
             refusal: self.refusal.map(Box::new),
+            faults: self.reason.pairs(),
+            cause: Cause::Records,
         }
     }
 }
@@ -342,6 +367,8 @@ impl Refused {
             records,
             summary: headline[0].to_owned(),
             refusal: None,
+            faults: faults.pairs(),
+            cause: Cause::Content,
         }
     }
 
@@ -411,7 +438,7 @@ fn too_large(bytes: u64, bytes_max: u64) -> Refused {
     )
 }
 
-fn unknown_format() -> Refused {
+pub fn unknown_format() -> Refused {
     Refused::plain(
         [
             "Tệp bị từ chối: không biết định dạng của tệp theo phần mở rộng.",
@@ -442,7 +469,7 @@ pub(super) fn unreadable(found: &Faults) -> Refused {
             format!("and {more} more faults"),
         );
     }
-    Refused::plain(
+    let refused = Refused::plain(
         [
             "Tệp bị từ chối: không đọc được nội dung tệp.",
             "The file is refused: its content cannot be read.",
@@ -450,7 +477,14 @@ pub(super) fn unreadable(found: &Faults) -> Refused {
         faults,
         FIX_AND_DROP,
         1,
-    )
+    );
+    Refused {
+        cause: match found.too_many_records() {
+            true => Cause::TooMany,
+            false => Cause::Content,
+        },
+        ..refused
+    }
 }
 
 /// The line, from 1, on which a record of `bytes` begins.

@@ -13,6 +13,12 @@ impl Reason {
         self.english.push(safe(&english));
     }
 
+    /// Each fault in Vietnamese and in English.
+    pub fn pairs(&self) -> Vec<[String; 2]> {
+        let both = self.vietnamese.iter().zip(&self.english);
+        both.map(|(vi, en)| [vi.clone(), en.clone()]).collect()
+    }
+
     pub fn to_text(&self, headline: [&str; 2], hint: [&str; 2]) -> String {
         let part = |headline: &str, faults: &[String], what: &str, hint: &str| {
             let faults: String = faults.iter().map(|fault| format!("- {fault}\n")).collect();

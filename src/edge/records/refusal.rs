@@ -30,11 +30,15 @@ pub fn not_readable(faults: &Faults) -> Problem {
 }
 
 pub fn too_many_records(limit: usize, faults: &Faults) -> Problem {
+    too_many(limit, places(faults))
+}
+
+pub fn too_many(limit: usize, errors: Vec<ErrorItem>) -> Problem {
     Problem::too_large([
         &format!("Một lần gửi tối đa {limit} bản ghi; không bản ghi nào được lưu."),
         &format!("A request has at most {limit} records; nothing was kept."),
     ])
-    .with_errors(places(faults))
+    .with_errors(errors)
 }
 
 fn places(faults: &Faults) -> Vec<ErrorItem> {
