@@ -1,6 +1,7 @@
 //! The box's configuration as it is meant: checked, with units gone and paths made whole.
 
 pub mod ftp;
+pub mod http_pull;
 pub mod load;
 pub mod mqtt;
 pub mod sql;
@@ -116,6 +117,7 @@ pub enum SourceKind {
     Ftp(FtpConfig),
     Sql(Box<sql::SqlConfig>),
     Mqtt(MqttConfig),
+    HttpPull(Box<http_pull::HttpPullConfig>),
 }
 
 impl SourceKind {
@@ -126,6 +128,7 @@ impl SourceKind {
             SourceKind::Ftp(_) => "ftp",
             SourceKind::Sql(_) => "sql",
             SourceKind::Mqtt(_) => "mqtt",
+            SourceKind::HttpPull(_) => "http_pull",
         }
     }
 

@@ -13,6 +13,7 @@ pub mod door;
 pub mod folder;
 pub mod ftp;
 pub mod http;
+pub mod http_pull;
 mod identity;
 pub mod intake;
 pub mod json_rows;

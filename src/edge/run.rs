@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::catalogue::Catalogue;
 use crate::edge::commands::Failure;
+use crate::edge::config::http_pull::HttpPullConfig;
 use crate::edge::config::load::{Loaded, load};
 use crate::edge::config::sql::SqlConfig;
 use crate::edge::config::{Config, SourceKind};
@@ -30,6 +31,7 @@ use crate::edge::door::Door;
 use crate::edge::folder::{self, FolderSource};
 use crate::edge::ftp;
 use crate::edge::http::{self, App};
+use crate::edge::http_pull;
 use crate::edge::identity::Keys;
 use crate::edge::intake::{self, Input, Intake};
 use crate::edge::link::{Link, OUTGOING};
@@ -330,6 +332,14 @@ fn start_connectors(
                 let settings = Arc::new(SqlConfig::clone(settings));
                 connectors.spawn(&source.name, move |post| {
                     sql::poll(Arc::clone(&settings), rows.clone(), post)
+                });
+            }
+            SourceKind::HttpPull(pull) => {
+                let (name, dataset) = (source.name.clone(), source.dataset.clone());
+                let rows = Rows::new(Arc::clone(door), name, dataset);
+                let pull = HttpPullConfig::clone(pull);
+                connectors.spawn(&source.name, move |post| {
+                    http_pull::pull(pull.clone(), rows.clone(), post)
                 });
             }
             SourceKind::Mqtt(mqtt) => {

@@ -215,6 +215,11 @@ impl Fault {
     }
 }
 
+/// The certificates of authorities, for a client that is not ours.
+pub fn read_authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    read_certificates(file)
+}
+
 fn read_roots(file: &Path) -> Result<RootCertStore, Fault> {
     let mut roots = RootCertStore::empty();
     for authority in read_certificates(file)? {

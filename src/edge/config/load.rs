@@ -9,11 +9,11 @@ use crate::catalogue::{Catalogue, CatalogueFault};
 use crate::edge::columns;
 use crate::edge::config::ftp::{self, FtpLogin};
 
-use crate::edge::config::mqtt;
 use crate::edge::config::{
     Config, FolderConfig, HttpConfig, HttpTls, HubConfig, SourceConfig, SourceKind, StoreConfig,
     Token, sql, table,
 };
+use crate::edge::config::{http_pull, mqtt};
 use crate::edge::reserve::RESERVE_BYTES_MIN;
 use crate::model::{DatasetId, InvalidId, SourceName};
 use crate::shell::dial::Address;
@@ -28,7 +28,7 @@ pub const DEFAULT_PATH: &str = "/etc/lienthong/tramd.toml";
 pub const OWN_SOURCE: &str = "tramd";
 pub const PUT_SOURCE: &str = "put";
 /// Kinds of `[[source]]`.
-const KINDS: [&str; 4] = ["folder", "ftp", "mqtt", "sql"];
+const KINDS: [&str; 5] = ["folder", "ftp", "http_pull", "mqtt", "sql"];
 const PORT: u16 = 8883;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -224,6 +224,9 @@ fn sources(settings: &mut Settings, taken: Vec<SourceName>) -> Option<Vec<Source
             Some("folder") => folder(section).map(SourceKind::Folder),
             Some("ftp") => ftp::read(section, dataset.as_ref(), &mut names).map(SourceKind::Ftp),
             Some("sql") => sql::sql(section).map(|sql| SourceKind::Sql(Box::new(sql))),
+            Some("http_pull") => {
+                http_pull::read(section).map(|pull| SourceKind::HttpPull(Box::new(pull)))
+            }
             Some("mqtt") => mqtt::read(section).map(SourceKind::Mqtt),
             _ => section.leave(),
         };

@@ -1,0 +1,240 @@
+//! One request to a service, and what its answer means for the source.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use ureq::Agent;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+use crate::edge::config::http_pull::{HttpPullConfig, Login};
+use crate::edge::connectors::Fault;
+use crate::edge::http_pull::answer::Place;
+use crate::edge::mqtt_source::read_password;
+use crate::shell::tls;
+
+/// Longest pause that a service may ask for.
+const RETRY_AFTER_S_MAX: u64 = 3_600;
+/// Pause where a busy service names none.
+const RETRY_AFTER_S: u64 = 60;
+
+/// Asks one service; blocks.
+pub struct Client {
+    config: HttpPullConfig,
+    agent: Agent,
+    header: Option<(String, String)>,
+}
+
+/// What came.
+pub enum Reply {
+    Body {
+        bytes: Vec<u8>,
+        etag: Option<String>,
+        link: Option<String>,
+    },
+    NotModified,
+    /// The service wants to be left alone for so long.
+    Busy(Duration, Fault),
+}
+
+impl Client {
+    pub fn new(config: &HttpPullConfig) -> Result<Client, Fault> {
+        let mut builder = Agent::config_builder()
+            .http_status_as_error(false)
+            // A redirect leads to a captive portal, or hands our token to somebody.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .user_agent(concat!("lienthong/", env!("CARGO_PKG_VERSION")))
+            .timeout_global(Some(Duration::from_millis(config.timeout_ms)));
+        if config.url.starts_with("https://") {
+            let roots = roots(&config.authority)?;
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let tls = TlsConfig::builder()
+                .unversioned_rustls_crypto_provider(provider)
+                .root_certs(RootCerts::Specific(Arc::new(roots)));
+            builder = builder.tls_config(tls.build());
+        }
+        let header = match &config.login {
+            None => None,
+            Some(Login::Bearer(file)) => {
+                let token = read_password(file)?;
+                Some(("authorization".to_owned(), format!("Bearer {token}")))
+            }
+            Some(Login::Basic { user, password }) => {
+                let pair = format!("{user}:{}", read_password(password)?);
+                let text = base64::engine::general_purpose::STANDARD.encode(pair);
+                Some(("authorization".to_owned(), format!("Basic {text}")))
+            }
+            Some(Login::Header { name, secret }) => Some((name.clone(), read_password(secret)?)),
+        };
+        Ok(Client {
+            config: config.clone(),
+            agent: builder.build().into(),
+            header,
+        })
+    }
+
+    /// Asks for one page. `etag` is of the answer that was taken last at the first place.
+    pub fn get(
+        &self,
+        place: &Place,
+        since: Option<&(String, String)>,
+        etag: Option<&str>,
+    ) -> Result<Reply, Fault> {
+        let mut request = match place {
+            Place::Url(url) => self.agent.get(url),
+            _ => self.agent.get(&self.config.url),
+        };
+        if !matches!(place, Place::Url(_)) {
+            let size = self.config.page_size.as_ref();
+            let size = size.map(|(param, size)| (param.clone(), size.to_string()));
+            for (name, value) in self.config.query.iter() {
+                request = request.query(name, value);
+            }
+            for (name, value) in size.iter().chain(since) {
+                request = request.query(name, value);
+            }
+        }
+        if let Place::With(name, value) = place {
+            request = request.query(name, value);
+        }
+        request = request.header("accept", "application/json");
+        if let Some((name, value)) = &self.header {
+            request = request.header(name, value);
+        }
+        if let Some(etag) = etag {
+            request = request.header("if-none-match", etag);
+        }
+        let mut response = request.call().map_err(no_answer)?;
+        let head = |name: &str| {
+            let value = response.headers().get(name)?;
+            value.to_str().ok().map(str::to_owned)
+        };
+        let (etag, link, retry_after) = (head("etag"), head("link"), head("retry-after"));
+        match response.status().as_u16() {
+            200 => {}
+            304 => return Ok(Reply::NotModified),
+            status @ (429 | 503) => {
+                let seconds = retry_after.and_then(|text| text.trim().parse::<u64>().ok());
+                let seconds = seconds.unwrap_or(RETRY_AFTER_S).min(RETRY_AFTER_S_MAX);
+                return Ok(Reply::Busy(
+                    Duration::from_secs(seconds),
+                    busy(status, seconds),
+                ));
+            }
+            status => return Err(of_status(status)),
+        }
+        let body = response
+            .body_mut()
+            .with_config()
+            .limit(self.config.body_bytes_max);
+        let bytes = body.read_to_vec().map_err(|error| match error {
+            ureq::Error::BodyExceedsLimit(_) => too_large(self.config.body_bytes_max),
+            error => no_answer(error),
+        })?;
+        Ok(Reply::Body { bytes, etag, link })
+    }
+}
+
+fn roots(file: &Path) -> Result<Vec<Certificate<'static>>, Fault> {
+    let found = tls::read_authorities(file).map_err(|fault| {
+        let (hint_vi, hint_en) = fault.hint().split_once(" / ").unwrap_or((fault.hint(), ""));
+        Fault::new(
+            "ca",
+            [
+                format!("không dùng được tệp CA: {fault}"),
+                fault.to_string(),
+            ],
+            [hint_vi, hint_en],
+        )
+    })?;
+    Ok(found
+        .iter()
+        .map(|der| Certificate::from_der(der).to_owned())
+        .collect())
+}
+
+/// The library's words may hold the address with its parameters, so they are told by their kind.
+fn no_answer(error: ureq::Error) -> Fault {
+    let kind = match &error {
+        ureq::Error::Timeout(_) => "timeout".to_owned(),
+        ureq::Error::HostNotFound => "host not found".to_owned(),
+        ureq::Error::Io(error) => error.kind().to_string(),
+        ureq::Error::Rustls(error) => format!("TLS: {error}"),
+        ureq::Error::ConnectionFailed => "connection failed".to_owned(),
+        _ => "not an HTTP answer".to_owned(),
+    };
+    Fault::new(
+        "http_link",
+        [
+            format!("không hỏi được dịch vụ web ({kind}); con trỏ giữ nguyên"),
+            format!("the web service gives no answer ({kind}); the cursor stands still"),
+        ],
+        [
+            "Kiểm tra phần mềm có chạy không, url, mạng nội bộ, và ca nếu dịch vụ dùng chứng thư riêng.",
+            "Check that the program runs, url, the local network, and ca if the service has a certificate of its own.",
+        ],
+    )
+}
+
+fn of_status(status: u16) -> Fault {
+    let [hint_vi, hint_en] = match status {
+        401 | 403 => [
+            "Mã truy cập sai, hết hạn hoặc thiếu quyền: cấp lại và ghi vào tệp token_file.",
+            "The token is wrong, has ended or lacks a right: have it issued again and write it to token_file.",
+        ],
+        300..=399 => [
+            "Dịch vụ chuyển hướng: nếu mạng đòi đăng nhập thì đăng nhập trước, nếu không thì sửa url thành địa chỉ mới.",
+            "The service redirects: if the network asks for a login, log in first; else set url to the new address.",
+        ],
+        404 | 410 => [
+            "Không có địa chỉ này: kiểm tra url và phiên bản của phần mềm.",
+            "There is no such address: check url and the program's version.",
+        ],
+        _ => [
+            "Báo đơn vị vận hành phần mềm; trạm tự hỏi lại.",
+            "Tell the program's operator; the box asks again by itself.",
+        ],
+    };
+    let code = match status {
+        401 | 403 => "http_login",
+        _ => "http_status",
+    };
+    Fault::new(
+        code,
+        [
+            format!("dịch vụ web trả lời mã {status}; con trỏ giữ nguyên"),
+            format!("the web service answers {status}; the cursor stands still"),
+        ],
+        [hint_vi, hint_en],
+    )
+}
+
+fn busy(status: u16, seconds: u64) -> Fault {
+    Fault::new(
+        "http_busy",
+        [
+            format!("dịch vụ web đang bận (mã {status}); trạm hỏi lại sau {seconds} giây"),
+            format!("the web service is busy ({status}); the box asks again in {seconds} s"),
+        ],
+        [
+            "Không cần làm gì; nếu lặp lại nhiều thì tăng every.",
+            "Nothing is to be done; if it happens often, raise every.",
+        ],
+    )
+}
+
+fn too_large(limit: u64) -> Fault {
+    Fault::new(
+        "http_too_large",
+        [
+            format!("câu trả lời của dịch vụ lớn hơn {limit} byte; con trỏ giữ nguyên"),
+            format!("the service's answer is larger than {limit} bytes; the cursor stands still"),
+        ],
+        [
+            "Chia trang (paging, page_size) hoặc tăng body_max.",
+            "Ask for pages (paging, page_size), or raise body_max.",
+        ],
+    )
+}
