@@ -9,6 +9,7 @@
 
 #[cfg(feature = "edge")]
 pub mod admit;
+pub mod codes;
 pub mod condition;
 pub mod file;
 pub mod schema;
@@ -23,9 +24,11 @@ mod written;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::model::record::{Classification, RecordType};
 use crate::model::{DatasetId, Lane};
+use codes::{Codes, Scheme};
 use condition::{Condition, Pattern};
 
 /// Every dataset that an office or the hub knows.
@@ -66,6 +69,10 @@ pub struct Dataset {
     pub classified_by: Vec<FieldScheme>,
     /// A record that matches one of these is refused.
     pub refuse: Vec<RefuseRule>,
+    /// Fields that hold codes, and of what.
+    pub coded: Vec<(Pattern, Scheme)>,
+    /// What is known of codes; shared by all datasets.
+    pub codes: Arc<Codes>,
     /// JSON Schema 2020-12, as written.
     pub schema: String,
     /// Compiled with the first record: most boxes use few of the datasets, and each compiled
@@ -163,8 +170,12 @@ impl Catalogue {
             }
         }
         files.sort();
+        let codes = Codes::load(dir).unwrap_or_else(|more| {
+            faults.extend(more);
+            Codes::default()
+        });
         match Catalogue::from_files(files) {
-            Ok(catalogue) if faults.is_empty() => Ok(catalogue),
+            Ok(catalogue) if faults.is_empty() => Ok(catalogue.with_codes(codes)),
             Ok(_) => Err(faults),
             Err(more) => {
                 faults.extend(more);
@@ -210,6 +221,16 @@ impl Catalogue {
             .map(|(place, dataset)| (dataset.id.clone(), place))
             .collect();
         Ok(Catalogue { datasets, places })
+    }
+
+    /// The same datasets, whose codes are held against these.
+    #[must_use]
+    pub fn with_codes(mut self, codes: Codes) -> Catalogue {
+        let codes = Arc::new(codes);
+        for dataset in &mut self.datasets {
+            dataset.codes = Arc::clone(&codes);
+        }
+        self
     }
 
     pub fn get(&self, id: &DatasetId) -> Option<&Dataset> {

@@ -867,3 +867,49 @@ async fn a_share_that_comes_and_goes_refuses_nothing() {
     let sources = EdgeView::open(&bed.store()).unwrap().sources().unwrap();
     assert_eq!(sources[0].refused, 0, "{sources:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codes_that_are_unknown_or_closed_are_taken_with_a_flag_and_impossible_ones_refused() {
+    let mut bed = Bed::new();
+    bed.dataset = "ho_so_tthc";
+    let dossier = |number: u32, received_by: &str, code: &str| {
+        format!(
+            r#"{{"ma_ho_so":"{code}-{number:04}","ma_tthc":"1.001193","co_quan_tiep_nhan":"{received_by}","co_quan_giai_quyet":"H53.12","nguoi_nop":{{"loai":"ca_nhan","ho_ten":"Lê Thị Mận"}},"ngay_tiep_nhan":"2026-11-20T08:12:45+07:00","trang_thai_goc":"Mới nộp","trang_thai_chuan":"MOI_NOP"}}"#
+        )
+    };
+    bed.drop_file("known.json", dossier(1, "H53.20", "H53.12-261120"));
+    bed.drop_file("closed.json", dossier(2, "H39.5", "H53.12-261120"));
+    bed.drop_file("unknown.json", dossier(3, "G99.1", "H53.12-261120"));
+    bed.drop_file("impossible.json", dossier(4, "H64.1", "H53.12-260231"));
+    let running = bed.start();
+    eventually("taken", || bed.files_in("done").len() == 3).await;
+    eventually("refused", || bed.files_in("refused") == ["impossible.json"]).await;
+    running.stop().await;
+    let entries = bed.entries();
+    let flags = |number: u32| {
+        let subject = format!("H53.12-261120-{number:04}");
+        let entry = entries
+            .iter()
+            .find(|entry| entry["subject"] == subject.as_str())
+            .unwrap();
+        entry.get("codeflags").cloned().unwrap_or_default()
+    };
+    assert_eq!(flags(1), serde_json::Value::Null);
+    assert_eq!(
+        flags(2),
+        serde_json::json!(["/co_quan_tiep_nhan agency-code closed"])
+    );
+    assert_eq!(
+        flags(3),
+        serde_json::json!(["/co_quan_tiep_nhan agency-code unknown"])
+    );
+    let reason = bed.reason("impossible.json");
+    assert!(
+        reason.contains("/co_quan_tiep_nhan: ") && reason.contains("H01 đến H63"),
+        "{reason}"
+    );
+    assert!(
+        reason.contains("/ma_ho_so: ") && reason.contains("có trong lịch"),
+        "{reason}"
+    );
+}

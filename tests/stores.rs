@@ -98,6 +98,7 @@ fn submission(numbers: std::ops::Range<u32>) -> sending::Submission<u32> {
             sensitivity: 2,
             classification: &[],
             attachments: &[],
+            codeflags: &[],
             data: &data,
             original: None,
         };

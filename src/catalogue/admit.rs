@@ -4,10 +4,14 @@
 //! (sensitivity 2 and 3) never quote a value.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
+use jiff::civil::Date;
+use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
 use unicode_normalization::UnicodeNormalization;
 
+use super::codes::{Codes, Scheme};
 use super::condition::segments;
 use super::sentence::{self, Sentences};
 use super::{Dataset, FieldScheme, strict_json, time};
@@ -28,6 +32,9 @@ pub struct Admitted<'d> {
     pub time: Option<String>,
     pub lane: Lane,
     pub classification: Cow<'d, [Classification]>,
+    /// Codes that the catalogue does not know or that are closed, one text each: pointer, scheme
+    /// and flag, as `/tu/ma agency-code unknown`.
+    pub code_flags: Vec<String>,
 }
 
 /// Why a record may not enter.
@@ -110,13 +117,19 @@ impl std::fmt::Debug for Checker {
 
 impl Checker {
     /// Compiles a schema; the error says what is not usable in it.
-    pub fn compile(schema: &Value) -> Result<Checker, String> {
+    pub fn compile(schema: &Value, codes: &Arc<Codes>) -> Result<Checker, String> {
         // The plain engine has no look-around, so a pattern never takes exponential time, and its
         // transition cache is kept small: a box has little memory and matches short texts.
         let patterns = jsonschema::PatternOptions::regex()
             .size_limit(256 * 1024)
             .dfa_size_limit(16 * 1024);
-        jsonschema::options()
+        let mut options = jsonschema::options();
+        for scheme in Scheme::ALL {
+            let codes = Arc::clone(codes);
+            let is_possible = move |text: &str| codes.is_possible(scheme, text);
+            options = options.with_format(scheme.format(), is_possible);
+        }
+        options
             .with_draft(jsonschema::Draft::Draft202012)
             .should_validate_formats(true)
             .should_ignore_unknown_formats(false)
@@ -168,8 +181,26 @@ impl Dataset {
     fn faults(&self, record: &Value) -> Vec<Fault> {
         let sentences = self.sentences();
         let mut faults = Vec::new();
+        let mut of_codes = Vec::new();
         for error in self.checker().validator.iter_errors(record) {
+            let before = faults.len();
             sentences.explain(&error, &mut faults);
+            let is_of_code = matches!(
+                error.kind(),
+                ValidationErrorKind::Format { format }
+                    if Scheme::ALL.iter().any(|scheme| scheme.format() == format)
+            );
+            if is_of_code {
+                of_codes.extend(before..faults.len());
+            }
+        }
+        // What has not the look of a code needs not be told besides that it cannot be one.
+        for at in of_codes.into_iter().rev() {
+            let is_told =
+                |other: &(usize, &Fault)| other.0 != at && other.1.pointer == faults[at].pointer;
+            if faults.iter().enumerate().any(|other| is_told(&other)) {
+                faults.remove(at);
+            }
         }
         if faults.len() > FAULTS_MAX {
             let more = faults.len() - FAULTS_MAX + 1;
@@ -185,7 +216,8 @@ impl Dataset {
 
     fn checker(&self) -> &Checker {
         self.checker.get_or_init(|| {
-            Checker::compile(&self.parsed_schema()).expect("the schema was compiled at load")
+            Checker::compile(&self.parsed_schema(), &self.codes)
+                .expect("the schema was compiled at load")
         })
     }
 
@@ -200,9 +232,11 @@ impl Dataset {
 
     fn place(&self, record: &Value) -> Result<Admitted<'_>, Refusal> {
         let (key, time) = self.key_and_time(record);
+        let time = self.time(record, time)?;
         Ok(Admitted {
             subject: self.subject(record, key)?,
-            time: self.time(record, time)?,
+            code_flags: self.code_flags(record, time.as_deref()),
+            time,
             lane: self.lane(record),
             classification: self.classify(record),
         })
@@ -217,6 +251,25 @@ impl Dataset {
         variant.map_or((&self.key, &self.time), |variant| {
             (&variant.key, &variant.time)
         })
+    }
+
+    /// What is remarkable about the record's codes on its own day; the first of each field.
+    fn code_flags(&self, record: &Value, time: Option<&str>) -> Vec<String> {
+        let on: Option<Date> = time.and_then(|time| time.get(..10)?.parse().ok());
+        let mut flags = Vec::new();
+        for (pattern, scheme) in &self.coded {
+            let mut found = None;
+            let pointer = pattern.find(record, &mut |value| {
+                found = value
+                    .as_str()
+                    .and_then(|code| self.codes.flag(*scheme, code, on));
+                found.is_some()
+            });
+            if let (Some(pointer), Some(flag)) = (pointer, found) {
+                flags.push(format!("{pointer} {} {}", scheme.format(), flag.as_str()));
+            }
+        }
+        flags
     }
 
     fn lane(&self, record: &Value) -> Lane {

@@ -110,6 +110,8 @@ impl Reader<'_> {
             classification,
             classified_by,
             refuse,
+            coded: super::codes::fields(self.schema),
+            codes: std::sync::Arc::default(),
             schema: written.schema,
             #[cfg(feature = "edge")]
             checker: std::sync::OnceLock::new(),
@@ -471,7 +473,8 @@ impl Reader<'_> {
 
     #[cfg(feature = "edge")]
     fn compilable(&mut self) {
-        if let Err(reason) = super::admit::Checker::compile(self.schema) {
+        if let Err(reason) = super::admit::Checker::compile(self.schema, &std::sync::Arc::default())
+        {
             self.fault(
                 "schema",
                 [

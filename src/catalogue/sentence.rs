@@ -346,6 +346,22 @@ fn of_format(format: &str) -> Said {
             "khoảng thời gian ISO 8601, ví dụ P3D",
             "an ISO 8601 duration such as P3D",
         ),
+        "agency-code" => (
+            "mã định danh cơ quan có thật: chữ cái đầu và số theo Quyết định 20/2020/QĐ-TTg (tỉnh từ H01 đến H63), ví dụ H53.12",
+            "an agency code that can be: letter and number of Decision 20/2020 (provinces H01 to H63), such as H53.12",
+        ),
+        "dossier-code" => (
+            "mã hồ sơ có mã cơ quan có thật và ngày yyMMdd có trong lịch, ví dụ H53.12-261120-0042",
+            "a dossier code with an agency that can be and a day of the calendar, such as H53.12-261120-0042",
+        ),
+        "document-id" => (
+            "mã định danh văn bản có mã cơ quan có thật và ngày yyyy/MM/dd có trong lịch, ví dụ 000.00.12.H53,2026/11/20,142/UBND-VP",
+            "a document identifier with an agency that can be and a day of the calendar, such as 000.00.12.H53,2026/11/20,142/UBND-VP",
+        ),
+        "admin-unit" => (
+            "mã đơn vị hành chính, ví dụ 25486",
+            "a code of an administrative unit, such as 25486",
+        ),
         other => {
             return said(
                 format!("không đúng dạng “{other}”"),

@@ -176,6 +176,7 @@ impl Door {
             sensitivity: dataset.sensitivity,
             classification: &admitted.classification,
             attachments,
+            codeflags: &admitted.code_flags,
             data,
             original,
         };

@@ -55,6 +55,7 @@ mod tests {
             sensitivity: 2,
             classification: &[],
             attachments: &[],
+            codeflags: &[],
             data: &data,
             original: None,
         };

@@ -69,6 +69,10 @@ pub struct Draft<'a> {
     pub classification: &'a [Classification],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub attachments: &'a [Attachment],
+    /// Codes of the record that the box's catalogue does not know or that are closed: pointer,
+    /// scheme and flag, as `/tu/ma agency-code unknown`.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub codeflags: &'a [String],
     /// The producer's own bytes.
     pub data: &'a RawValue,
     /// The source's original bytes where `data` is parsed from another format, base64
@@ -161,6 +165,8 @@ pub struct Entry<'a> {
     pub classification: Vec<Classification>,
     #[serde(default)]
     pub attachments: Vec<Attachment>,
+    #[serde(default)]
+    pub codeflags: Vec<String>,
     #[serde(borrow)]
     pub data: &'a RawValue,
     #[serde(borrow, default)]
@@ -202,6 +208,7 @@ impl<'a> Entry<'a> {
             clockquality: self.clockquality,
             capture: self.capture,
             attachments: &self.attachments,
+            codeflags: &self.codeflags,
             data: self.data,
             original: self.original.as_deref(),
         }
@@ -230,6 +237,8 @@ pub struct CloudEvent<'a> {
     pub capture: Capture,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub attachments: &'a [Attachment],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub codeflags: &'a [String],
     pub data: &'a RawValue,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub original: Option<&'a str>,

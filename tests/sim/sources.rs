@@ -290,6 +290,7 @@ impl Source {
             sensitivity: 2,
             classification: &[],
             attachments: &[],
+            codeflags: &[],
             data: &serde_json::value::RawValue::from_string(data).expect("JSON"),
             original: None,
         };

@@ -173,6 +173,7 @@ impl Sample {
             sensitivity: 2,
             classification: &[],
             attachments: &[],
+            codeflags: &[],
             data: &data,
             original: None,
         };
