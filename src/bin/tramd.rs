@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use lienthong::edge::check::check;
 use lienthong::edge::commands::{self, Failure, config_path};
+use lienthong::edge::look;
 use lienthong::edge::put::{Put, put};
 use lienthong::edge::run::run;
 use lienthong::edge::sources;
@@ -71,6 +72,24 @@ enum Sources {
         /// JSON cho chương trình đọc / JSON for programs
         #[arg(long)]
         json: bool,
+    },
+    /// Đọc thử, không lưu gì / read a sample, keep nothing
+    Try {
+        /// Tên nguồn / the source's name
+        name: String,
+    },
+    /// Liệt kê bảng, cột hoặc tệp và gợi ý ánh xạ / list tables, columns or files, propose a mapping
+    Discover {
+        /// Tên nguồn / the source's name
+        name: String,
+    },
+    /// Đọc lại cơ sở dữ liệu từ một giá trị watermark / read a database again from a watermark
+    Rewind {
+        /// Tên nguồn / the source's name
+        name: String,
+        /// Giá trị đã đọc đến / the value read so far
+        #[arg(long, value_name = "MARK")]
+        to: String,
     },
     /// Các dòng bị giữ lại và lý do / the rows that are parked, and why
     Parked {
@@ -140,6 +159,9 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
         Command::Check { json } => check(&config, json),
         Command::Sources(command) => match command {
             Sources::List { json } => sources::list(&config, json),
+            Sources::Try { name } => look::try_source(&config, &name),
+            Sources::Discover { name } => look::discover(&config, &name),
+            Sources::Rewind { name, to } => sources::rewind(&config, &name, &to),
             Sources::Parked { name, json } => sources::list_parked(&config, &name, json),
             Sources::Retry { name, number, .. } => sources::retry(&config, &name, number),
             Sources::Drop {

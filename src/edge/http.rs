@@ -70,6 +70,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/metrics", get(metrics_text))
         .route(sources::RETRY_PATH, post(sources::post_retry))
         .route(sources::DROP_PATH, post(sources::post_drop))
+        .route(sources::REWIND_PATH, post(sources::post_rewind))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/", get(page_html))

@@ -21,6 +21,7 @@ mod link;
 mod listen;
 mod live;
 mod lock;
+pub mod look;
 pub mod metrics;
 pub mod mqtt_source;
 mod owner;

@@ -26,13 +26,14 @@ use crate::edge::problem::Problem;
 use crate::edge::rows::parked::{self, Retried, Which};
 use crate::edge::run::Core;
 use crate::edge::status::{SourceState, SourceStatus};
-use crate::edge::talk;
+use crate::edge::{sql, talk};
 use crate::model::SourceName;
 use crate::store::rows::{Parked, RowsView};
 
 /// Where the commands reach the daemon.
 pub const RETRY_PATH: &str = "/v1/local/parked/retry";
 pub const DROP_PATH: &str = "/v1/local/parked/drop";
+pub const REWIND_PATH: &str = "/v1/local/sources/rewind";
 /// Rows that a list shows.
 const SHOWN: u32 = 200;
 
@@ -201,6 +202,20 @@ pub fn drop_parked(path: &Path, name: &str, number: i64, reason: &str) -> Result
     ))
 }
 
+/// `tramd sources rewind NAME --to MARK`: a database is read again from there.
+pub fn rewind(path: &Path, name: &str, mark: &str) -> Result<String, Failure> {
+    let (_, name) = configured(path, name)?;
+    let order = Order {
+        source: name.to_string(),
+        number: None,
+        reason: Some(mark.to_owned()),
+    };
+    send(path, REWIND_PATH, &order)?;
+    Ok(format!(
+        "nguồn {name} sẽ đọc lại từ sau {mark} / the source {name} is read again from after {mark}\n"
+    ))
+}
+
 /// The configuration, and the source of that name in it or once in it.
 fn configured(path: &Path, name: &str) -> Result<(Config, SourceName), Failure> {
     let Loaded { config, .. } = load(path).map_err(Failure::Configuration)?;
@@ -304,6 +319,19 @@ pub async fn post_drop(
     };
     let why = order.reason.as_deref().unwrap_or_default();
     answer(parked::drop_row(&app.door, &source, number, why).await)
+}
+
+pub async fn post_rewind(
+    State(app): State<Arc<App>>,
+    local: Option<Extension<LocalPeer>>,
+    order: Query<Order>,
+) -> Response {
+    let Some(source) = allowed(local.is_some(), &order) else {
+        return Problem::not_found().into_response();
+    };
+    let mark = order.reason.as_deref().unwrap_or_default();
+    let rewound = sql::rewind(&app.door, source, mark).await;
+    answer(rewound.map(|()| Retried::default()))
 }
 
 /// Only who came through the socket beside the store may do this.

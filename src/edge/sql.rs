@@ -12,6 +12,7 @@ mod mysql;
 mod odbc;
 mod postgres;
 pub mod query;
+pub mod sample;
 pub mod shape;
 mod snapshot;
 mod sqlite;
@@ -25,8 +26,11 @@ use tokio::sync::mpsc;
 
 use crate::edge::config::sql::{Driver, Mode, Place, SqlConfig};
 use crate::edge::connectors::{Fault, Post};
-use crate::edge::door::short_digest;
-use crate::edge::rows::Rows;
+use crate::edge::door::{Door, short_digest};
+use crate::edge::rows::{Rows, of_intake};
+use crate::engine::sending::Submission;
+use crate::model::SourceName;
+use crate::store::rows::Beside;
 use driver::{Ask, Message, PAGES_WAITING, Session};
 use mapping::Described;
 use value::Value;
@@ -51,6 +55,27 @@ pub async fn poll(config: Arc<SqlConfig>, rows: Rows, post: Post) -> Result<(), 
             return Ok(());
         }
     }
+}
+
+/// Sets back (or forth) where a source is read from, by its watermark. It counts from the next round
+/// on; a round that is in hand may still move it.
+pub async fn rewind(door: &Arc<Door>, source: SourceName, mark: &str) -> Result<(), Fault> {
+    let before = door.intake().cursor(source.clone()).await;
+    let cursor = watermark::rewound(before.map_err(of_intake)?.as_deref(), mark)?;
+    let beside = Beside {
+        events: vec![("warning", "source_rewound", format!("{source}: {mark}"))],
+        ..Beside::default()
+    };
+    let submission = Submission {
+        reply: (),
+        source,
+        records: Vec::new(),
+        once: None,
+        cursor: Some(cursor),
+        beside,
+    };
+    let kept = door.intake().submit(submission).await;
+    kept.map(|_| ()).map_err(of_intake)
 }
 
 enum Reader {

@@ -54,11 +54,36 @@ struct Stand {
     clock_micros: i64,
 }
 
+/// A cursor with another watermark.
+pub fn rewound(cursor: Option<&str>, mark: &str) -> Result<String, Fault> {
+    let cursor = cursor.ok_or_else(never_read)?;
+    let mut stand: Stand = serde_json::from_str(cursor).map_err(|_| unreadable_cursor())?;
+    stand.after = Some(mark.to_owned());
+    stand.moved_ms = 0;
+    Ok(serde_json::to_string(&stand).expect("a stand is plain JSON"))
+}
+
+fn never_read() -> Fault {
+    Fault::new(
+        "cursor",
+        [
+            "nguồn này chưa đọc được dòng nào",
+            "nothing of this source was read yet",
+        ],
+        [
+            "Đặt start trong cấu hình nguồn.",
+            "Set start in the source's configuration.",
+        ],
+    )
+}
+
 pub struct Reader {
     config: Arc<SqlConfig>,
     rows: Rows,
     stand: Stand,
     rounds_without_news: u32,
+    /// As it was last read from the store; somebody may set it back.
+    cursor: Option<String>,
 }
 
 impl Reader {
@@ -72,11 +97,25 @@ impl Reader {
             rows,
             stand,
             rounds_without_news: 0,
+            cursor: cursor.map(str::to_owned),
         })
+    }
+
+    /// Looks whether somebody has set the watermark back since the last round.
+    async fn mind_rewind(&mut self) -> Result<(), Fault> {
+        let cursor = self.rows.cursor().await?;
+        let own = serde_json::to_string(&self.stand).expect("a stand is plain JSON");
+        if cursor != self.cursor && cursor.as_ref() != Some(&own) {
+            let stand = cursor.as_deref().map(serde_json::from_str).transpose();
+            self.stand = stand.map_err(|_| unreadable_cursor())?.unwrap_or_default();
+        }
+        self.cursor = cursor;
+        Ok(())
     }
 
     /// Reads everything new; false when told to stop meanwhile.
     pub async fn poll(&mut self, session: &mut Session, post: &Post) -> Result<bool, Fault> {
+        self.mind_rewind().await?;
         let config = Arc::clone(&self.config);
         let now_ms = post.clock().now().wall.0;
         let mut from = match &config.mode {
