@@ -68,7 +68,7 @@ fn place(office: &Office) -> String {
     }
 }
 
-const COLUMNS: &str = "[source.columns]\nma_ho_so = \"so\"\nma_tthc = \"tthc\"\nco_quan_tiep_nhan = \"cq\"\nco_quan_giai_quyet = \"cq\"\nnguoi_nop.loai = \"loai\"\nnguoi_nop.ho_ten = \"ten\"\nngay_tiep_nhan = \"ngay\"\nphi = \"phi\"\nda_thu = \"da_thu\"\ntrang_thai_goc = \"goc\"\ntrang_thai_chuan = \"chuan\"\n";
+const COLUMNS: &str = "[source.columns]\nso = \"ma_ho_so\"\ntthc = \"ma_tthc\"\ncq = \"co_quan_tiep_nhan\"\ncq2 = \"co_quan_giai_quyet\"\nloai = \"nguoi_nop.loai\"\nten = \"nguoi_nop.ho_ten\"\nngay = \"ngay_tiep_nhan\"\nphi = \"phi\"\nda_thu = \"da_thu\"\ngoc = \"trang_thai_goc\"\nchuan = \"trang_thai_chuan\"\n";
 
 fn source(name: &str, mode: &str, tail: &str, office: &Office) -> String {
     format!(

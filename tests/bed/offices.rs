@@ -10,7 +10,7 @@ use mysql_async::prelude::Queryable;
 
 use crate::servers::{Mariadb, Postgres, SECRET};
 
-pub const SELECT: &str = "SELECT id, so, ten, phi, ngay, cap_nhat, da_thu, '1.001193' AS tthc, 'H53.12' AS cq, 'ca_nhan' AS loai, 'Đang xử lý' AS goc, 'DANG_XU_LY' AS chuan FROM ho_so";
+pub const SELECT: &str = "SELECT id, so, ten, phi, ngay, cap_nhat, da_thu, '1.001193' AS tthc, 'H53.12' AS cq, 'H53.12' AS cq2, 'ca_nhan' AS loai, 'Đang xử lý' AS goc, 'DANG_XU_LY' AS chuan FROM ho_so";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

@@ -292,20 +292,20 @@ fn placeholders(mode: &Mode, query: &Query) -> Option<Wrong> {
     })
 }
 
-/// `[source.columns]`: field = "column"; a nested table is a nested field.
+/// `[source.columns]`: "column" = "field" or a list of fields; a dot leads into a nested field, and a column whose field is
+/// empty is left out.
 fn columns(section: &mut Section) -> Option<Vec<Column>> {
     let table: toml::Table = section.rest("columns")?;
-    let mut columns = Vec::new();
-    match flatten(&table, &mut Vec::new(), &mut columns) {
-        Ok(()) => Some(columns),
+    match mapped(&table) {
+        Ok(columns) => Some(columns),
         Err(key) => {
             section.fault(
                 &format!("columns.{key}"),
                 Wrong::new(
-                    "phải là tên cột trong ngoặc kép",
-                    "must be a column's name in quotes",
-                    "Ví dụ: ma_ho_so = \"SoHoSo\".",
-                    "For example: ma_ho_so = \"SoHoSo\".",
+                    "phải là tên trường trong ngoặc kép",
+                    "must be a field's name in quotes",
+                    "Ví dụ: SoHoSo = \"ma_ho_so\".",
+                    "For example: SoHoSo = \"ma_ho_so\".",
                 ),
             );
             None
@@ -313,25 +313,24 @@ fn columns(section: &mut Section) -> Option<Vec<Column>> {
     }
 }
 
-fn flatten(
-    table: &toml::Table,
-    path: &mut Vec<String>,
-    columns: &mut Vec<Column>,
-) -> Result<(), String> {
-    for (key, value) in table {
-        let depth = path.len();
-        path.extend(key.split('.').map(str::to_owned));
-        match value {
-            toml::Value::String(column) => columns.push(Column {
-                field: path.clone(),
-                column: column.clone(),
-            }),
-            toml::Value::Table(table) => flatten(table, path, columns)?,
-            _ => return Err(path.join(".")),
+fn mapped(table: &toml::Table) -> Result<Vec<Column>, String> {
+    let mut columns = Vec::new();
+    for (column, field) in table {
+        let fields = match field {
+            toml::Value::Array(fields) => fields.as_slice(),
+            field => std::slice::from_ref(field),
+        };
+        for field in fields {
+            let field = field.as_str().ok_or_else(|| column.clone())?;
+            if !field.is_empty() {
+                columns.push(Column {
+                    field: field.split('.').map(str::to_owned).collect(),
+                    column: column.clone(),
+                });
+            }
         }
-        path.truncate(depth);
     }
-    Ok(())
+    Ok(columns)
 }
 
 /// `+07:00` in minutes.
@@ -393,21 +392,26 @@ mod tests {
     }
 
     #[test]
-    fn nested_fields_are_written_with_dots_or_as_tables() {
-        let table: toml::Table =
-            toml::from_str("a = \"A\"\nb.c = \"C\"\n\"d.e\" = \"E\"\n[f.g]\nh = \"H\"\n")
-                .expect("TOML");
-        let mut columns = Vec::new();
-        flatten(&table, &mut Vec::new(), &mut columns).expect("texts only");
-        let fields: Vec<String> = columns
+    fn columns_lead_to_fields() {
+        let table: toml::Table = toml::from_str(
+            "SoHoSo = \"ma_ho_so\"\n\"Tên\" = \"nguoi.ten\"\nthua = \"\"\ncq = [\"a\", \"b\"]\n",
+        )
+        .expect("TOML");
+        let columns = mapped(&table).expect("texts only");
+        let pairs: Vec<(String, &str)> = columns
             .iter()
-            .map(|column| column.field.join("/"))
+            .map(|column| (column.field.join("/"), column.column.as_str()))
             .collect();
-        assert_eq!(fields, ["a", "b/c", "d/e", "f/g/h"]);
-        let wrong: toml::Table = toml::from_str("a.b = 5").expect("TOML");
         assert_eq!(
-            flatten(&wrong, &mut Vec::new(), &mut columns),
-            Err("a.b".to_owned())
+            pairs,
+            [
+                ("ma_ho_so".to_owned(), "SoHoSo"),
+                ("nguoi/ten".to_owned(), "Tên"),
+                ("a".to_owned(), "cq"),
+                ("b".to_owned(), "cq")
+            ]
         );
+        let wrong: toml::Table = toml::from_str("a = 5").expect("TOML");
+        assert_eq!(mapped(&wrong), Err("a".to_owned()));
     }
 }

@@ -1,7 +1,5 @@
 //! A look at a database that keeps nothing: a sample of rows, or the names of its tables.
 
-use std::fmt::Write;
-
 use crate::catalogue::Dataset;
 use crate::edge::config::sql::{Mode, SqlConfig};
 use crate::edge::connectors::Fault;
@@ -149,8 +147,8 @@ pub fn proposal(tables: &[Table], dataset: &Dataset) -> String {
     let matched = matches(table, &fields);
     for field in &fields {
         match matched.iter().find(|(known, _)| known == field) {
-            Some((_, column)) => say(format!("{} = {column:?}", quoted_path(field))),
-            None => say(format!("# {} = \"?\"", quoted_path(field))),
+            Some((_, column)) => say(format!("{} = {field:?}", key(column))),
+            None => say(format!("# \"?\" = {field:?}")),
         }
     }
     text
@@ -226,17 +224,11 @@ fn gather(schema: &serde_json::Value, before: &str, names: &mut Vec<String>) {
     }
 }
 
-fn quoted_path(path: &str) -> String {
-    let mut text = String::new();
-    for part in path.split('.') {
-        if !text.is_empty() {
-            text.push('.');
-        }
-        let is_bare = part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        match is_bare {
-            true => text.push_str(part),
-            false => write!(text, "{part:?}").expect("a string takes any text"),
-        }
+/// A column's name as a key of TOML.
+fn key(name: &str) -> String {
+    let is_bare = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    match is_bare {
+        true => name.to_owned(),
+        false => toml::Value::from(name).to_string(),
     }
-    text
 }
