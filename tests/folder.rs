@@ -813,13 +813,10 @@ async fn sub_folders_are_looked_through_and_keep_their_names() {
     eventually("found", || bed.stored() == 4).await;
     eventually("moved", || !bed.path().join("moi/d.json").exists()).await;
     running.stop().await;
-    let day = fs::read_dir(bed.path().join("done"))
+    let mut day = fs::read_dir(bed.path().join("done"))
         .unwrap()
         .map(|day| day.unwrap().path());
-    let day = day
-        .filter(|day| !day.ends_with("2026-01-01"))
-        .next()
-        .unwrap();
+    let day = day.find(|day| !day.ends_with("2026-01-01")).unwrap();
     for file in ["a.json", "tram/2026/11/a.json", "moi/d.json"] {
         assert!(day.join(file).exists(), "{file}");
     }
