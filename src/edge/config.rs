@@ -1,6 +1,7 @@
 //! The box's configuration as it is meant: checked, with units gone and paths made whole.
 
 pub mod ftp;
+pub mod ftp_fetch;
 pub mod http_pull;
 pub mod load;
 pub mod mqtt;
@@ -117,6 +118,7 @@ pub enum SourceKind {
     Ftp(FtpConfig),
     Sql(Box<sql::SqlConfig>),
     Mqtt(MqttConfig),
+    FtpFetch(Box<ftp_fetch::FtpFetchConfig>),
     HttpPull(Box<http_pull::HttpPullConfig>),
 }
 
@@ -128,6 +130,7 @@ impl SourceKind {
             SourceKind::Ftp(_) => "ftp",
             SourceKind::Sql(_) => "sql",
             SourceKind::Mqtt(_) => "mqtt",
+            SourceKind::FtpFetch(_) => "ftp_fetch",
             SourceKind::HttpPull(_) => "http_pull",
         }
     }

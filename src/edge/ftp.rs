@@ -17,7 +17,7 @@ pub mod logins;
 pub mod path;
 mod session;
 pub mod shelf;
-mod station;
+pub(in crate::edge) mod station;
 mod upload;
 
 use std::io;
@@ -35,6 +35,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::edge::config::ftp::FtpConfig;
 use crate::edge::connectors::{Fault, Post};
 use crate::edge::door::Door;
+use crate::edge::folder::FolderSource;
 use crate::edge::ftp::control::Control;
 use crate::edge::ftp::data::Ports;
 use crate::edge::ftp::logins::Logins;
@@ -99,7 +100,13 @@ async fn open(
     for login in config.logins.clone() {
         let (door, clock) = (Arc::clone(door), clock.clone());
         let home = login.folder.path.clone();
-        let station = blocking(move || Station::open(&login, door, clock)).await;
+        let source = FolderSource {
+            name: login.name,
+            dataset: login.dataset,
+            folder: login.folder,
+            inotify: false,
+        };
+        let station = blocking(move || Station::open(source, door, clock)).await;
         stations.push(Arc::new(station.map_err(|error| no_folder(&home, &error))?));
     }
     let mut listeners = Vec::new();

@@ -12,6 +12,7 @@ pub mod connectors;
 pub mod door;
 pub mod folder;
 pub mod ftp;
+pub mod ftp_fetch;
 pub mod http;
 pub mod http_pull;
 mod identity;

@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::catalogue::Catalogue;
 use crate::edge::commands::Failure;
+use crate::edge::config::ftp_fetch::FtpFetchConfig;
 use crate::edge::config::http_pull::HttpPullConfig;
 use crate::edge::config::load::{Loaded, load};
 use crate::edge::config::sql::SqlConfig;
@@ -30,6 +31,7 @@ use crate::edge::connectors::Connectors;
 use crate::edge::door::Door;
 use crate::edge::folder::{self, FolderSource};
 use crate::edge::ftp;
+use crate::edge::ftp_fetch;
 use crate::edge::http::{self, App};
 use crate::edge::http_pull;
 use crate::edge::identity::Keys;
@@ -332,6 +334,20 @@ fn start_connectors(
                 let settings = Arc::new(SqlConfig::clone(settings));
                 connectors.spawn(&source.name, move |post| {
                     sql::poll(Arc::clone(&settings), rows.clone(), post)
+                });
+            }
+            SourceKind::FtpFetch(settings) => {
+                let (name, dataset) = (source.name.clone(), source.dataset.clone());
+                let rows = Rows::new(Arc::clone(door), name.clone(), dataset.clone());
+                let settings = FtpFetchConfig::clone(settings);
+                let place = FolderSource {
+                    name,
+                    dataset,
+                    folder: settings.folder.clone(),
+                    inotify: false,
+                };
+                connectors.spawn(&source.name, move |post| {
+                    ftp_fetch::fetch(settings.clone(), place.clone(), rows.clone(), post)
                 });
             }
             SourceKind::HttpPull(pull) => {

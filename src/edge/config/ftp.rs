@@ -16,7 +16,7 @@ use crate::shell::settings::units::Wrong;
 use crate::shell::systemd::credential;
 
 /// Datasets from this sensitivity on hold personal data (0 public, 1 internal).
-const PERSONAL: u8 = 2;
+pub const PERSONAL: u8 = 2;
 const KIB: u64 = 1 << 10;
 const DAY_MS: u64 = 86_400_000;
 

@@ -13,7 +13,7 @@ use crate::edge::config::{
     Config, FolderConfig, HttpConfig, HttpTls, HubConfig, SourceConfig, SourceKind, StoreConfig,
     Token, sql, table,
 };
-use crate::edge::config::{http_pull, mqtt};
+use crate::edge::config::{ftp_fetch, http_pull, mqtt};
 use crate::edge::reserve::RESERVE_BYTES_MIN;
 use crate::model::{DatasetId, InvalidId, SourceName};
 use crate::shell::dial::Address;
@@ -28,7 +28,7 @@ pub const DEFAULT_PATH: &str = "/etc/lienthong/tramd.toml";
 pub const OWN_SOURCE: &str = "tramd";
 pub const PUT_SOURCE: &str = "put";
 /// Kinds of `[[source]]`.
-const KINDS: [&str; 5] = ["folder", "ftp", "http_pull", "mqtt", "sql"];
+const KINDS: [&str; 6] = ["folder", "ftp", "ftp_fetch", "http_pull", "mqtt", "sql"];
 const PORT: u16 = 8883;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -224,6 +224,10 @@ fn sources(settings: &mut Settings, taken: Vec<SourceName>) -> Option<Vec<Source
             Some("folder") => folder(section).map(SourceKind::Folder),
             Some("ftp") => ftp::read(section, dataset.as_ref(), &mut names).map(SourceKind::Ftp),
             Some("sql") => sql::sql(section).map(|sql| SourceKind::Sql(Box::new(sql))),
+            Some("ftp_fetch") => {
+                let own = name.as_ref().map_or("", SourceName::as_str);
+                ftp_fetch::read(section, own).map(|fetch| SourceKind::FtpFetch(Box::new(fetch)))
+            }
             Some("http_pull") => {
                 http_pull::read(section).map(|pull| SourceKind::HttpPull(Box::new(pull)))
             }
@@ -314,6 +318,15 @@ fn catalogue(settings: &mut Settings, config: &Config) -> Option<Catalogue> {
                     let key = |key: &str| format!("login[{}].{key}", login.name);
                     faults.extend(wrong.into_iter().map(|(name, wrong)| (key(&name), wrong)));
                 }
+                faults
+            }
+            (SourceKind::FtpFetch(fetch), Some(dataset)) => {
+                let mut faults = ftp_fetch::faults(fetch, dataset);
+                faults.extend(
+                    columns::of(dataset, &fetch.folder.table)
+                        .err()
+                        .unwrap_or_default(),
+                );
                 faults
             }
             (SourceKind::Folder(folder), Some(dataset)) => columns::of(dataset, &folder.table)

@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
-use crate::edge::config::ftp::FtpLogin;
 use crate::edge::door::Door;
 use crate::edge::folder::FolderSource;
 use crate::edge::folder::files::{Folder, Verdict};
@@ -50,19 +49,15 @@ pub enum Fate {
 }
 
 impl Station {
-    /// Opens the login's folder; blocks.
-    pub fn open(login: &FtpLogin, door: Arc<Door>, clock: Clock) -> io::Result<Station> {
-        let home = &login.folder.path;
+    /// Opens the source's folder; blocks.
+    pub fn open(source: FolderSource, door: Arc<Door>, clock: Clock) -> io::Result<Station> {
+        let home = &source.folder.path;
         let shelf = Arc::new(Shelf::open(home, clock.now().wall)?);
+        let folder = Folder::new(home, &source.folder.patterns);
         Ok(Station {
             shelf,
-            source: Arc::new(FolderSource {
-                name: login.name.clone(),
-                dataset: login.dataset.clone(),
-                folder: login.folder.clone(),
-                inotify: false,
-            }),
-            folder: Folder::new(home, &login.folder.patterns),
+            source: Arc::new(source),
+            folder,
             door,
             clock,
             taking: Mutex::new(()),
