@@ -222,12 +222,7 @@ fn peak_kib(pid: u32) -> u64 {
 /// A box reads a table of so many rows by snapshot, twice; most memory, KiB.
 async fn memory_of_a_sweep(rows: u64) -> u64 {
     let mut office = Office::open(Kind::Sqlite).await;
-    office
-        .run(&format!(
-            "INSERT INTO ho_so WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < {rows})
-             SELECT id, printf('H53.12-2611%02d-%06d', 1 + id / 1000000, id % 1000000), 'Người Thử ' || id, 50000 + id, '2026-11-20 08:00:00', '2026-11-20 08:00:00', true FROM n"
-        ))
-        .await;
+    office.fill(rows).await;
     let mut rig = a_box();
     rig.kill_hub();
     let snapshot = source(

@@ -14,6 +14,7 @@ use lienthong::model::{Epoch, Lane, Seq, UnixMs};
 use lienthong::pack::{Pack, Unpacker};
 use lienthong::shell::clock::Clock;
 use lienthong::store::edge::EdgeStore;
+use lienthong::store::edge_status::EdgeView;
 use lienthong::store::{Options, StoreError};
 use lienthong::sync::Limits;
 
@@ -139,6 +140,14 @@ impl Bed {
             alarm_dataset: "an_toan_thiet_bi".parse().unwrap(),
             log_level: "info".to_owned(),
         }
+    }
+
+    /// How many entries are in the store, over all lanes.
+    #[allow(dead_code)]
+    pub fn stored(&self) -> u64 {
+        let view = EdgeView::open(&self.store()).unwrap();
+        let newest = |lane| view.lane(lane).unwrap().newest.0;
+        Lane::ALL.into_iter().map(newest).sum()
     }
 
     /// Every entry in the store, lane by lane.

@@ -128,6 +128,16 @@ impl Office {
         }
     }
 
+    /// So many rows at once, by SQLite itself.
+    #[allow(dead_code)]
+    pub async fn fill(&mut self, rows: u64) {
+        let statement = format!(
+            "INSERT INTO ho_so WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < {rows})
+             SELECT id, printf('H53.12-2611%02d-%06d', 1 + id / 1000000, id % 1000000), 'Người Thử ' || id, 50000 + id, '2026-11-20 08:00:00', '2026-11-20 08:00:00', true FROM n"
+        );
+        self.run(&statement).await;
+    }
+
     pub async fn add_at(&mut self, id: u64, at: &str) {
         let statement = format!("INSERT INTO ho_so VALUES {}", row(id, at));
         self.run(&statement).await;

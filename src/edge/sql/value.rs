@@ -86,6 +86,9 @@ impl Value {
             Value::Int(value @ (0 | 1)) if shape.boolean && !shape.number => {
                 (*value == 1).to_string()
             }
+            Value::Decimal(text) if shape.boolean && !shape.number && is_yes(text).is_some() => {
+                is_yes(text).unwrap_or_default().to_string()
+            }
             Value::Int(value) => number(value.to_string(), shape),
             Value::Decimal(text) => {
                 let exact = exact(text).ok_or(NOT_A_NUMBER)?;
@@ -211,14 +214,25 @@ fn text_json(text: &str, shape: &Shape, zone_minutes: i32) -> Result<String, Unf
         {
             return Ok(number(exact, shape));
         }
-        if shape.boolean && ["true", "false"].contains(&trimmed) {
-            return Ok(trimmed.to_owned());
+        if shape.boolean
+            && let Some(yes) = is_yes(trimmed)
+        {
+            return Ok(yes.to_string());
         }
         if trimmed.is_empty() && shape.null {
             return Ok("null".to_owned());
         }
     }
     Ok(quoted(text))
+}
+
+/// Yes or no, as databases and their drivers write it.
+fn is_yes(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "true" => Some(true),
+        "0" | "f" | "false" => Some(false),
+        _ => None,
+    }
 }
 
 /// A number where the schema takes one, else its digits as text.
@@ -398,6 +412,9 @@ mod tests {
         assert_eq!(json(&Value::Int(2), &boolean), "2");
         assert_eq!(json(&Value::Bool(true), &any()), "true");
         assert_eq!(json(&Value::Text("false".to_owned()), &boolean), "false");
+        assert_eq!(json(&Value::Text("1".to_owned()), &boolean), "true");
+        assert_eq!(json(&Value::Decimal("0".to_owned()), &boolean), "false");
+        assert_eq!(json(&Value::Decimal("2".to_owned()), &boolean), "2");
     }
 
     #[test]
