@@ -158,6 +158,14 @@ fn files_are_fetched_once_also_through_a_restart() {
     (0..20).for_each(|n| bed.put(n));
     fs::write(bed.remote().join("khac.csv"), "x").unwrap();
     fs::write(bed.remote().join("sai.txt"), "khong phai so lieu\r\n").unwrap();
+    let mut command = tramd();
+    command.args(["sources", "try", "lay-tram", "--config"]);
+    let output = run(command.arg(bed.rig.boxes[XA].folder.join("tramd.toml")), 0);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        said.contains("SẼ NHẬN") && said.contains(&name(0)),
+        "{said}"
+    );
     bed.rig.start_box(XA);
     bed.assert_once(20);
     let refused = bed.rig.folder.path().join("fetch/lay-tram/refused/sai.txt");

@@ -287,6 +287,28 @@ fn pages_are_taken_once_and_changes_are_told() {
 }
 
 #[test]
+fn a_try_shows_what_would_be_taken_and_keeps_nothing() {
+    let service = Service::start(|_| {
+        let wrong = item(1, 1, 3).replace("\"kenh\":\"truc_tuyen\"", "\"kenh\":\"khac_la\"");
+        answer(200, list(&[item(0, 0, 3), wrong]))
+    });
+    let bed = Bed::new(&service, PAGED);
+    let mut command = rig::tramd();
+    command.args(["sources", "try", "phan-mem", "--config"]);
+    let output = rig::run(command.arg(bed.rig.boxes[XA].folder.join("tramd.toml")), 0);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        said.contains("SẼ NHẬN") && said.contains("TỪ CHỐI"),
+        "{said}"
+    );
+    assert!(
+        !said.contains("Trần Thị Bích"),
+        "personal data is masked: {said}"
+    );
+    assert!(!bed.rig.folder.path().join("box.db").exists());
+}
+
+#[test]
 fn an_item_that_falls_between_two_pages_is_found() {
     let items = Arc::new(Mutex::new((0..100).map(|n| (n, n, 3)).collect::<Vec<_>>()));
     let service = Service::start(|_| answer(503, ""));

@@ -52,12 +52,8 @@ impl Bed {
         fs::write(rig.folder.path().join("local.conf"), config).unwrap();
         // A dataset whose records have no event time: a switch and its position.
         let catalogue = rig.folder.path().join("catalogue");
-        fs::create_dir(&catalogue).unwrap();
         let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("catalogue");
-        for file in fs::read_dir(own).unwrap() {
-            let file = file.unwrap();
-            fs::copy(file.path(), catalogue.join(file.file_name())).unwrap();
-        }
+        run(Command::new("cp").arg("-r").arg(own).arg(&catalogue), 0);
         fs::write(catalogue.join("cong_tac.toml"), SWITCH).unwrap();
         let folder = rig.boxes[XA].folder.join("tramd.d");
         fs::write(
@@ -243,6 +239,23 @@ fn messages_of_every_form_become_records_and_a_repeat_is_harmless() {
     );
     assert!(records.iter().all(|record| record["tram"] == "NUO001"));
     assert!(bed.source()["warning"].is_null());
+    // A try listens beside the box, and takes nothing away from it.
+    let config = bed.rig.boxes[XA].folder.join("tramd.toml");
+    let trying = std::thread::spawn(move || {
+        let mut command = tramd();
+        command
+            .args(["sources", "try", "cam-bien", "--config"])
+            .arg(config);
+        String::from_utf8(run(&mut command, 0).stdout).unwrap()
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    bed.publish(topic, &[measured(7), "khong phai JSON".to_owned()]);
+    let said = trying.join().unwrap();
+    assert!(
+        said.contains("SẼ NHẬN") && said.contains("TỪ CHỐI"),
+        "{said}"
+    );
+    assert_eq!(bed.at_hub("quan_trac", 7).len(), 7);
     bed.publish_with(topic, &[measured(6)], &["-q", "0", "-l"]);
     wait_for("a sender without promise is told of", SOON, || {
         bed.source()["warning"]["code"] == "mqtt_qos0"

@@ -10,6 +10,8 @@
 mod client;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,13 +19,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::edge::config::ftp_fetch::{After, FtpFetchConfig};
 use crate::edge::connectors::{Fault, Post};
-use crate::edge::folder::files::FILE_BYTES_MAX;
+use crate::edge::folder::files::{FILE_BYTES_MAX, Folder};
 use crate::edge::ftp::PLAIN_FTP;
 use crate::edge::ftp::shelf::Shelf;
 use crate::edge::ftp::station::{Fate, Station, blocking};
 use crate::edge::ftp_fetch::client::{Client, Listed};
 use crate::edge::rows::{Batch, Rows};
 use crate::edge::status::Progress;
+use crate::shell::clock::Clock;
 use crate::shell::tls;
 
 /// Files between two writings of the cursor.
@@ -81,6 +84,43 @@ pub async fn fetch(
     }
 }
 
+/// Fetches the oldest files into `folder`, for a look that keeps nothing.
+pub async fn sample(
+    config: &FtpFetchConfig,
+    folder: PathBuf,
+    clock: Clock,
+    files_max: usize,
+) -> Result<(), Fault> {
+    let config = config.clone();
+    blocking(move || {
+        let (mut client, mut listed) = look(&config, &clock)?;
+        let wanted = Folder::new(&folder, &config.folder.patterns);
+        listed.retain(|file| {
+            wanted.is_wanted(OsStr::new(&file.name)) && file.bytes <= FILE_BYTES_MAX
+        });
+        listed.sort_by(|a, b| (a.modified_s, &a.name).cmp(&(b.modified_s, &b.name)));
+        for file in listed.iter().take(files_max) {
+            let bytes = client.fetch(&file.name, FILE_BYTES_MAX)?;
+            let written = std::fs::write(folder.join(&file.name), bytes);
+            written.map_err(|error| no_folder(&folder, &error))?;
+        }
+        client.close();
+        Ok(())
+    })
+    .await
+}
+
+/// Logs in and lists; blocks.
+fn look(config: &FtpFetchConfig, clock: &Clock) -> Result<(Client, Vec<Listed>), Fault> {
+    let tls = match &config.authority {
+        Some(file) => Some(tls::trusting(file, clock).map_err(no_authority)?),
+        None => None,
+    };
+    let mut client = Client::open(config, tls)?;
+    let listed = client.list()?;
+    Ok((client, listed))
+}
+
 struct Fetcher {
     config: FtpFetchConfig,
     station: Station,
@@ -94,15 +134,7 @@ struct Fetcher {
 impl Fetcher {
     async fn round(&mut self) -> Result<(), Fault> {
         let (config, clock) = (self.config.clone(), self.post.clock().clone());
-        let opened = blocking(move || {
-            let tls = match &config.authority {
-                Some(file) => Some(tls::trusting(file, &clock).map_err(no_authority)?),
-                None => None,
-            };
-            let mut client = Client::open(&config, tls)?;
-            let listed = client.list()?;
-            Ok((client, listed))
-        });
+        let opened = blocking(move || look(&config, &clock));
         let (mut client, listed) = opened.await?;
         let due = self.notice(listed);
         let count = due.len() as u64;

@@ -86,6 +86,26 @@ pub async fn pull(config: HttpPullConfig, rows: Rows, post: Post) -> Result<(), 
     }
 }
 
+/// The rows of the first page, for a look that keeps nothing.
+pub async fn sample(config: &HttpPullConfig, rows_max: usize) -> Result<Vec<Row>, Fault> {
+    let making = config.clone();
+    let client = blocking(move || Client::new(&making)).await?;
+    let since = config.since.as_ref();
+    let since = since.map(|since| (since.param.clone(), since.start.clone()));
+    let reply = blocking(move || client.get(&Place::First, since.as_ref(), None)).await?;
+    let (bytes, link) = match reply {
+        Reply::Body { bytes, link, .. } => (bytes, link),
+        Reply::Busy(_, fault) => return Err(fault),
+        Reply::NotModified => return Ok(Vec::new()),
+    };
+    let body: Box<RawValue> = serde_json::from_slice(&bytes).map_err(|_| no_json(&bytes))?;
+    let page = answer::read(config, &body, link.as_deref(), 0, 0)?;
+    let items = page.items.into_iter().take(rows_max);
+    items
+        .map(|item| Ok(read(config, item, Op::Upsert)?.row))
+        .collect()
+}
+
 /// How a round ended.
 enum Round {
     Done,
@@ -227,7 +247,7 @@ impl Puller {
         };
         let mut found = Vec::with_capacity(items.len());
         for item in items {
-            found.push(self.read(item, op)?);
+            found.push(read(&self.config, item, op)?);
         }
         let mut after = self.cursor.clone();
         if place.is_some() {
@@ -276,39 +296,6 @@ impl Puller {
         Ok(())
     }
 
-    /// One item as a row, and how it will be known again.
-    fn read(&self, item: &RawValue, op: Op) -> Result<Found, Fault> {
-        let part = |place: &String| {
-            at(item, place)
-                .filter(|part| !is_null(part))
-                .and_then(text_of)
-        };
-        let key: Option<Vec<String>> = self.config.key.iter().map(part).collect();
-        let mark = match &self.config.since {
-            None => None,
-            Some(since) => {
-                let text = at(item, &since.place).and_then(text_of);
-                let mark = text.as_deref().and_then(Mark::parse);
-                Some(mark.ok_or_else(|| no_mark(&since.place))?)
-            }
-        };
-        let shaped = shape(item, &self.config.fields, &BTreeMap::new());
-        let (Some(key), Some(data)) = (key, shaped) else {
-            return Err(no_key(&self.config));
-        };
-        let key: Vec<&str> = std::iter::once("item")
-            .chain(key.iter().map(String::as_str))
-            .collect();
-        let seen = Seen {
-            key: short_digest(&key),
-            hash: short_digest(&[data.get()]),
-            mark: mark.as_ref().map_or(0, Mark::number),
-            fields: Vec::new(),
-        };
-        let row = Row::new(data, op);
-        Ok(Found { row, seen, mark })
-    }
-
     /// A whole round is behind us.
     async fn finish(
         &mut self,
@@ -345,6 +332,39 @@ impl Puller {
         };
         self.rows.hand_in(batch).await.map(|_| ())
     }
+}
+
+/// One item as a row, and how it will be known again.
+fn read(config: &HttpPullConfig, item: &RawValue, op: Op) -> Result<Found, Fault> {
+    let part = |place: &String| {
+        at(item, place)
+            .filter(|part| !is_null(part))
+            .and_then(text_of)
+    };
+    let key: Option<Vec<String>> = config.key.iter().map(part).collect();
+    let mark = match &config.since {
+        None => None,
+        Some(since) => {
+            let text = at(item, &since.place).and_then(text_of);
+            let mark = text.as_deref().and_then(Mark::parse);
+            Some(mark.ok_or_else(|| no_mark(&since.place))?)
+        }
+    };
+    let shaped = shape(item, &config.fields, &BTreeMap::new());
+    let (Some(key), Some(data)) = (key, shaped) else {
+        return Err(no_key(config));
+    };
+    let key: Vec<&str> = std::iter::once("item")
+        .chain(key.iter().map(String::as_str))
+        .collect();
+    let seen = Seen {
+        key: short_digest(&key),
+        hash: short_digest(&[data.get()]),
+        mark: mark.as_ref().map_or(0, Mark::number),
+        fields: Vec::new(),
+    };
+    let row = Row::new(data, op);
+    Ok(Found { row, seen, mark })
 }
 
 /// An item that was read.

@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::Value;
@@ -25,6 +26,7 @@ use crate::edge::folder::reading::{self, Taken};
 use crate::edge::intake;
 use crate::edge::rows::{Row, reasons};
 use crate::edge::sql::sample;
+use crate::edge::{ftp_fetch, http_pull, mqtt_source};
 use crate::model::UnixMs;
 use crate::shell::clock::Clock;
 
@@ -33,6 +35,8 @@ pub const SHOWN_MAX: usize = 20;
 /// Datasets from this sensitivity on hold personal data.
 const PERSONAL: u8 = 2;
 const TEXT_CHARS_MAX: usize = 60;
+/// How long a try waits for what a broker sends.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a try of one kind of source found.
 #[derive(Debug)]
@@ -152,6 +156,25 @@ impl Look {
                 Ok(Sample::Rows(rows))
             }
             SourceKind::Folder(folder) => self.sample_files(folder).map(Sample::Files),
+            SourceKind::HttpPull(config) => {
+                http_pull::sample(config, SHOWN_MAX).await.map(Sample::Rows)
+            }
+            SourceKind::FtpFetch(config) => {
+                let place = self.scratch.0.join("fetched");
+                let made = fs::create_dir(&place);
+                let folder = FolderConfig {
+                    path: place.clone(),
+                    ..config.folder.clone()
+                };
+                made.map_err(|error| unreadable(&folder, &error))?;
+                ftp_fetch::sample(config, place, self.clock.clone(), SHOWN_MAX).await?;
+                self.sample_files(&folder).map(Sample::Files)
+            }
+            SourceKind::Mqtt(config) => {
+                let rows =
+                    mqtt_source::sample(config, self.dataset(), &self.clock, SHOWN_MAX, PATIENCE);
+                rows.await.map(Sample::Rows)
+            }
             _ => Ok(Sample::Nothing([
                 "nguồn này tự đẩy dữ liệu vào trạm, không đọc thử được; xem kết quả bằng: tramd status".to_owned(),
                 "this source pushes to the box and cannot be tried; look at: tramd status".to_owned(),

@@ -10,10 +10,12 @@
 pub mod message;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 
+use crate::catalogue::Dataset;
 use crate::edge::config::mqtt::MqttConfig;
 use crate::edge::connectors::{Fault, Post};
 use crate::edge::door::short_digest;
@@ -21,6 +23,7 @@ use crate::edge::rows::{Batch, Row, Rows};
 use crate::engine::sending::Level;
 use crate::model::BoxId;
 use crate::model::record::Op;
+use crate::shell::clock::Clock;
 use crate::shell::down::DownReason;
 use crate::shell::mqtt_in::{Inbox, Message, Subscription};
 use crate::shell::tls;
@@ -87,7 +90,10 @@ pub async fn listen(
 ) -> Result<(), Fault> {
     let cursor = rows.cursor().await?;
     let cursor: Option<Cursor> = cursor.and_then(|text| serde_json::from_str(&text).ok());
-    let subscription = subscription(&config, &box_id, &post, cursor.as_ref()).await?;
+    let own = || format!("lienthong-{box_id}-{}", post.source());
+    let client_id = config.client_id.clone().unwrap_or_else(own);
+    let before = cursor.as_ref().map_or(&[][..], |cursor| &cursor.filters);
+    let subscription = subscription(&config, client_id, post.clock(), before).await?;
     let mut inbox = Inbox::open(&subscription)
         .await
         .map_err(|reason| no_link(&config, reason))?;
@@ -118,6 +124,52 @@ pub async fn listen(
     let ended = listener.run(&mut inbox).await;
     inbox.close().await;
     ended
+}
+
+/// Rows of the messages that come within `patience`, in a session of its own that the broker forgets;
+/// nothing is acknowledged.
+pub async fn sample(
+    config: &MqttConfig,
+    dataset: &Dataset,
+    clock: &Clock,
+    rows_max: usize,
+    patience: Duration,
+) -> Result<Vec<Row>, Fault> {
+    let mut number = [0; 8];
+    getrandom::fill(&mut number).expect("the operating system has random numbers");
+    let client_id = format!("lienthong-try-{}", u64::from_be_bytes(number));
+    let mut subscription = subscription(config, client_id, clock, &[]).await?;
+    subscription.session_s = 0;
+    let mut inbox = Inbox::open(&subscription)
+        .await
+        .map_err(|reason| no_link(config, reason))?;
+    let mut found = Vec::new();
+    let listening = async {
+        while found.len() < rows_max.min(usize::from(config.in_flight)) {
+            let message = inbox
+                .next()
+                .await
+                .map_err(|reason| no_link(config, reason))?;
+            let content_type = message.content_type.as_deref();
+            match message::rows(
+                config,
+                dataset,
+                &message.topic,
+                content_type,
+                &message.payload,
+            ) {
+                Ok(rows) => found.extend(rows),
+                Err(poison) => found.push(poisoned(&message, poison)),
+            }
+        }
+        Ok(())
+    };
+    // Silence is no fault: it says that nothing comes.
+    let listened = tokio::time::timeout(patience, listening).await;
+    listened.unwrap_or(Ok(()))?;
+    inbox.close().await;
+    found.truncate(rows_max);
+    Ok(found)
 }
 
 struct Listener {
@@ -234,14 +286,14 @@ fn poisoned(message: &Message, poison: Poison) -> Row {
 
 async fn subscription(
     config: &MqttConfig,
-    box_id: &BoxId,
-    post: &Post,
-    cursor: Option<&Cursor>,
+    client_id: String,
+    clock: &Clock,
+    before: &[String],
 ) -> Result<Subscription, Fault> {
     let tls = match config.authority.clone() {
         None => None,
         Some(file) => {
-            let clock = post.clock().clone();
+            let clock = clock.clone();
             let loaded = tokio::task::spawn_blocking(move || tls::trusting(&file, &clock)).await;
             Some(
                 loaded
@@ -255,13 +307,11 @@ async fn subscription(
         (Some(user), None) => Some((user.clone(), String::new())),
         (None, _) => None,
     };
-    let before = cursor.map_or(&[][..], |cursor| &cursor.filters);
     let dropped = before
         .iter()
         .filter(|filter| !config.topics.contains(filter));
-    let own = || format!("lienthong-{box_id}-{}", post.source());
     Ok(Subscription {
-        client_id: config.client_id.clone().unwrap_or_else(own),
+        client_id,
         address: config.broker.clone(),
         tls,
         login,
