@@ -478,7 +478,8 @@ fn a_burst_of_requests_shares_its_commits() {
     let made = commits(&rig) - before;
     println!("{CLIENTS} requests in {made} commits");
     assert_eq!(rig.waiting(XA), CLIENTS as u64);
-    assert!((1..=CLIENTS / 4).contains(&made), "{made} commits");
+    // Unoptimised, the check of a request takes as long as a commit, so that not all can share.
+    assert!((1..=CLIENTS * 3 / 4).contains(&made), "{made} commits");
 }
 
 /// Commits in the write-ahead log: a frame that ends one names the database's size.
