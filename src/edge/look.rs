@@ -73,10 +73,13 @@ pub fn discover(path: &Path, name: &str) -> Result<String, Failure> {
             let lines = look.block_on(async { files(folder) })?;
             Ok(lines.concat())
         }
-        _ => Ok(
+        SourceKind::Ftp(_) => Ok(
             "nguồn này tự đẩy dữ liệu vào trạm, không có gì để liệt kê\nthis source pushes to the box; there is nothing to list\n"
                 .to_owned(),
         ),
+        SourceKind::Mqtt(_) | SourceKind::HttpPull(_) | SourceKind::FtpFetch(_) => Ok(format!(
+            "nguồn loại này không có bảng để liệt kê; đọc thử bằng: tramd sources try {name}\nthis kind has no tables to list; read a sample with: tramd sources try {name}\n"
+        )),
     }
 }
 
