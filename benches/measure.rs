@@ -207,10 +207,8 @@ fn plain_sqlite(group: u32) -> f64 {
     f64::from(rounds * group) / begun.elapsed().as_secs_f64()
 }
 
-/// Records that come one by one, each sent and receipted before the next: what each costs on the
-/// wire, and what a dictionary made of the records before it would save.
-fn lone() {
-    const RECORDS: u32 = 200;
+/// A hub and a box with a line between them, which lives as long as its runtime.
+fn behind_a_line(line: Line) -> (Rig, Wan, tokio::runtime::Runtime) {
     let mut rig = Rig::start(Broker::Embedded);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -218,11 +216,17 @@ fn lone() {
         .build()
         .expect("a runtime");
     let hub = ([127, 0, 0, 1], rig.port).into();
-    let wan = runtime
-        .block_on(Wan::start(hub, Line::FREE))
-        .expect("a line");
+    let wan = runtime.block_on(Wan::start(hub, line)).expect("a line");
     rig.add_box(XA, AGENCY, wan.address.port());
     rig.start_box(XA);
+    (rig, wan, runtime)
+}
+
+/// Records that come one by one, each sent and receipted before the next: what each costs on the
+/// wire, and what a dictionary made of the records before it would save.
+fn lone() {
+    const RECORDS: u32 = 200;
+    let (rig, wan, _runtime) = behind_a_line(Line::FREE);
     let mut caller = Caller::new(rig.boxes[XA].http_port);
     caller.send(&Caller::request(0..1));
     rig.wait_until_drained(XA, Duration::from_secs(90));
@@ -258,18 +262,7 @@ fn lone() {
 }
 
 fn drain(records: u32) {
-    let mut rig = Rig::start(Broker::Embedded);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let hub = ([127, 0, 0, 1], rig.port).into();
-    let wan = runtime
-        .block_on(Wan::start(hub, Line::Cut))
-        .expect("a line");
-    rig.add_box(XA, AGENCY, wan.address.port());
-    rig.start_box(XA);
+    let (rig, wan, _runtime) = behind_a_line(Line::Cut);
     std::thread::sleep(Duration::from_secs(2));
     let idle_mb = memory_mb(rig.pid(XA));
     let port = rig.boxes[XA].http_port;
