@@ -251,6 +251,51 @@ fn check_walks_the_whole_way_and_names_what_is_broken() {
 }
 
 #[test]
+fn check_reaches_into_each_source_and_says_what_to_do() {
+    let rig = box_beside_a_hub();
+    let folder = rig.boxes[XA].folder.clone();
+    let database = folder.join("motcua.db");
+    let table = "CREATE TABLE v_ho_so (ma_ho_so TEXT PRIMARY KEY)";
+    let connection = rusqlite::Connection::open(&database).expect("opened");
+    connection.execute_batch(table).expect("a table");
+    let sources = |url: &str| {
+        let text = format!(
+            "[[source]]\nname = \"mot-cua-db\"\nkind = \"sql\"\ndataset = \"{DATASET}\"\ndriver = \"sqlite\"\n\
+             file = \"{}\"\nmode = \"snapshot\"\nkey = [\"ma_ho_so\"]\nquery = \"SELECT * FROM v_ho_so\"\n{url}",
+            database.display()
+        );
+        fs::write(folder.join("tramd.d/20-sources.toml"), text).expect("written");
+    };
+    let told = |code: i32| {
+        let output = run(&mut command(&rig, &["check", "--json"]), code);
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let checks = report["checks"].as_array().expect("checks").clone();
+        let found = checks.into_iter().find(|check| check["id"] == "sources");
+        found.expect("sources are checked")
+    };
+    sources("");
+    assert_eq!(told(0)["outcome"], "ok");
+    let port = rig::free_port();
+    sources(&format!(
+        "[[source]]\nname = \"dich-vu\"\nkind = \"http_pull\"\ndataset = \"{DATASET}\"\n\
+         url = \"http://127.0.0.1:{port}/ho-so\"\nitems = \"\"\nkey = [\"/ma\"]\n[source.fields]\nma_ho_so = \"/ma\"\n"
+    ));
+    let check = told(1);
+    let said = |key: &str| check[key].as_str().expect("text").to_owned();
+    assert!(said("detail_vi").contains("dich-vu: "), "{check}");
+    assert!(!said("detail_vi").contains("mot-cua-db"), "{check}");
+    assert!(said("hint_vi").len() > "dich-vu: ".len(), "{check}");
+    fs::remove_file(&database).expect("removed");
+    assert!(
+        told(1)["detail_vi"]
+            .as_str()
+            .expect("text")
+            .contains("mot-cua-db")
+    );
+    assert!(!database.exists(), "a check makes no database");
+}
+
+#[test]
 fn status_tells_a_person_and_a_program_the_same() {
     let mut rig = box_beside_a_hub();
     rig.start_box(XA);

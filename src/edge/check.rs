@@ -172,7 +172,7 @@ fn run(path: &Path) -> anyhow::Result<Vec<Check>> {
     ];
     let keys = Keys::load(&config, &clock);
     checks.push(local::certificate(&keys, &clock));
-    checks.push(local::sources(&config));
+    checks.push(local::sources(&config, path));
     if let Ok(keys) = keys {
         checks.extend(network::checks(&config, keys, &clock, status.as_ref())?);
     }

@@ -35,8 +35,9 @@ pub const SHOWN_MAX: usize = 20;
 /// Datasets from this sensitivity on hold personal data.
 const PERSONAL: u8 = 2;
 const TEXT_CHARS_MAX: usize = 60;
-/// How long a try waits for what a broker sends.
+/// How long a try waits for what a broker sends, and a check.
 const PATIENCE: Duration = Duration::from_secs(10);
+const CHECK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a try of one kind of source found.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ pub enum Sample {
 /// `tramd sources try NAME`.
 pub fn try_source(path: &Path, name: &str) -> Result<String, Failure> {
     let look = Look::open(path, name)?;
-    match look.block_on(look.sample())? {
+    match look.block_on(look.sample(PATIENCE))? {
         Sample::Rows(rows) => Ok(look.show_rows(&rows)),
         Sample::Files(lines) if lines.is_empty() => {
             Ok("không có tệp nào đang chờ / no file is waiting\n".to_owned())
@@ -59,6 +60,27 @@ pub fn try_source(path: &Path, name: &str) -> Result<String, Failure> {
         Sample::Files(lines) => Ok(lines.concat()),
         Sample::Nothing([vi, en]) => Ok(format!("{vi}\n{en}\n")),
     }
+}
+
+/// Whether the source answers as the daemon would ask it; nothing is kept.
+pub fn reach(path: &Path, name: &str) -> Result<(), Fault> {
+    let look = Look::open(path, name).map_err(|_| no_scratch())?;
+    let reached = look.run(look.sample(CHECK_PATIENCE));
+    reached.map_err(|_| no_scratch())?.map(drop)
+}
+
+fn no_scratch() -> Fault {
+    Fault::new(
+        "no_scratch",
+        [
+            "không tạo được thư mục tạm để đọc thử",
+            "no temporary folder can be made for a try",
+        ],
+        [
+            "Kiểm tra ổ đĩa còn chỗ và quyền ghi vào thư mục tạm.",
+            "Check that the disk has room and that the temporary folder can be written.",
+        ],
+    )
 }
 
 /// `tramd sources discover NAME`.
@@ -133,14 +155,18 @@ impl Look {
         dataset.expect("the configuration names datasets of the catalogue")
     }
 
-    fn block_on<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Failure> {
+    fn run<T>(&self, work: impl Future<Output = T>) -> anyhow::Result<T> {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
             .context("cannot start the runtime")?;
         let done = runtime.block_on(work);
         runtime.shutdown_background();
-        done.map_err(|fault| {
+        Ok(done)
+    }
+
+    fn block_on<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Failure> {
+        self.run(work)?.map_err(|fault| {
             Failure::Runtime(anyhow::anyhow!(
                 "{}\n    {}\n  {}\n    {}",
                 fault.vi,
@@ -152,7 +178,7 @@ impl Look {
     }
 
     /// The sample of each kind of source.
-    async fn sample(&self) -> Result<Sample, Fault> {
+    async fn sample(&self, patience: Duration) -> Result<Sample, Fault> {
         match &self.source.kind {
             SourceKind::Sql(config) => {
                 let rows = sample::rows(config, self.dataset(), SHOWN_MAX).await?;
@@ -175,7 +201,7 @@ impl Look {
             }
             SourceKind::Mqtt(config) => {
                 let rows =
-                    mqtt_source::sample(config, self.dataset(), &self.clock, SHOWN_MAX, PATIENCE);
+                    mqtt_source::sample(config, self.dataset(), &self.clock, SHOWN_MAX, patience);
                 rows.await.map(Sample::Rows)
             }
             _ => Ok(Sample::Nothing([

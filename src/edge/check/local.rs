@@ -6,14 +6,16 @@ use nix::unistd::{AccessFlags, access};
 
 use crate::catalogue::Catalogue;
 use crate::edge::check::{Check, Outcome, both, listed};
-use crate::edge::config::{Config, SourceKind};
+use crate::edge::config::{Config, FolderConfig, SourceKind};
+use crate::edge::connectors::Fault;
 use crate::edge::identity::Keys;
+use crate::edge::look;
 use crate::edge::reserve::disk_free_bytes;
 use crate::edge::status::{Stamp, Status};
 use crate::edge::texts;
 use crate::model::{ClockQuality, UnixMs};
 use crate::shell::clock::Clock;
-use crate::shell::settings::Fault;
+use crate::shell::settings;
 use crate::shell::settings::units::size_text;
 use crate::store::StoreError;
 use crate::store::edge_status::EdgeView;
@@ -214,7 +216,7 @@ pub fn clock(config: &Config, clock: &Clock) -> Check {
     }
 }
 
-pub fn certificate(keys: &Result<Keys, Vec<Fault>>, clock: &Clock) -> Check {
+pub fn certificate(keys: &Result<Keys, Vec<settings::Fault>>, clock: &Clock) -> Check {
     let keys = match keys {
         Ok(keys) => keys,
         Err(faults) => {
@@ -250,7 +252,8 @@ pub fn certificate(keys: &Result<Keys, Vec<Fault>>, clock: &Clock) -> Check {
     }
 }
 
-pub fn sources(config: &Config) -> Check {
+/// Each source, as the daemon would reach it; nothing is kept.
+pub fn sources(config: &Config, path: &Path) -> Check {
     let (tokens, count) = (config.http.tokens.len(), config.sources.len());
     if tokens + count == 0 {
         return Check::new(
@@ -263,38 +266,57 @@ pub fn sources(config: &Config) -> Check {
             ),
         );
     }
-    let (mut faults_vi, mut faults_en) = (Vec::new(), Vec::new());
+    let mut found: Vec<(&str, Fault)> = Vec::new();
     for source in &config.sources {
-        let SourceKind::Folder(folder) = &source.kind else {
-            continue;
+        let name = source.name.as_str();
+        let reached = match &source.kind {
+            SourceKind::Folder(folder) => usable(folder),
+            // It listens in the daemon; what it listens with was checked with the configuration.
+            SourceKind::Ftp(_) => Ok(()),
+            _ => look::reach(path, name),
         };
-        let path = folder.path.display();
-        let wrong = if !folder.path.is_dir() {
-            Some(["không có thư mục", "there is no folder"])
-        } else {
-            let rights = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
-            let missing = access(&folder.path, rights).is_err();
-            missing.then_some(["thiếu quyền đọc, ghi", "no permission to read and write"])
-        };
-        if let Some([vi, en]) = wrong {
-            faults_vi.push(format!("{}: {vi} {path}", source.name));
-            faults_en.push(format!("{}: {en} {path}", source.name));
+        if let Err(fault) = reached {
+            found.push((name, fault));
         }
     }
-    if faults_vi.is_empty() {
+    if found.is_empty() {
         let detail = both(
-            format!("{tokens} mã truy cập HTTP, {count} thư mục"),
-            format!("{tokens} HTTP tokens, {count} folders"),
+            format!("{tokens} mã truy cập HTTP, {count} nguồn đọc được"),
+            format!("{tokens} HTTP tokens, {count} sources within reach"),
         );
         return Check::ok("sources", detail);
     }
+    let lines = |text: fn(&Fault) -> &str| {
+        let lines = found
+            .iter()
+            .map(|(name, fault)| format!("{name}: {}", text(fault)));
+        lines.collect::<Vec<_>>().join("\n")
+    };
     Check::new(
         "sources",
         Outcome::Failed,
-        both(faults_vi.join("\n"), faults_en.join("\n")),
-        both(
+        both(lines(|fault| &fault.vi), lines(|fault| &fault.en)),
+        both(lines(|fault| &fault.hint_vi), lines(|fault| &fault.hint_en)),
+    )
+}
+
+/// Whether a drop folder can be swept.
+fn usable(folder: &FolderConfig) -> Result<(), Fault> {
+    let path = folder.path.display();
+    let rights = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
+    let [vi, en] = if !folder.path.is_dir() {
+        ["không có thư mục", "there is no folder"]
+    } else if access(&folder.path, rights).is_err() {
+        ["thiếu quyền đọc, ghi", "no permission to read and write"]
+    } else {
+        return Ok(());
+    };
+    Err(Fault::new(
+        "folder",
+        [format!("{vi} {path}"), format!("{en} {path}")],
+        [
             "Tạo thư mục, cho nhóm lienthong-drop quyền đọc và ghi (chmod 2770).",
             "Make the folder and let the group lienthong-drop read and write it (chmod 2770).",
-        ),
-    )
+        ],
+    ))
 }
