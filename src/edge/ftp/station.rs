@@ -146,7 +146,8 @@ impl Station {
                     submit(&self.door, &self.source, records, once).await
                 }
                 Taken::Refused(refused) => refuse(&self.door, &self.source, refused).await,
-                Taken::Changed => continue,
+                // Somebody else has touched it: what was received is not what lies there now.
+                Taken::Changed => return Ok(Fate::Later),
                 Taken::Unreadable(error) => return Err(error),
                 Taken::NotKept(error) => return Err(io::Error::other(error)),
             };
