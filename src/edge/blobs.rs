@@ -61,7 +61,11 @@ impl Blobs {
         };
         let length = content.len() as u64;
         match fs::symlink_metadata(&path) {
-            Ok(found) if found.is_file() && found.len() == length => return Ok(digest),
+            Ok(found) if found.is_file() && found.len() == length => {
+                // Its name may not have reached the disk when it was put there.
+                File::open(&folder)?.sync_all()?;
+                return Ok(digest);
+            }
             Ok(_) => fs::remove_file(&path)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
