@@ -1,5 +1,6 @@
 //! The words of the house: identifiers, numbers and times, parsed once at the border.
 
+pub mod down;
 pub mod fault;
 pub mod record;
 

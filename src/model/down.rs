@@ -1,0 +1,186 @@
+//! What the hub says to a box: the entries of its downlink logs.
+//!
+//! An entry is a JSON object with one member, whose name says what it is (`{"copy":{…}}`). Like a
+//! record, its bytes are built once, chained and signed, and only copied after that. What a box does
+//! not know it keeps as received and passes over, so that a newer hub can say more.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::record::{Attachment, Op};
+use super::{AgencyCode, Capture, DatasetId, Lane, RecordId, Subject, UnixMs};
+
+/// One entry of a downlink log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Down {
+    /// What a subject now is, in a dataset that this office may read.
+    Copy(Copy),
+    /// An initial load of a dataset begins or has ended. At the end the box drops what the load
+    /// did not name and no later change has touched.
+    Load(Load),
+    /// A right has ended: the whole copy goes.
+    Withdraw(Withdraw),
+    /// A document or dossier that is addressed to this office.
+    Document(Box<Document>),
+    /// What became of a document that this office has sent or received.
+    Status(DocumentStatus),
+    /// A catalogue that takes effect at a date; its content comes as an attachment.
+    Catalogue(CatalogueNews),
+    /// Something to do, from a closed list.
+    Command(Command),
+}
+
+impl Down {
+    /// The log in which such an entry travels; an initial load's copies travel in P4.
+    pub fn lane(&self) -> Lane {
+        match self {
+            Down::Command(_) => Lane::P0,
+            Down::Document(_) | Down::Status(_) => Lane::P1,
+            Down::Copy(copy) if copy.load.is_some() => Lane::P4,
+            Down::Copy(_) | Down::Withdraw(_) | Down::Catalogue(_) => Lane::P2,
+            Down::Load(_) => Lane::P4,
+        }
+    }
+}
+
+/// The order of writes to a subject, whatever the lane in which they travel: the greater one is the
+/// later one.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub struct Version {
+    /// Puts the lives of boxes in order, as the hub has seen them.
+    pub life: u64,
+    pub capture: Capture,
+}
+
+/// A subject's present state, with the fields that the right lets the office see.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Copy {
+    pub dataset: DatasetId,
+    /// Version of the dataset's schema.
+    pub schema: u32,
+    /// The office that owns the record.
+    pub agency: AgencyCode,
+    pub subject: Subject,
+    pub op: Op,
+    pub version: Version,
+    /// When the hub committed it.
+    pub at: UnixMs,
+    /// The initial load that this belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
+    /// None when the subject is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Box<RawValue>>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Load {
+    pub dataset: DatasetId,
+    /// Rising number of the load.
+    pub load: u64,
+    /// Subjects that the load will name, as counted at its beginning.
+    pub subjects: u64,
+    /// False: the load begins. True: all of it was said.
+    pub done: bool,
+    pub at: UnixMs,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Withdraw {
+    pub dataset: DatasetId,
+    pub at: UnixMs,
+}
+
+/// A document on its way from one office to another.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Document {
+    /// The sender's id of the record; a repeat is harmless.
+    pub id: RecordId,
+    pub dataset: DatasetId,
+    pub schema: u32,
+    pub subject: Subject,
+    pub from: AgencyCode,
+    /// As the sender wrote it; may be a code that was merged since.
+    pub to: AgencyCode,
+    pub at: UnixMs,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
+    pub data: Box<RawValue>,
+    /// The source's original bytes, base64, such as the edXML file as it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<String>,
+}
+
+/// A status of QCVN 102:2016/BTTTT: 01 to 06, 13, 15, 16; others are kept as they are.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DocumentStatus {
+    /// Of the document's record.
+    pub document: RecordId,
+    pub code: String,
+    /// Who says so.
+    pub by: AgencyCode,
+    pub at: UnixMs,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CatalogueNews {
+    /// A dataset's id, or `codes/agencies` and the like.
+    pub name: String,
+    pub version: u32,
+    /// Local date from which it holds, `yyyy-MM-dd`; it changes at that midnight, Vietnam time.
+    pub effective: String,
+    pub content: Attachment,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Command {
+    /// A repeat is harmless.
+    pub id: RecordId,
+    pub name: String,
+    #[serde(default)]
+    pub arguments: serde_json::Map<String, serde_json::Value>,
+    /// After this it is answered with "expired" and not done.
+    pub expires: UnixMs,
+    /// Who has given it, for both audit logs.
+    pub by: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_survives_the_wire_with_its_data_byte_for_byte() {
+        let data = r#"{"ho_ten":  "Nguyễn Thị Mẫu","so":1.50}"#;
+        let down = Down::Copy(Copy {
+            dataset: "ho_tich".parse().unwrap(),
+            schema: 1,
+            agency: "H53.12".parse().unwrap(),
+            subject: "KS-2026-0001".parse().unwrap(),
+            op: Op::Upsert,
+            version: Version {
+                life: 3,
+                capture: Capture(9),
+            },
+            at: UnixMs(1_790_000_000_000),
+            load: None,
+            attachments: Vec::new(),
+            data: Some(RawValue::from_string(data.to_owned()).unwrap()),
+        });
+        let bytes = serde_json::to_vec(&down).unwrap();
+        match serde_json::from_slice(&bytes).unwrap() {
+            Down::Copy(copy) => {
+                assert_eq!(copy.data.unwrap().get(), data);
+                assert_eq!(copy.version.capture, Capture(9));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
