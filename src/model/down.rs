@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::record::{Attachment, Op};
-use super::{AgencyCode, Capture, DatasetId, Lane, RecordId, Subject, UnixMs};
+use super::{AgencyCode, DatasetId, Lane, RecordId, Subject, UnixMs};
 
 /// One entry of a downlink log.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,22 +37,28 @@ impl Down {
         match self {
             Down::Command(_) => Lane::P0,
             Down::Document(_) | Down::Status(_) => Lane::P1,
-            Down::Copy(copy) if copy.load.is_some() => Lane::P4,
+            Down::Copy(copy) if copy.initial => Lane::P4,
             Down::Copy(_) | Down::Withdraw(_) | Down::Catalogue(_) => Lane::P2,
             Down::Load(_) => Lane::P4,
         }
     }
 }
 
-/// The order of writes to a subject, whatever the lane in which they travel: the greater one is the
-/// later one.
+/// The hub's number of what it said of its datasets, rising with every copy, load and withdrawal,
+/// whatever the lane in which they travel: the greater one was said later. It follows the clock
+/// where it can, so that a hub that was set back soon says greater ones again.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
-pub struct Version {
-    /// Puts the lives of boxes in order, as the hub has seen them.
-    pub life: u64,
-    pub capture: Capture,
+#[serde(transparent)]
+pub struct Version(pub u64);
+
+impl Version {
+    /// The next one to be said; below 2^53 until the year 2248.
+    pub fn next(self, at: UnixMs) -> Version {
+        let clock = (at.0.max(0) as u64) << 10;
+        Version((self.0 + 1).max(clock))
+    }
 }
 
 /// A subject's present state, with the fields that the right lets the office see.
@@ -68,9 +74,12 @@ pub struct Copy {
     pub version: Version,
     /// When the hub committed it.
     pub at: UnixMs,
-    /// The initial load that this belongs to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub load: Option<u64>,
+    /// The initial load by which the office has the dataset: until that one has ended, an older
+    /// copy of this subject may still be on its way.
+    pub load: Version,
+    /// Part of the load itself, and not a change.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub initial: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<Attachment>,
     /// None when the subject is gone.
@@ -81,11 +90,12 @@ pub struct Copy {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Load {
     pub dataset: DatasetId,
-    /// Rising number of the load.
-    pub load: u64,
-    /// Subjects that the load will name, as counted at its beginning.
+    /// When it began; copies of an earlier version that it does not name are out of date.
+    pub load: Version,
+    /// Subjects of the dataset at its beginning, and how many of them were looked at until now.
     pub subjects: u64,
-    /// False: the load begins. True: all of it was said.
+    pub seen: u64,
+    /// False: the load begins or goes on. True: all of it was said.
     pub done: bool,
     pub at: UnixMs,
 }
@@ -93,6 +103,8 @@ pub struct Load {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Withdraw {
     pub dataset: DatasetId,
+    /// Copies of an earlier version are void, also those that are still on their way.
+    pub version: Version,
     pub at: UnixMs,
 }
 
@@ -119,8 +131,9 @@ pub struct Document {
 /// A status of QCVN 102:2016/BTTTT: 01 to 06, 13, 15, 16; others are kept as they are.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DocumentStatus {
-    /// Of the document's record.
+    /// Of the document's record, and who has sent the document.
     pub document: RecordId,
+    pub from: AgencyCode,
     pub code: String,
     /// Who says so.
     pub by: AgencyCode,
@@ -157,6 +170,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn versions_rise_whatever_the_clock_says() {
+        let first = Version::default().next(UnixMs(1_790_000_000_000));
+        let second = first.next(UnixMs(5));
+        assert!(first < second && second.0 < 1 << 53);
+        assert!(second < Version::default().next(UnixMs(1_790_000_000_001)));
+    }
+
+    #[test]
     fn an_entry_survives_the_wire_with_its_data_byte_for_byte() {
         let data = r#"{"ho_ten":  "Nguyễn Thị Mẫu","so":1.50}"#;
         let down = Down::Copy(Copy {
@@ -165,12 +186,10 @@ mod tests {
             agency: "H53.12".parse().unwrap(),
             subject: "KS-2026-0001".parse().unwrap(),
             op: Op::Upsert,
-            version: Version {
-                life: 3,
-                capture: Capture(9),
-            },
+            version: Version(9),
             at: UnixMs(1_790_000_000_000),
-            load: None,
+            load: Version(3),
+            initial: false,
             attachments: Vec::new(),
             data: Some(RawValue::from_string(data.to_owned()).unwrap()),
         });
@@ -178,7 +197,7 @@ mod tests {
         match serde_json::from_slice(&bytes).unwrap() {
             Down::Copy(copy) => {
                 assert_eq!(copy.data.unwrap().get(), data);
-                assert_eq!(copy.version.capture, Capture(9));
+                assert_eq!((copy.version, copy.load), (Version(9), Version(3)));
             }
             other => panic!("{other:?}"),
         }
