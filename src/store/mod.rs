@@ -1,9 +1,10 @@
 //! SQLite: the only SQL of the house.
 //!
 //! One file per daemon, in WAL mode with `synchronous=FULL`: a commit that has returned is on the
-//! disk. Only the box's commits that keep nothing but receipts do without (see [`edge::Sync`]). The schemas in `edge.sql` and `hub.sql` are the dictionaries of the tables. Memory is a
+//! disk. Only the box's commits that keep nothing but receipts do without (see [`edge::Sync`]). The schemas in `edge.sql`, `down.sql` and `hub.sql` are the dictionaries of the tables. Memory is a
 //! cache of the database: after any [`StoreError`] the owner drops the store and opens it again.
 
+pub mod down;
 pub mod edge;
 pub mod edge_status;
 pub mod hub;
