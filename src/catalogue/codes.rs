@@ -156,10 +156,22 @@ impl TryFrom<String> for Day {
 impl Codes {
     /// Reads the folder `codes` of a catalogue; a folder without it knows no codes.
     pub fn load(catalogue: &Path) -> Result<Codes, Vec<CatalogueFault>> {
-        let mut faults = Vec::new();
         let folder = catalogue.join("codes");
-        let agencies: Option<WrittenAgencies> = read(&folder, "agencies.toml", &mut faults);
-        let units: Option<WrittenUnits> = read(&folder, "units.toml", &mut faults);
+        let text = |name: &str| match std::fs::read_to_string(folder.join(name)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            text => Some(text.map_err(|error| error.to_string())),
+        };
+        Codes::from_texts(text("agencies.toml"), text("units.toml"))
+    }
+
+    /// As [`Codes::load`], from the texts of the files, or why they cannot be read.
+    pub fn from_texts(
+        agencies: Option<Result<String, String>>,
+        units: Option<Result<String, String>>,
+    ) -> Result<Codes, Vec<CatalogueFault>> {
+        let mut faults = Vec::new();
+        let agencies: Option<WrittenAgencies> = read("agencies.toml", agencies, &mut faults);
+        let units: Option<WrittenUnits> = read("units.toml", units, &mut faults);
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -307,16 +319,12 @@ fn by_code(written: Vec<WrittenCode>) -> BTreeMap<String, Vec<Validity>> {
 }
 
 fn read<T: serde::de::DeserializeOwned>(
-    folder: &Path,
     name: &str,
+    text: Option<Result<String, String>>,
     faults: &mut Vec<CatalogueFault>,
 ) -> Option<T> {
-    let text = match std::fs::read_to_string(folder.join(name)) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
-        text => text.map_err(|error| error.to_string()),
-    };
     let read =
-        text.and_then(|text| toml::from_str(&text).map_err(|error| error.message().to_owned()));
+        text?.and_then(|text| toml::from_str(&text).map_err(|error| error.message().to_owned()));
     read.map_err(|error| {
         faults.push(CatalogueFault {
             file: format!("codes/{name}"),

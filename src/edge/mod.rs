@@ -29,7 +29,7 @@ mod owner;
 pub mod page;
 mod problem;
 pub mod put;
-mod records;
+pub mod records;
 mod reserve;
 pub mod rows;
 pub mod run;

@@ -3,7 +3,7 @@
 //! Whatever is wrong, nothing of the body is kept and every fault is told at once.
 
 pub mod body;
-mod events;
+pub mod events;
 mod files;
 mod refusal;
 

@@ -11,6 +11,7 @@ mod tree;
 pub mod units;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -60,9 +61,12 @@ struct Sink {
     /// The folder of the main file: defaults that are paths begin here.
     folder: PathBuf,
     faults: Vec<Fault>,
-    /// What counts, table by table.
-    printed: Vec<String>,
+    /// What counts, table by table; a table stands before those inside of it.
+    printed: BTreeMap<Place, String>,
 }
+
+/// The number of a table among its parent's, behind that of the parent.
+type Place = Vec<usize>;
 
 /// All settings that count, as TOML with each value's origin.
 #[derive(Debug, Clone, Default)]
@@ -88,7 +92,7 @@ impl Settings {
         let sink = Sink {
             folder,
             faults,
-            printed: vec![String::new()],
+            printed: BTreeMap::new(),
         };
         let origin = Origin {
             file: path.into(),
@@ -129,9 +133,9 @@ impl Settings {
         let mut sink = sink.borrow_mut();
         let mut faults = std::mem::take(&mut sink.faults);
         if faults.is_empty() {
-            sink.printed.retain(|table| !table.is_empty());
+            let tables: Vec<String> = std::mem::take(&mut sink.printed).into_values().collect();
             return Ok(Effective {
-                text: sink.printed.join("\n"),
+                text: tables.join("\n"),
             });
         }
         faults.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));

@@ -51,7 +51,7 @@ impl File {
 
     /// Bytes of other people's programs, kept as they were found.
     pub fn is_foreign_data(&self) -> bool {
-        ["tests/data/", "tests/golden/"]
+        ["tests/data/", "tests/golden/", "tests/fuzz/corpus/"]
             .iter()
             .any(|folder| self.path.starts_with(folder))
     }

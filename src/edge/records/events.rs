@@ -17,6 +17,7 @@ use crate::edge::records::{Prepared, RECORDS_MAX, Refused, Request, Unfit, reque
 use crate::engine::sending::NewRecord;
 use crate::formats::json::{self, Kind, Limits};
 use crate::model::RecordId;
+use crate::model::record::Op;
 
 /// How many events a body holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,45 +106,66 @@ impl Request {
     }
 
     fn event(&self, app: &App, dataset: &Dataset, text: &RawValue) -> Result<NewRecord, Refusal> {
-        let event: Event<'_> = serde_json::from_str(text.get())
-            .map_err(|error| schema(fault("", "sự kiện không đọc được", &error.to_string())))?;
-        let mut faults = Vec::new();
-        let id = event.check(dataset, &mut faults);
-        let op = match &event.op {
-            Value::Null => Some(self.op),
-            Value::String(name) => op_named(name),
-            _ => None,
-        };
-        if op.is_none() {
-            faults.push(fault(
-                "/op",
-                "phải là upsert, delete hoặc snapshot",
-                "must be upsert, delete or snapshot",
-            ));
-        }
-        let (Some(id), Some(op), Some(data), true) = (id, op, event.data, faults.is_empty()) else {
-            return Err(Refusal::Schema(faults));
-        };
+        let told = read(dataset, text).map_err(Refusal::Schema)?;
         let incoming = Incoming {
-            data,
-            op,
+            data: told.data,
+            op: told.op.unwrap_or(self.op),
             original: None,
-            id: Some(id),
+            id: Some(told.id),
         };
         let admitted = app.door.admit_row(dataset, &self.source, incoming);
         let (record, subject) = admitted.map_err(inside_data)?;
-        match &event.subject {
+        match &told.subject {
             // A subject that is hidden is a digest, which a sender does not know.
-            Value::String(given) if !dataset.hide_key && given != subject.as_str() => {
-                Err(schema(fault(
+            Some(given) if !dataset.hide_key && given != subject.as_str() => {
+                Err(Refusal::Schema(vec![fault(
                     "/subject",
                     "khác với khóa của bản ghi trong data; bỏ subject hoặc ghi đúng khóa",
                     "differs from the key of the record in data; leave it out or write the key",
-                )))
+                )]))
             }
             _ => Ok(record),
         }
     }
+}
+
+/// What an event tells besides its record.
+#[derive(Debug)]
+pub struct Told<'e> {
+    pub id: RecordId,
+    pub op: Option<Op>,
+    pub subject: Option<String>,
+    pub data: &'e RawValue,
+}
+
+/// Reads an event of this dataset, or says everything that is wrong with its attributes.
+pub fn read<'e>(dataset: &Dataset, text: &'e RawValue) -> Result<Told<'e>, Vec<Fault>> {
+    let event: Event<'e> = serde_json::from_str(text.get())
+        .map_err(|error| vec![fault("", "sự kiện không đọc được", &error.to_string())])?;
+    let mut faults = Vec::new();
+    let id = event.check(dataset, &mut faults);
+    let op = match &event.op {
+        Value::Null => Some(None),
+        Value::String(name) => op_named(name).map(Some),
+        _ => None,
+    };
+    if op.is_none() {
+        faults.push(fault(
+            "/op",
+            "phải là upsert, delete hoặc snapshot",
+            "must be upsert, delete or snapshot",
+        ));
+    }
+    let (Some(id), Some(op), Some(data), true) = (id, op, event.data, faults.is_empty()) else {
+        return Err(faults);
+    };
+    let subject = event.subject.as_str().map(str::to_owned);
+    Ok(Told {
+        id,
+        op,
+        subject,
+        data,
+    })
 }
 
 impl Event<'_> {

@@ -10,17 +10,20 @@ use std::str::FromStr;
 
 use super::tree::{Node, Origin, Table, Value};
 use super::units::{self, Wrong};
-use super::{Fault, Sink};
+use super::{Fault, Place, Sink};
 
 /// One table of the settings. Keys that nobody asked for are faults when it is dropped.
 pub struct Section {
     /// Such as `store` or `source[quan-trac]`; empty for the root.
     name: String,
+    /// The keys that lead here, as the header of a table has them; empty for the root.
+    keys: String,
     table: Table,
     origin: Origin,
     asked: Vec<&'static str>,
     /// Which of the printed tables this one is.
-    place: usize,
+    place: Place,
+    children: usize,
     sink: Rc<RefCell<Sink>>,
 }
 
@@ -29,10 +32,12 @@ impl Section {
     pub(super) fn root(table: Table, origin: Origin, sink: Rc<RefCell<Sink>>) -> Section {
         Section {
             name: String::new(),
+            keys: String::new(),
             table,
             origin,
             asked: Vec::new(),
-            place: 0,
+            place: Place::default(),
+            children: 0,
             sink,
         }
     }
@@ -44,12 +49,9 @@ impl Section {
             Some((table, origin)) => (table, origin),
             None => (Table::new(), self.origin.clone()),
         };
-        self.child(
-            join(&self.name, key),
-            format!("[{}]", join(&self.name, key)),
-            table,
-            origin,
-        )
+        let (name, keys) = (join(&self.name, key), join(&self.keys, key));
+        let header = format!("[{keys}]");
+        self.child(name, keys, &header, table, origin)
     }
 
     /// Anything that is written as a text.
@@ -222,7 +224,8 @@ impl Section {
             self.refuse::<()>(key, Some(node.origin), wrong);
             return Vec::new();
         };
-        let header = format!("[[{}]]", join(&self.name, key));
+        let keys = join(&self.keys, key);
+        let header = format!("[[{keys}]]");
         let mut sections = Vec::new();
         for item in items {
             let Value::Table(table) = item.value else {
@@ -238,7 +241,7 @@ impl Section {
         }
         sections
             .into_iter()
-            .map(|(name, table, origin)| self.child(name, header.clone(), table, origin))
+            .map(|(name, table, origin)| self.child(name, keys.clone(), &header, table, origin))
             .collect()
     }
 
@@ -411,21 +414,34 @@ impl Section {
         }
     }
 
-    fn child(&self, name: String, header: String, table: Table, origin: Origin) -> Section {
+    fn child(
+        &mut self,
+        name: String,
+        keys: String,
+        header: &str,
+        table: Table,
+        origin: Origin,
+    ) -> Section {
+        let mut place = self.place.clone();
+        place.push(self.children);
+        self.children += 1;
         let printed = &mut self.sink.borrow_mut().printed;
-        printed.push(format!("{header}\n"));
+        printed.insert(place.clone(), format!("{header}\n"));
         Section {
             name,
+            keys,
             table,
             origin,
             asked: Vec::new(),
-            place: printed.len() - 1,
+            place,
+            children: 0,
             sink: Rc::clone(&self.sink),
         }
     }
 
     fn keep(&self, key: &str, value: String, origin: Option<&Origin>) {
-        let text = &mut self.sink.borrow_mut().printed[self.place];
+        let printed = &mut self.sink.borrow_mut().printed;
+        let text = printed.entry(self.place.clone()).or_default();
         let origin = origin.map_or_else(|| "default".to_owned(), Origin::to_string);
         writeln!(text, "{key} = {value}  # {origin}").expect("a string takes any text");
     }

@@ -136,3 +136,23 @@ fn broken_toml_is_told_with_its_line_and_the_rest_is_still_read() {
     let faults = read(&missing).1.expect_err("faults");
     assert!(faults[0].hint_en.contains("--config"), "{faults:?}");
 }
+
+#[test]
+fn tables_inside_of_lists_are_printed_below_their_own() {
+    let (_folder, main) = folder(&[(
+        "a.toml",
+        "[[source]]\nname = \"mot\"\n[[source.login]]\nname = \"a\"\n[[source]]\nname = \"hai\"\n[[source.login]]\nname = \"b\"\n",
+    )]);
+    let mut settings = Settings::read(&main);
+    // All sources are known before the first is read.
+    for mut source in settings.list("source") {
+        for mut login in source.list("login") {
+            login.text::<String>("name", None);
+        }
+        source.text::<String>("name", None);
+    }
+    let text = settings.finish().expect("no fault").to_string();
+    let printed: toml::Table = text.parse().expect("TOML");
+    let written = "[[source]]\nname = \"mot\"\nlogin = [{ name = \"a\" }]\n[[source]]\nname = \"hai\"\nlogin = [{ name = \"b\" }]\n";
+    assert_eq!(printed, written.parse().expect("TOML"), "{text}");
+}

@@ -1,0 +1,123 @@
+//! Tables: delimited text and worksheets.
+
+use std::io::{Cursor, Write};
+use std::sync::OnceLock;
+
+use lienthong::catalogue::Catalogue;
+use lienthong::edge::columns;
+use lienthong::edge::config::table::TableConfig;
+use lienthong::formats::csv::{self, Dialect, Quote};
+use lienthong::formats::encoding::Encoding;
+use lienthong::formats::sheet::{self, Choice};
+use lienthong::formats::table::{Columns, Row};
+use unicode_normalization::is_nfc;
+use zip::write::{SimpleFileOptions, ZipWriter};
+
+const ROWS_MAX: usize = 1_000;
+
+/// The columns of several datasets: nested fields, dates, money, lists of words.
+fn all_columns() -> &'static [Columns] {
+    static COLUMNS: OnceLock<Vec<Columns>> = OnceLock::new();
+    COLUMNS.get_or_init(|| {
+        let catalogue = concat!(env!("CARGO_MANIFEST_DIR"), "/catalogue");
+        let catalogue = Catalogue::load(catalogue.as_ref()).expect("the shipped catalogue");
+        let of = |id: &str| {
+            let dataset = catalogue.get(&id.parse().expect("an id")).expect("shipped");
+            columns::of(dataset, &TableConfig::default()).expect("columns")
+        };
+        vec![
+            of("ho_so_tthc"),
+            of("ngan_sach_xa"),
+            of("thong_ke_giao_duc"),
+        ]
+    })
+}
+
+fn hold(rows: &[Row], lines: usize) {
+    assert!(rows.len() <= lines.min(ROWS_MAX));
+    for row in rows {
+        let text = row.data.get();
+        assert!(is_nfc(text), "{text}");
+        let value: serde_json::Value = serde_json::from_str(text).expect("a record is JSON");
+        assert!(value.is_object());
+    }
+    assert!(rows.is_sorted_by_key(|row| row.line));
+}
+
+pub fn csv_file(bytes: &[u8]) {
+    let dialect = match bytes.len() % 5 {
+        0 => Dialect {
+            encoding: Some(Encoding::Tcvn3),
+            ..Dialect::default()
+        },
+        1 => Dialect {
+            delimiter: Some(b';'),
+            quote: Quote::Single,
+            header: Some(1),
+            ..Dialect::default()
+        },
+        2 => Dialect {
+            quote: Quote::None,
+            header: Some(0),
+            ..Dialect::default()
+        },
+        _ => Dialect::default(),
+    };
+    let lines = bytes
+        .iter()
+        .filter(|byte| matches!(byte, b'\n' | b'\r'))
+        .count();
+    let columns = &all_columns()[bytes.len() / 5 % all_columns().len()];
+    if let Ok(table) = csv::parse(bytes, &dialect, columns, ROWS_MAX) {
+        hold(&table.rows, lines + 1);
+    }
+}
+
+/// A whole workbook; or the XML of a sheet, which is put into one, because no mutation gets
+/// through the checksums of a packed file.
+pub fn sheet_file(bytes: &[u8]) {
+    if bytes.starts_with(b"\xd0\xcf") {
+        return;
+    }
+    let is_xml = bytes.first() == Some(&b'<');
+    let is_ods = bytes.windows(7).any(|part| part == b"office:");
+    let book = match (is_xml, is_ods) {
+        (false, _) => bytes.to_vec(),
+        (true, true) => packed(&[
+            ("mimetype", b"application/vnd.oasis.opendocument.spreadsheet"),
+            ("content.xml", bytes),
+        ]),
+        (true, false) => packed(&[
+            ("xl/workbook.xml", br#"<workbook xmlns:r="r"><sheets><sheet name="a" sheetId="1" r:id="rId1"/></sheets></workbook>"#),
+            ("xl/_rels/workbook.xml.rels", br#"<Relationships><Relationship Id="rId1" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet" Target="worksheets/sheet1.xml"/></Relationships>"#),
+            ("xl/sharedStrings.xml", "<sst><si><t>Mã hồ sơ</t></si><si><t>x</t></si></sst>".as_bytes()),
+            ("xl/styles.xml", br#"<styleSheet><cellXfs count="3"><xf numFmtId="0"/><xf numFmtId="14"/><xf numFmtId="22"/></cellXfs></styleSheet>"#),
+            ("xl/worksheets/sheet1.xml", bytes),
+        ]),
+    };
+    let choice = match bytes.len() % 3 {
+        0 => Choice {
+            header: Some(1),
+            encoding: Some(Encoding::Tcvn3),
+            ..Choice::default()
+        },
+        1 => Choice {
+            header: Some(0),
+            ..Choice::default()
+        },
+        _ => Choice::default(),
+    };
+    if let Ok(table) = sheet::parse(&book, &choice, &all_columns()[0], ROWS_MAX) {
+        hold(&table.rows, ROWS_MAX);
+    }
+}
+
+fn packed(parts: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    for (name, content) in parts {
+        writer.start_file(*name, options).expect("memory");
+        writer.write_all(content).expect("memory");
+    }
+    writer.finish().expect("memory").into_inner()
+}
