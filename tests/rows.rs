@@ -13,7 +13,8 @@ use bed::Bed;
 use lienthong::edge::connectors::{Connectors, Fault};
 use lienthong::edge::door::Door;
 use lienthong::edge::rows::parked::{Retried, Which, drop_row, retry};
-use lienthong::edge::rows::{Batch, PARKED_ROWS_MAX, Row, Rows, Taken};
+use lienthong::edge::rows::{Batch, CURSOR_SET, PARKED_ROWS_MAX, Row, Rows, Taken};
+use lienthong::edge::sql::rewind;
 use lienthong::edge::status::SourceState;
 use lienthong::model::SourceName;
 use lienthong::model::record::Op;
@@ -317,4 +318,57 @@ async fn a_source_that_fails_is_started_again_and_stops_no_other() {
         (1, 1),
         "told at the change only"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_were_read_before_a_person_set_the_cursor_are_not_handed_in() {
+    let bed = Bed::new();
+    let running = bed.start();
+    let rows = rows(&running.door, STATION);
+    let stand = r#"{"after":"7","rows":0,"loaded":true,"schema":"","config":"","moved_ms":0,"clock_micros":0}"#;
+    rows.hand_in(batch(vec![good("A", 0)], stand))
+        .await
+        .unwrap();
+    let (round, before) = rows.begin().await.unwrap();
+    assert_eq!(before.as_deref(), Some(stand));
+    rewind(&running.door, source(), "3").await.unwrap();
+    let mut late = batch(vec![good("B", 0)], "later");
+    late.round = Some(round);
+    let fault = rows.hand_in(late).await.unwrap_err();
+    assert_eq!(fault.code, CURSOR_SET);
+    let (round, cursor) = rows.begin().await.unwrap();
+    assert!(cursor.unwrap().contains(r#""after":"3""#));
+    let mut anew = batch(vec![good("B", 0)], "anew");
+    anew.round = Some(round);
+    rows.hand_in(anew).await.unwrap();
+    running.stop().await;
+    assert_eq!(bed.entries().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_version_takes_the_place_of_a_parked_one_and_frees_who_waited() {
+    let bed = Bed::new();
+    let running = bed.start();
+    let rows = rows(&running.door, STATION);
+    let keyed = |mut row: Row, key: u8| {
+        row.key = Some([key; 16]);
+        row
+    };
+    let first = batch(
+        vec![keyed(bad("B", 1), 1), keyed(good("B", 1), 2), good("C", 2)],
+        "3",
+    );
+    rows.hand_in(first).await.unwrap();
+    assert_eq!(parked(&bed).len(), 2);
+    // Still refused: only the newest version is kept, and who waited for the older one goes.
+    rows.hand_in(batch(vec![keyed(bad("B", 1), 1)], "4"))
+        .await
+        .unwrap();
+    assert_eq!(parked(&bed).len(), 1);
+    rows.hand_in(batch(vec![keyed(good("B", 1), 1)], "5"))
+        .await
+        .unwrap();
+    assert!(parked(&bed).is_empty(), "{:?}", parked(&bed));
+    running.stop().await;
+    assert_eq!(bed.entries().len(), 3);
 }

@@ -91,6 +91,11 @@ enum Sources {
         #[arg(long, value_name = "MARK")]
         to: String,
     },
+    /// Cho phép một lần lượt đọc sau xóa nhiều dòng / let the next reading delete many rows, once
+    AllowDeletes {
+        /// Tên nguồn / the source's name
+        name: String,
+    },
     /// Các dòng bị giữ lại và lý do / the rows that are parked, and why
     Parked {
         /// Tên nguồn / the source's name
@@ -162,6 +167,7 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
             Sources::Try { name } => look::try_source(&config, &name),
             Sources::Discover { name } => look::discover(&config, &name),
             Sources::Rewind { name, to } => sources::rewind(&config, &name, &to),
+            Sources::AllowDeletes { name } => sources::allow_deletes(&config, &name),
             Sources::Parked { name, json } => sources::list_parked(&config, &name, json),
             Sources::Retry { name, number, .. } => sources::retry(&config, &name, number),
             Sources::Drop {

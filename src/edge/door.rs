@@ -52,7 +52,7 @@ pub struct Door {
     board: Arc<Board>,
     store: PathBuf,
     blobs: Blobs,
-    turns: Mutex<BTreeMap<SourceName, Arc<tokio::sync::Mutex<()>>>>,
+    turns: Mutex<BTreeMap<SourceName, Arc<tokio::sync::Mutex<u64>>>>,
 }
 
 /// Alarms of one source about one dataset.
@@ -99,8 +99,10 @@ impl Door {
         &self.blobs
     }
 
-    /// Held by whoever decides on a source's rows by what of it is parked, until they are kept.
-    pub async fn turn(&self, source: &SourceName) -> tokio::sync::OwnedMutexGuard<()> {
+    /// Held by whoever decides on a source's rows by what of it is parked, until they are kept, and by
+    /// whoever sets its cursor. It counts how often a person has set the cursor: rows that were read
+    /// from the place before that are not handed in.
+    pub async fn turn(&self, source: &SourceName) -> tokio::sync::OwnedMutexGuard<u64> {
         let turn = {
             let mut turns = self.turns.lock().expect("no holder panics");
             Arc::clone(turns.entry(source.clone()).or_default())
@@ -157,9 +159,13 @@ impl Door {
             Op::Delete => dataset.admit_delete(bytes)?,
             Op::Upsert | Op::Snapshot => dataset.admit(bytes)?,
         };
-        let once = id.as_ref().map(|id| OnceKey {
-            key: short_digest(&["record", source.as_str(), dataset.id.as_str(), id.as_str()]),
-            digest: short_digest(&[op_text(op), data.get()]),
+        let once = id.as_ref().map(|id| {
+            let mut content = vec![op_text(op), data.get()];
+            content.extend(attachments.iter().map(|file| file.sha256.as_str()));
+            OnceKey {
+                key: short_digest(&["record", source.as_str(), dataset.id.as_str(), id.as_str()]),
+                digest: short_digest(&content),
+            }
         });
         let lane = match op {
             Op::Snapshot => Lane::P4,

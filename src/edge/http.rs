@@ -71,6 +71,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route(sources::RETRY_PATH, post(sources::post_retry))
         .route(sources::DROP_PATH, post(sources::post_drop))
         .route(sources::REWIND_PATH, post(sources::post_rewind))
+        .route(sources::DELETES_PATH, post(sources::post_allow_deletes))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/", get(page_html))

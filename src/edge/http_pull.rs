@@ -328,6 +328,7 @@ impl Puller {
         let batch = Batch {
             rows: Vec::new(),
             cursor: Some(text(cursor)),
+            round: None,
             beside,
         };
         self.rows.hand_in(batch).await.map(|_| ())

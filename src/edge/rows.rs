@@ -15,12 +15,13 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use crate::catalogue::admit::Refusal;
+use crate::edge::blobs::BlobError;
 use crate::edge::connectors::Fault;
 use crate::edge::door::{Door, Incoming, op_text, short_digest};
 use crate::edge::intake::IntakeError;
 use crate::engine::sending::{Answer, NewRecord, Submission};
 use crate::model::limits::ENTRY_BYTES_MAX;
-use crate::model::record::Op;
+use crate::model::record::{Attachment, Op};
 use crate::model::{DatasetId, Lane, RecordId, SourceName, Subject};
 use crate::store::StoreError;
 use crate::store::rows::{Beside, NewParked, RowsView, Short};
@@ -39,9 +40,20 @@ pub struct Row {
     pub op: Op,
     /// The source's own id, or one that is made of the content: a repeat is then harmless.
     pub id: Option<RecordId>,
+    /// What names the row at its source, where each version of it says all of its state: a newer one
+    /// then takes the place of one that is parked.
+    pub key: Option<Short>,
+    pub attachments: Vec<Attached>,
     /// What of the row could not be said in `data`, Vietnamese and English, without content: such a
     /// row is parked.
     pub flaw: Option<[String; 2]>,
+}
+
+/// A file that a row names, and its content.
+#[derive(Debug, Clone)]
+pub struct Attached {
+    pub name: Attachment,
+    pub content: Vec<u8>,
 }
 
 impl Row {
@@ -50,8 +62,16 @@ impl Row {
             data,
             op,
             id: None,
+            key: None,
+            attachments: Vec::new(),
             flaw: None,
         }
+    }
+
+    /// What the record says of its attachments.
+    fn names(&self) -> Vec<Attachment> {
+        let name = |attached: &Attached| attached.name.clone();
+        self.attachments.iter().map(name).collect()
     }
 }
 
@@ -61,9 +81,19 @@ pub struct Batch {
     pub rows: Vec<Row>,
     /// None: the source stands where it stood.
     pub cursor: Option<String>,
+    /// Where the reading began, by [`Rows::begin`]; none where nobody sets this source's cursor.
+    pub round: Option<Round>,
     /// What else is written with them.
     pub beside: Beside,
 }
+
+/// A reading from where the source stood, until a person sets its cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Round(u64);
+
+/// The code of the fault that a person has set the cursor while rows were read: it is to be read
+/// anew from there.
+pub const CURSOR_SET: &str = "cursor_set";
 
 /// What became of a batch; all of it is committed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -107,6 +137,12 @@ impl Rows {
         cursor.map_err(of_intake)
     }
 
+    /// Begins a round: where the source stands, as long as no person sets it.
+    pub async fn begin(&self) -> Result<(Round, Option<String>), Fault> {
+        let turn = self.door.turn(&self.source).await;
+        Ok((Round(*turn), self.cursor().await?))
+    }
+
     /// A short look at the store, where it may block.
     pub async fn look<T: Send + 'static>(
         &self,
@@ -125,12 +161,16 @@ impl Rows {
     ///
     /// On a fault the cursor has not moved, but after `store_unsure` it may have: read it again.
     pub async fn hand_in(&self, batch: Batch) -> Result<Taken, Fault> {
-        let _turn = self.door.turn(&self.source).await;
+        let turn = self.door.turn(&self.source).await;
         let Batch {
             rows,
             cursor,
+            round,
             beside,
         } = batch;
+        if round.is_some_and(|round| round != Round(*turn)) {
+            return Err(cursor_set());
+        }
         let this = self.clone();
         let checking = tokio::task::spawn_blocking(move || this.check(rows));
         let mut checked = checking
@@ -138,13 +178,14 @@ impl Rows {
             .expect("checking neither panics nor is cancelled")?;
         loop {
             let sorted = checked.sort(self.dataset.as_str());
-            self.may_park(&sorted.park).await?;
+            self.may_park(&sorted.park, checked.replaced.len()).await?;
             let taken = Taken {
                 accepted: sorted.records.len() as u64,
                 parked: sorted.park.len() as u64,
             };
             let mut beside = beside.clone();
             beside.park.extend(sorted.park);
+            beside.unpark.extend(checked.replaced.keys());
             let submission = Submission {
                 reply: (),
                 source: self.source.clone(),
@@ -157,6 +198,7 @@ impl Rows {
             match answer.map_err(of_intake)? {
                 Answer::Stored { .. } => {
                     self.tell(&checked).await;
+                    self.free(&checked).await?;
                     return Ok(taken);
                 }
                 Answer::LaneFull(lane) => return Err(lane_full(lane)),
@@ -179,15 +221,18 @@ impl Rows {
         let dataset = dataset.expect("the configuration names datasets of the catalogue");
         let mut checked = Checked::default();
         let mut subjects = BTreeSet::new();
-        for row in rows {
+        for mut row in rows {
             let incoming = Incoming {
                 data: &row.data,
                 op: row.op,
                 original: None,
                 id: row.id.clone(),
             };
-            let (subject, mut verdict) = match self.door.admit_row(dataset, &self.source, incoming)
-            {
+            let names = row.names();
+            let admitted = self
+                .door
+                .admit_attached(dataset, &self.source, incoming, &names);
+            let (subject, mut verdict) = match admitted {
                 Ok((record, subject)) if ENTRY_BYTES_MAX < record.tail.len() + ENTRY_HEAD_BYTES => {
                     (Some(subject), Verdict::Unusable(TOO_LARGE))
                 }
@@ -201,23 +246,78 @@ impl Rows {
             if let (Some(flaw), false) = (&row.flaw, is_forbidden(&verdict)) {
                 verdict = Verdict::Flawed(flaw.clone());
             }
+            if !is_forbidden(&verdict)
+                && let Some(flaw) = self.keep_attachments(&mut row)?
+            {
+                verdict = Verdict::Flawed(flaw);
+            }
             let subject = subject.as_ref().map(short_subject);
             subjects.extend(subject);
             checked.rows.push(CheckedRow {
                 row,
+                names,
                 subject,
                 verdict,
             });
         }
+        let keys = checked.rows.iter().filter_map(|row| row.row.key);
         let view = RowsView::open(self.door.store()).map_err(of_store)?;
+        let replaced = view
+            .parked_by_key(self.source.as_str(), keys)
+            .map_err(of_store)?;
+        let replaced = replaced
+            .into_iter()
+            .map(|parked| (parked.number, parked.subject));
+        checked.replaced = replaced.collect();
+        let numbers = checked.replaced.keys().copied().collect();
         checked.blocked = view
-            .blocked(self.source.as_str(), &subjects)
+            .blocked(self.source.as_str(), &subjects, &numbers)
             .map_err(of_store)?;
         Ok(checked)
     }
 
+    /// Hands in what waited behind parked rows whose place a newer version has taken.
+    async fn free(&self, checked: &Checked) -> Result<(), Fault> {
+        let subjects: BTreeSet<Short> = checked.replaced.values().flatten().copied().collect();
+        if subjects.is_empty() {
+            return Ok(());
+        }
+        let waiting = self
+            .look({
+                let subjects = subjects.clone();
+                move |view, source| view.blocked(source.as_str(), &subjects, &BTreeSet::new())
+            })
+            .await?;
+        if !waiting.is_empty() {
+            parked::free(&self.door, &self.source, waiting).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts a row's attachments on the disk and lets go of them here; says what is wrong where one
+    /// can never have room.
+    fn keep_attachments(&self, row: &mut Row) -> Result<Option<[String; 2]>, Fault> {
+        let mut flaw = None;
+        for attached in &mut row.attachments {
+            let content = std::mem::take(&mut attached.content);
+            match self.door.blobs().put(&content) {
+                Ok(_) => {}
+                Err(BlobError::Full { bytes_max }) if bytes_max < content.len() as u64 => {
+                    flaw = Some([
+                        "tệp đính kèm lớn hơn toàn bộ chỗ dành cho tệp đính kèm (store.attachments)"
+                            .to_owned(),
+                        "an attachment is larger than all room for attachments (store.attachments)"
+                            .to_owned(),
+                    ]);
+                }
+                Err(error) => return Err(of_blobs(&error)),
+            }
+        }
+        Ok(flaw)
+    }
+
     /// Whether there is room for more parked rows.
-    async fn may_park(&self, park: &[NewParked]) -> Result<(), Fault> {
+    async fn may_park(&self, park: &[NewParked], replaced: usize) -> Result<(), Fault> {
         if park.is_empty() {
             return Ok(());
         }
@@ -228,7 +328,7 @@ impl Rows {
             .iter()
             .map(|parked| parked.row.as_ref().map_or(0, Vec::len))
             .sum();
-        match sum.rows + park.len() as u64 <= PARKED_ROWS_MAX
+        match sum.rows + park.len() as u64 <= PARKED_ROWS_MAX + replaced as u64
             && sum.bytes + bytes as u64 <= PARKED_BYTES_MAX
         {
             true => Ok(()),
@@ -308,12 +408,15 @@ const OTHER_CONTENT: Why = [
 #[derive(Default)]
 struct Checked {
     rows: Vec<CheckedRow>,
-    /// Subjects that had something parked before.
+    /// Subjects that had something parked before, beside what is replaced.
     blocked: BTreeSet<Short>,
+    /// Parked rows of which a newer version is here, with their subjects.
+    replaced: BTreeMap<i64, Option<Short>>,
 }
 
 struct CheckedRow {
     row: Row,
+    names: Vec<Attachment>,
     subject: Option<Short>,
     verdict: Verdict,
 }
@@ -376,7 +479,13 @@ impl Checked {
                     true => None,
                     false => row.row.id.as_ref().map(|id| id.as_str().to_owned()),
                 },
+                key: row.row.key,
                 row: (!is_forbidden).then(|| row.row.data.get().as_bytes().to_vec()),
+                is_whole: !is_forbidden && !matches!(row.verdict, Verdict::Flawed(_)),
+                attachments: match is_forbidden {
+                    true => Vec::new(),
+                    false => row.names.clone(),
+                },
                 reason_vi,
                 reason_en,
             });
@@ -426,6 +535,44 @@ pub fn of_intake(error: IntakeError) -> Fault {
             "Xem mục Kho dữ liệu; nguồn tự đọc lại khi kho hoạt động.",
             "See the store's state; the source goes on by itself when the store works.",
         ],
+    )
+}
+
+fn cursor_set() -> Fault {
+    Fault::new(
+        CURSOR_SET,
+        [
+            "vị trí đọc của nguồn vừa được đặt lại; đọc lại từ đó",
+            "the source's cursor was set; it is read again from there",
+        ],
+        ["Không cần làm gì.", "Nothing is to be done."],
+    )
+}
+
+fn of_blobs(error: &BlobError) -> Fault {
+    let (code, hint) = match error {
+        BlobError::Full { .. } => (
+            "attachments_full",
+            [
+                "Kiểm tra đường truyền về trục, hoặc tăng store.attachments; nguồn tự đọc tiếp khi có chỗ.",
+                "Check the link to the hub, or raise store.attachments; the source goes on by itself when there is room.",
+            ],
+        ),
+        BlobError::Io(_) => (
+            "attachments",
+            [
+                "Kiểm tra ổ đĩa còn chỗ và quyền ghi cạnh kho; nguồn tự đọc lại.",
+                "Check that the disk has room and can be written beside the store; it is read again by itself.",
+            ],
+        ),
+    };
+    Fault::new(
+        code,
+        [
+            format!("chưa giữ được tệp đính kèm của một dòng; chưa bỏ qua dòng nào: {error}"),
+            format!("a row's attachment cannot be kept; no row is skipped: {error}"),
+        ],
+        hint,
     )
 }
 

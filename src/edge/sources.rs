@@ -34,6 +34,7 @@ use crate::store::rows::{Parked, RowsView};
 pub const RETRY_PATH: &str = "/v1/local/parked/retry";
 pub const DROP_PATH: &str = "/v1/local/parked/drop";
 pub const REWIND_PATH: &str = "/v1/local/sources/rewind";
+pub const DELETES_PATH: &str = "/v1/local/sources/allow-deletes";
 /// Rows that a list shows.
 const SHOWN: u32 = 200;
 
@@ -136,6 +137,8 @@ struct ParkedView<'r> {
     op: &'r str,
     /// False where a rule forbids to store the content; such a row can only be dropped.
     has_content: bool,
+    /// False where the box does not have all of the row: it is mended at its source.
+    is_whole: bool,
     waits_behind_another: bool,
     reason_vi: &'r str,
     reason_en: &'r str,
@@ -150,6 +153,7 @@ impl ParkedView<'_> {
             dataset: &row.dataset,
             op: &row.op,
             has_content: row.row.is_some(),
+            is_whole: row.is_whole,
             waits_behind_another: waits,
             reason_vi: match waits {
                 true => "chờ sau một dòng khác của cùng đối tượng",
@@ -213,6 +217,20 @@ pub fn rewind(path: &Path, name: &str, mark: &str) -> Result<String, Failure> {
     send(path, REWIND_PATH, &order)?;
     Ok(format!(
         "nguồn {name} sẽ đọc lại từ sau {mark} / the source {name} is read again from after {mark}\n"
+    ))
+}
+
+/// `tramd sources allow-deletes NAME`: the next sweep may find any number of rows gone.
+pub fn allow_deletes(path: &Path, name: &str) -> Result<String, Failure> {
+    let (_, name) = configured(path, name)?;
+    let order = Order {
+        source: name.to_string(),
+        number: None,
+        reason: None,
+    };
+    send(path, DELETES_PATH, &order)?;
+    Ok(format!(
+        "lượt đọc tới của nguồn {name} được xóa mọi dòng không còn trong bảng / the next reading of {name} may delete every row that is gone from the table\n"
     ))
 }
 
@@ -332,6 +350,18 @@ pub async fn post_rewind(
     let mark = order.reason.as_deref().unwrap_or_default();
     let rewound = sql::rewind(&app.door, source, mark).await;
     answer(rewound.map(|()| Retried::default()))
+}
+
+pub async fn post_allow_deletes(
+    State(app): State<Arc<App>>,
+    local: Option<Extension<LocalPeer>>,
+    order: Query<Order>,
+) -> Response {
+    let Some(source) = allowed(local.is_some(), &order) else {
+        return Problem::not_found().into_response();
+    };
+    let allowed = sql::allow_deletes(&app.door, source).await;
+    answer(allowed.map(|()| Retried::default()))
 }
 
 /// Only who came through the socket beside the store may do this.

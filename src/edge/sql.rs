@@ -4,6 +4,7 @@
 //! before (`snapshot`). Either way a page of rows goes in through [`Rows`] together with where the
 //! source then stands, so that a crash at any moment loses and doubles nothing.
 
+pub mod attachment;
 pub mod driver;
 pub mod mapping;
 mod mssql;
@@ -24,15 +25,16 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::catalogue::Dataset;
 use crate::edge::config::sql::{Driver, Mode, Place, SqlConfig};
 use crate::edge::connectors::{Fault, Post};
 use crate::edge::door::{Door, short_digest};
-use crate::edge::rows::{Rows, of_intake};
+use crate::edge::rows::{CURSOR_SET, Rows, of_intake};
 use crate::engine::sending::Submission;
 use crate::model::SourceName;
 use crate::store::rows::Beside;
 use driver::{Ask, Message, PAGES_WAITING, Session};
-use mapping::Described;
+use mapping::{Described, Plan, place_of};
 use value::Value;
 
 /// Reads a source until told to stop, or until a fault.
@@ -42,13 +44,19 @@ pub async fn poll(config: Arc<SqlConfig>, rows: Rows, post: Post) -> Result<(), 
     loop {
         post.working();
         let mut session = Session::open(&config).await?;
-        let went_on = match &mut reader {
-            Reader::Watermark(reader) => reader.poll(&mut session, &post).await?,
-            Reader::Snapshot(reader) => reader.sweep(&mut session, &post).await?,
+        let round = match &mut reader {
+            Reader::Watermark(reader) => reader.poll(&mut session, &post).await,
+            Reader::Snapshot(reader) => reader.sweep(&mut session, &post).await,
         };
-        session.close().await;
-        if !went_on {
-            return Ok(());
+        match round {
+            Ok(true) => session.close().await,
+            Ok(false) => return Ok(()),
+            Err(fault) if fault.code == CURSOR_SET => {
+                tracing::info!(source = %rows.source(), "the cursor was set; reading from there");
+                reader = Reader::new(&config, &rows).await?;
+                continue;
+            }
+            Err(fault) => return Err(fault),
         }
         post.waiting().await;
         if !post.pause(Duration::from_millis(config.poll_ms)).await {
@@ -57,13 +65,33 @@ pub async fn poll(config: Arc<SqlConfig>, rows: Rows, post: Post) -> Result<(), 
     }
 }
 
-/// Sets back (or forth) where a source is read from, by its watermark. It counts from the next round
-/// on; a round that is in hand may still move it.
+/// Sets back (or forth) where a source is read from, by its watermark. A round that is in hand ends,
+/// and reading begins anew from there.
 pub async fn rewind(door: &Arc<Door>, source: SourceName, mark: &str) -> Result<(), Fault> {
+    let event = ("warning", "source_rewound", format!("{source}: {mark}"));
+    let set = |before: Option<&str>| watermark::stand::rewound(before, mark);
+    set_cursor(door, source, set, event).await
+}
+
+/// Lets the next sweep of a snapshot find any number of rows gone, once.
+pub async fn allow_deletes(door: &Arc<Door>, source: SourceName) -> Result<(), Fault> {
+    tracing::warn!(%source, "a person allows the next sweep any number of deletes");
+    let event = ("warning", "deletes_allowed", source.to_string());
+    set_cursor(door, source, snapshot::allowing_deletes, event).await
+}
+
+/// Sets a source's cursor on a person's order; rows that were read before it are not handed in.
+async fn set_cursor(
+    door: &Arc<Door>,
+    source: SourceName,
+    set: impl FnOnce(Option<&str>) -> Result<String, Fault>,
+    event: (&'static str, &'static str, String),
+) -> Result<(), Fault> {
+    let mut turn = door.turn(&source).await;
     let before = door.intake().cursor(source.clone()).await;
-    let cursor = watermark::rewound(before.map_err(of_intake)?.as_deref(), mark)?;
+    let cursor = set(before.map_err(of_intake)?.as_deref())?;
     let beside = Beside {
-        events: vec![("warning", "source_rewound", format!("{source}: {mark}"))],
+        events: vec![event],
         ..Beside::default()
     };
     let submission = Submission {
@@ -74,6 +102,8 @@ pub async fn rewind(door: &Arc<Door>, source: SourceName, mark: &str) -> Result<
         cursor: Some(cursor),
         beside,
     };
+    // Whatever becomes of it: who reads looks again.
+    *turn += 1;
     let kept = door.intake().submit(submission).await;
     kept.map(|_| ()).map_err(of_intake)
 }
@@ -85,13 +115,10 @@ enum Reader {
 
 impl Reader {
     async fn new(config: &Arc<SqlConfig>, rows: &Rows) -> Result<Reader, Fault> {
-        let cursor = rows.cursor().await?;
         let (config, rows) = (Arc::clone(config), rows.clone());
         Ok(match config.mode {
-            Mode::Snapshot { .. } => {
-                Reader::Snapshot(snapshot::Reader::new(config, rows, cursor.as_deref())?)
-            }
-            _ => Reader::Watermark(watermark::Reader::new(config, rows, cursor.as_deref())?),
+            Mode::Snapshot { .. } => Reader::Snapshot(snapshot::Reader::new(config, rows).await?),
+            _ => Reader::Watermark(watermark::Reader::new(config, rows).await?),
         })
     }
 }
@@ -131,10 +158,36 @@ async fn read(
     Ok(taken)
 }
 
+/// Joins the configuration to a result's columns: how its rows become records, and the places of
+/// `others`. A fault where a column is no longer of the kind that it was; `before` is the schema and
+/// the configuration's digest under which the source was read last, and says the new ones after.
+fn planned(
+    config: &SqlConfig,
+    rows: &Rows,
+    described: &[Described],
+    others: &[&str],
+    before: (&mut String, &mut String),
+) -> Result<(Plan, Vec<usize>), Fault> {
+    let plan = Plan::new(config, described, others, dataset_of(rows))?;
+    let places = others.iter().map(|name| place_of(described, name));
+    let places = places.collect::<Result<_, _>>()?;
+    let (schema, digest) = (plan.signature(), config_digest(config));
+    if *before.1 == digest {
+        same_schema(before.0, &schema)?;
+    }
+    (*before.0, *before.1) = (schema, digest);
+    Ok((plan, places))
+}
+
+fn dataset_of(rows: &Rows) -> &Dataset {
+    let dataset = rows.door().dataset(rows.dataset());
+    dataset.expect("the configuration names datasets of the catalogue")
+}
+
 /// What the configuration makes of rows, in a few letters: with another query or another mapping
 /// another schema is no surprise.
 fn config_digest(config: &SqlConfig) -> String {
-    let columns = format!("{:?}", config.columns);
+    let columns = format!("{:?}{:?}", config.columns, config.attachments);
     let digest = short_digest(&[&config.query.with_marks(), &columns]);
     hex(&digest)
 }
@@ -162,6 +215,20 @@ fn same_schema(before: &str, now: &str) -> Result<(), Fault> {
             "Convert it back in query (CAST), or correct query or [source.columns] for the new kind; the cursor stands still, no row is lost.",
         ],
     ))
+}
+
+fn never_read() -> Fault {
+    Fault::new(
+        "cursor",
+        [
+            "nguồn này chưa đọc được dòng nào",
+            "nothing of this source was read yet",
+        ],
+        [
+            "Đặt start trong cấu hình nguồn.",
+            "Set start in the source's configuration.",
+        ],
+    )
 }
 
 fn unreadable_cursor() -> Fault {

@@ -236,7 +236,7 @@ fn plain_id(id: &str) -> &str {
 }
 
 /// A name without folders and control characters.
-fn safe_name(name: &str) -> String {
+pub fn safe_name(name: &str) -> String {
     let name = name.rsplit(['/', '\\']).next().unwrap_or(name).trim();
     let clean: String = name.chars().filter(|c| !c.is_control()).take(255).collect();
     match clean.as_str() {

@@ -62,12 +62,16 @@ CREATE TABLE parked (
     subject   BLOB,                 -- first 16 bytes of SHA-256 over the subject; none: nobody waits
     op        TEXT    NOT NULL,     -- upsert, delete, snapshot
     id        TEXT,                 -- the source's own id
+    key       BLOB,                 -- what names the row at its source; a newer one takes its place
     row       BLOB,                 -- JSON; none where a rule forbids to store the content
+    whole     INTEGER NOT NULL,     -- 0: not all of the row is in it, so it is never handed in again
+    attachments TEXT,               -- JSON: the attachments that it names; none: it has none
     reason_vi TEXT    NOT NULL,     -- without personal data; empty: only waits behind another row
     reason_en TEXT    NOT NULL,
     at_ms     INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX parked_subject ON parked (source, subject);
+CREATE INDEX parked_key ON parked (source, key) WHERE key IS NOT NULL;
 
 -- What a source without a strict watermark has given already: rows of a snapshot, or of the time
 -- that is read again. Written in the transaction that keeps the rows.

@@ -7,11 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::edge::EdgeStore;
 use super::{StoreError, edge_status};
 use crate::model::UnixMs;
+use crate::model::record::Attachment;
 
 /// The first 16 bytes of a SHA-256.
 pub type Short = [u8; 16];
@@ -39,8 +41,14 @@ pub struct NewParked {
     pub subject: Option<Short>,
     pub op: &'static str,
     pub id: Option<String>,
+    /// What names the row at its source, where a newer version of it is to take its place.
+    pub key: Option<Short>,
     /// None where a rule forbids to store the content.
     pub row: Option<Vec<u8>>,
+    /// Whether `row` is all of it, so that it can be handed in again.
+    pub is_whole: bool,
+    /// What the row names; their content is kept elsewhere.
+    pub attachments: Vec<Attachment>,
     /// Empty: nothing is wrong with it, it waits behind another row of its subject.
     pub reason_vi: String,
     pub reason_en: String,
@@ -110,8 +118,9 @@ impl EdgeStore {
             self.connection
                 .prepare_cached(
                     "INSERT INTO parked
-                       (source, dataset, subject, op, id, row, reason_vi, reason_en, at_ms)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                       (source, dataset, subject, op, id, key, row, whole, attachments,
+                        reason_vi, reason_en, at_ms)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
                 )?
                 .execute(params![
                     source,
@@ -119,7 +128,10 @@ impl EdgeStore {
                     parked.subject,
                     parked.op,
                     parked.id,
+                    parked.key,
                     parked.row,
+                    parked.is_whole,
+                    attachments_text(&parked.attachments),
                     parked.reason_vi,
                     parked.reason_en,
                     at.0
@@ -167,9 +179,35 @@ pub struct Parked {
     pub op: String,
     pub id: Option<String>,
     pub row: Option<Vec<u8>>,
+    pub is_whole: bool,
+    pub attachments: Vec<Attachment>,
     pub reason_vi: String,
     pub reason_en: String,
     pub at: UnixMs,
+}
+
+/// As the table says it; none where there are none.
+fn attachments_text(attachments: &[Attachment]) -> Option<String> {
+    let text = || serde_json::to_string(attachments).expect("attachments are plain JSON");
+    (!attachments.is_empty()).then(text)
+}
+
+/// What [`attachments_text`] wrote.
+fn attachments_of(text: Option<&str>) -> rusqlite::Result<Vec<Attachment>> {
+    let read = |text| {
+        serde_json::from_str(text).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error))
+        })
+    };
+    text.map_or(Ok(Vec::new()), read)
+}
+
+/// A parked row by what names it at its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParkedKey {
+    pub number: i64,
+    pub key: Short,
+    pub subject: Option<Short>,
 }
 
 /// How much a source has parked.
@@ -200,11 +238,12 @@ impl RowsView {
             .optional()?)
     }
 
-    /// Which of these subjects have a row parked.
+    /// Which of these subjects have a row parked, rows with the numbers `except` left aside.
     pub fn blocked(
         &self,
         source: &str,
         subjects: &BTreeSet<Short>,
+        except: &BTreeSet<i64>,
     ) -> Result<BTreeSet<Short>, StoreError> {
         let mut blocked = BTreeSet::new();
         let any = self
@@ -216,13 +255,42 @@ impl RowsView {
         }
         let mut statement = self
             .connection
-            .prepare_cached("SELECT 1 FROM parked WHERE source = ?1 AND subject = ?2 LIMIT 1")?;
+            .prepare_cached("SELECT number FROM parked WHERE source = ?1 AND subject = ?2")?;
         for subject in subjects {
-            if statement.exists(params![source, subject])? {
-                blocked.insert(*subject);
+            let mut numbers = statement.query(params![source, subject])?;
+            while let Some(row) = numbers.next()? {
+                if !except.contains(&row.get(0)?) {
+                    blocked.insert(*subject);
+                    break;
+                }
             }
         }
         Ok(blocked)
+    }
+
+    /// Parked rows by what names them at their source: number and subject of each.
+    pub fn parked_by_key(
+        &self,
+        source: &str,
+        keys: impl Iterator<Item = Short>,
+    ) -> Result<Vec<ParkedKey>, StoreError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT number, subject FROM parked WHERE source = ?1 AND key = ?2")?;
+        let mut found = Vec::new();
+        for key in keys {
+            let rows = statement.query_map(params![source, key], |row| {
+                Ok(ParkedKey {
+                    number: row.get(0)?,
+                    key,
+                    subject: row.get(1)?,
+                })
+            })?;
+            for row in rows {
+                found.push(row?);
+            }
+        }
+        Ok(found)
     }
 
     pub fn parked_sum(&self, source: &str) -> Result<ParkedSum, StoreError> {
@@ -257,8 +325,9 @@ impl RowsView {
         rows_max: u32,
     ) -> Result<Vec<Parked>, StoreError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT number, dataset, subject, op, id, row, reason_vi, reason_en, at_ms FROM parked
-             WHERE source = ?1 AND ?2 < number ORDER BY number LIMIT ?3",
+            "SELECT number, dataset, subject, op, id, row, whole, attachments, reason_vi,
+                    reason_en, at_ms
+             FROM parked WHERE source = ?1 AND ?2 < number ORDER BY number LIMIT ?3",
         )?;
         let rows = statement.query_map(params![source, after, rows_max], |row| {
             Ok(Parked {
@@ -268,9 +337,11 @@ impl RowsView {
                 op: row.get(3)?,
                 id: row.get(4)?,
                 row: row.get(5)?,
-                reason_vi: row.get(6)?,
-                reason_en: row.get(7)?,
-                at: UnixMs(row.get(8)?),
+                is_whole: row.get(6)?,
+                attachments: attachments_of(row.get_ref(7)?.as_str_or_null()?)?,
+                reason_vi: row.get(8)?,
+                reason_en: row.get(9)?,
+                at: UnixMs(row.get(10)?),
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)

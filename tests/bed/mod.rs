@@ -29,6 +29,7 @@ pub struct Bed {
     key: Vec<u8>,
     pub clock: Clock,
     pub lane_bytes_max: u64,
+    pub blobs_bytes_max: u64,
 }
 
 /// A bed whose engine runs.
@@ -46,6 +47,7 @@ impl Bed {
             key: SigningKey::generate(),
             clock: Clock::start(UnixMs(0)),
             lane_bytes_max: 1 << 30,
+            blobs_bytes_max: 64 << 20,
         }
     }
 
@@ -116,7 +118,7 @@ impl Bed {
                 tail_bytes: 0,
                 reserve_bytes: 0,
                 once_keys: 200_000,
-                blobs_bytes_max: 64 << 20,
+                blobs_bytes_max: self.blobs_bytes_max,
                 card_rated_bytes: 1 << 40,
             },
             hub: HubConfig {

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use lienthong::edge::config::sql::{Driver, Mode, Place, Server, SqlConfig};
+use lienthong::edge::sql::attachment::{FileColumn, Pattern};
 use lienthong::edge::sql::mapping::Column;
 use lienthong::edge::sql::query::Query;
 use mysql_async::prelude::Queryable;
@@ -55,6 +56,10 @@ pub fn snapshot(deletes_max_percent: u64) -> Mode {
 /// The code of a dossier.
 pub fn code(id: u64) -> String {
     format!("H53.12-2611{:02}-{:06}", 1 + id / 1_000_000, id % 1_000_000)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn row(id: u64, at: &str) -> String {
@@ -123,7 +128,10 @@ impl Office {
             })
             .collect();
         for rows in rows.chunks(1_000) {
-            let statement = format!("INSERT INTO ho_so VALUES {}", rows.join(", "));
+            let statement = format!(
+                "INSERT INTO ho_so (id, so, ten, phi, ngay, cap_nhat, da_thu) VALUES {}",
+                rows.join(", ")
+            );
             self.run(&statement).await;
         }
     }
@@ -139,7 +147,10 @@ impl Office {
     }
 
     pub async fn add_at(&mut self, id: u64, at: &str) {
-        let statement = format!("INSERT INTO ho_so VALUES {}", row(id, at));
+        let statement = format!(
+            "INSERT INTO ho_so (id, so, ten, phi, ngay, cap_nhat, da_thu) VALUES {}",
+            row(id, at)
+        );
         self.run(&statement).await;
     }
 
@@ -155,6 +166,38 @@ impl Office {
     pub async fn touch(&mut self, id: u64, at: &str) {
         let statement = format!("UPDATE ho_so SET cap_nhat = '{at}' WHERE id = {id}");
         self.run(&statement).await;
+    }
+
+    /// Gives the table a column with files, their names and their types.
+    #[allow(dead_code)]
+    pub async fn add_file_columns(&mut self) {
+        let file = match self.database {
+            Database::Postgres(..) => "bytea",
+            Database::Mariadb(..) => "longblob",
+            Database::Sqlite(_) => "blob",
+        };
+        for column in [
+            &format!("tep {file}"),
+            "ten_tep varchar(200)",
+            "loai_tep varchar(100)",
+        ] {
+            self.run(&format!("ALTER TABLE ho_so ADD COLUMN {column}"))
+                .await;
+        }
+    }
+
+    /// Sets a row's file; none takes it away.
+    #[allow(dead_code)]
+    pub async fn attach(&mut self, id: u64, content: Option<&[u8]>) {
+        let file = match (content, &self.database) {
+            (None, _) => "NULL".to_owned(),
+            (Some(content), Database::Postgres(..)) => format!("'\\x{}'", hex(content)),
+            (Some(content), _) => format!("X'{}'", hex(content)),
+        };
+        self.run(&format!(
+            "UPDATE ho_so SET tep = {file}, ten_tep = 'Đơn {id}.pdf', loai_tep = 'application/pdf' WHERE id = {id}"
+        ))
+        .await;
     }
 
     pub async fn count(&mut self, table: &str) -> i64 {
@@ -243,6 +286,29 @@ impl Office {
         }
     }
 
+    /// As [`Office::config`], with the column of files.
+    #[allow(dead_code)]
+    pub fn config_with_files(&self, mode: Mode, rows_max: u64) -> SqlConfig {
+        let mut config = self.config(mode, rows_max);
+        let query = config.query.with_marks();
+        let mut marks = [":after", ":limit"].into_iter();
+        let query: String = query
+            .replacen(" FROM ho_so", ", tep, ten_tep, loai_tep FROM ho_so", 1)
+            .split_inclusive('?')
+            .map(|part| match part.strip_suffix('?') {
+                Some(text) => text.to_owned() + marks.next().unwrap(),
+                None => part.to_owned(),
+            })
+            .collect();
+        config.query = Query::parse(&query).unwrap();
+        config.attachments = vec![FileColumn {
+            column: "tep".to_owned(),
+            name: Pattern::parse("{ten_tep}").unwrap(),
+            mime: Pattern::parse("{loai_tep}").unwrap(),
+        }];
+        config
+    }
+
     pub fn config(&self, mode: Mode, rows_max: u64) -> SqlConfig {
         let (driver, place) = self.place();
         let query = match &mode {
@@ -260,6 +326,8 @@ impl Office {
             query: Query::parse(&query).unwrap(),
             mode,
             columns: columns(),
+            attachments: Vec::new(),
+            attachment_bytes_max: 16 << 20,
             zone_minutes: 420,
             poll_ms: 100,
             rows_max,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::edge::sql::attachment::{ANY_MIME, FileColumn, Pattern};
 use crate::edge::sql::mapping::Column;
 use crate::edge::sql::query::Query;
 use crate::shell::settings::section::Section;
@@ -18,6 +19,10 @@ pub struct SqlConfig {
     pub mode: Mode,
     /// What the dataset's fields are made of; empty: every column by its own name.
     pub columns: Vec<Column>,
+    /// Columns that hold files.
+    pub attachments: Vec<FileColumn>,
+    /// A row with a larger file is parked.
+    pub attachment_bytes_max: u64,
     /// Minutes east of UTC of times that name no zone.
     pub zone_minutes: i32,
     pub poll_ms: u64,
@@ -134,6 +139,8 @@ pub fn sql(mut section: Section) -> Option<SqlConfig> {
     let statement_ms = section.duration("statement_timeout", "30 s", 100..=3_600_000);
     let connect_ms = section.duration("connect_timeout", "10 s", 100..=120_000);
     let columns = columns(&mut section);
+    let attachment_bytes_max = section.size("attachment_max", "16 MiB", 1024..=256 << 20);
+    let attachments = attachments(&mut section);
     let (mode, query) = (mode?, query?);
     if let Some(wrong) = placeholders(&mode, &query) {
         section.fault("query", wrong);
@@ -145,6 +152,8 @@ pub fn sql(mut section: Section) -> Option<SqlConfig> {
         query,
         mode,
         columns: columns?,
+        attachments: attachments?,
+        attachment_bytes_max: attachment_bytes_max?,
         zone_minutes: zone_minutes?,
         poll_ms: poll_ms?,
         rows_max: rows_max?,
@@ -311,6 +320,23 @@ fn columns(section: &mut Section) -> Option<Vec<Column>> {
             None
         }
     }
+}
+
+/// `[[source.attachment]]`: columns that hold files.
+fn attachments(section: &mut Section) -> Option<Vec<FileColumn>> {
+    let mut attachments = Some(Vec::new());
+    for mut entry in section.list("attachment") {
+        let column = entry.text("column", None);
+        let name = entry.value("name", None, Pattern::parse);
+        let mime = entry.value("mime", Some(ANY_MIME), Pattern::parse);
+        match (column, name, mime, &mut attachments) {
+            (Some(column), Some(name), Some(mime), Some(attachments)) => {
+                attachments.push(FileColumn { column, name, mime });
+            }
+            _ => attachments = None,
+        }
+    }
+    attachments
 }
 
 fn mapped(table: &toml::Table) -> Result<Vec<Column>, String> {

@@ -71,10 +71,8 @@ pub fn rows(
             None => id(config, dataset, topic, item, &shaped)?,
         };
         rows.push(Row {
-            data: shaped,
-            op,
             id,
-            flaw: None,
+            ..Row::new(shaped, op)
         });
     }
     Ok(rows)

@@ -15,6 +15,7 @@ use crate::edge::door::{Door, Incoming, op_named};
 use crate::edge::rows::{lane_full, of_intake, of_store, reasons};
 use crate::engine::sending::{Answer, NewRecord, Submission};
 use crate::model::limits::ENTRY_BYTES_MAX;
+use crate::model::record::Attachment;
 use crate::model::{DatasetId, RecordId, SourceName};
 use crate::store::rows::{Beside, Parked, RowsView, Short};
 
@@ -40,11 +41,23 @@ pub struct Retried {
 /// Hands parked rows in again.
 pub async fn retry(door: &Arc<Door>, source: &SourceName, which: Which) -> Result<Retried, Fault> {
     let _turn = door.turn(source).await;
-    let subject = match which {
-        Which::All => None,
-        Which::Number(number) => Some(subject_of(door, source, number).await?),
+    let meant = match which {
+        Which::All => Meant::All,
+        Which::Number(number) => match subject_of(door, source, number).await? {
+            None => Meant::Row(number),
+            Some(subject) => Meant::Subjects(BTreeSet::from([subject])),
+        },
     };
-    again(door, source, which, subject.flatten()).await
+    again(door, source, &meant).await
+}
+
+/// Hands in what of these subjects is parked; for who has the source's turn.
+pub(super) async fn free(
+    door: &Arc<Door>,
+    source: &SourceName,
+    subjects: BTreeSet<Short>,
+) -> Result<Retried, Fault> {
+    again(door, source, &Meant::Subjects(subjects)).await
 }
 
 /// Gives a row up; says so in the list of events, and hands in what waited behind it.
@@ -67,8 +80,28 @@ pub async fn drop_row(
     submit(door, source, Vec::new(), beside).await?;
     tracing::warn!(%source, number, "a parked row was given up");
     match subject {
-        Some(subject) => again(door, source, Which::Number(number), Some(subject)).await,
+        Some(subject) => free(door, source, BTreeSet::from([subject])).await,
         None => Ok(Retried::default()),
+    }
+}
+
+/// Parked rows that are handed in again.
+enum Meant {
+    All,
+    /// One that has no subject.
+    Row(i64),
+    Subjects(BTreeSet<Short>),
+}
+
+impl Meant {
+    fn has(&self, parked: &Parked) -> bool {
+        match self {
+            Meant::All => true,
+            Meant::Row(number) => parked.number == *number,
+            Meant::Subjects(subjects) => parked
+                .subject
+                .is_some_and(|subject| subjects.contains(&subject)),
+        }
     }
 }
 
@@ -95,37 +128,24 @@ async fn subject_of(
     }
 }
 
-async fn again(
-    door: &Arc<Door>,
-    source: &SourceName,
-    which: Which,
-    subject: Option<Short>,
-) -> Result<Retried, Fault> {
+async fn again(door: &Arc<Door>, source: &SourceName, meant: &Meant) -> Result<Retried, Fault> {
     let mut retried = Retried::default();
     let mut held: BTreeSet<Short> = BTreeSet::new();
     let mut after = 0;
     loop {
-        let page = page_after(door, source, after, PAGE_ROWS).await?;
+        let mut page = page_after(door, source, after, PAGE_ROWS).await?;
         let Some(last) = page.last() else {
             return Ok(retried);
         };
         after = last.number;
+        page.retain(|parked| meant.has(parked));
         let mut beside = Beside::default();
         let mut fit: Vec<(i64, Option<Short>, NewRecord)> = Vec::new();
-        for parked in page {
-            let is_meant = match which {
-                Which::All => true,
-                Which::Number(number) => {
-                    parked.number == number || (subject.is_some() && parked.subject == subject)
-                }
-            };
-            if !is_meant {
-                continue;
-            }
+        for (parked, verdict) in admit_all(door, source, page).await {
             let is_held = parked
                 .subject
                 .is_some_and(|subject| held.contains(&subject));
-            match (is_held, admit(door, source, &parked)) {
+            match (is_held, verdict) {
                 (false, Ok(record)) => fit.push((parked.number, parked.subject, record)),
                 (is_held, verdict) => {
                     held.extend(parked.subject);
@@ -166,19 +186,37 @@ async fn again(
     }
 }
 
-/// The row as a record, or what is wrong with it; no reason where its content was not kept.
-fn admit(
-    door: &Door,
+/// A parked row as a record; what is wrong with it, where that is known anew.
+type Verdict = Result<NewRecord, Option<(String, String)>>;
+
+/// Checks rows where it may block.
+async fn admit_all(
+    door: &Arc<Door>,
     source: &SourceName,
-    parked: &Parked,
-) -> Result<NewRecord, Option<(String, String)>> {
+    page: Vec<Parked>,
+) -> Vec<(Parked, Verdict)> {
+    let (door, source) = (Arc::clone(door), source.clone());
+    let task = tokio::task::spawn_blocking(move || {
+        let admit = |parked: Parked| {
+            let verdict = admit(&door, &source, &parked);
+            (parked, verdict)
+        };
+        page.into_iter().map(admit).collect()
+    });
+    task.await
+        .expect("checking neither panics nor is cancelled")
+}
+
+/// The row as a record, or what is wrong with it; no reason where its content was not kept.
+fn admit(door: &Door, source: &SourceName, parked: &Parked) -> Verdict {
     let gone = || {
         Some((
             "danh mục không còn bộ dữ liệu của dòng này".to_owned(),
             "the catalogue no longer has the row's dataset".to_owned(),
         ))
     };
-    let row = parked.row.as_ref().ok_or(None)?;
+    let row = parked.row.as_ref().filter(|_| parked.is_whole);
+    let row = row.ok_or(None)?;
     let dataset: DatasetId = parked.dataset.parse().map_err(|_| gone())?;
     let dataset = door.dataset(&dataset).ok_or_else(gone)?;
     let text = String::from_utf8(row.clone()).map_err(|_| None)?;
@@ -192,9 +230,16 @@ fn admit(
             .as_ref()
             .and_then(|id| id.parse::<RecordId>().ok()),
     };
-    let record = door
-        .admit(dataset, source, incoming)
+    let (record, _) = door
+        .admit_attached(dataset, source, incoming, &parked.attachments)
         .map_err(|refusal: Refusal| Some(reasons(&refusal)))?;
+    let is_here = |file: &Attachment| matches!(door.blobs().get(&file.sha256), Ok(Some(_)));
+    if !parked.attachments.iter().all(is_here) {
+        return Err(Some((
+            "tệp đính kèm của dòng không còn trong kho của trạm".to_owned(),
+            "an attachment of the row is no longer in the box's store".to_owned(),
+        )));
+    }
     match record.tail.len() + super::ENTRY_HEAD_BYTES <= ENTRY_BYTES_MAX {
         true => Ok(record),
         false => Err(None),

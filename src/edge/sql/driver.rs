@@ -14,8 +14,9 @@ use crate::edge::sql::odbc;
 use crate::edge::sql::value::Value;
 use crate::edge::sql::{mssql, mysql, postgres, sqlite};
 
-/// Rows of one page.
+/// Rows of one page, and bytes from which on it is handed on with fewer.
 pub const PAGE_ROWS: usize = 500;
+const PAGE_BYTES: usize = 1 << 20;
 /// Pages that wait for their reader.
 pub const PAGES_WAITING: usize = 1;
 /// A driver that has not answered so long after the database's own limit is given up.
@@ -56,6 +57,48 @@ impl Mark {
 pub enum Message {
     Columns(Vec<Described>),
     Rows(Vec<Vec<Value>>),
+}
+
+/// Rows that are gathered to a page.
+pub struct Gathering {
+    rows: Vec<Vec<Value>>,
+    bytes: usize,
+    value_bytes_max: usize,
+}
+
+impl Gathering {
+    pub fn new(config: &SqlConfig) -> Gathering {
+        let value_bytes_max = match config.attachments.is_empty() {
+            // Nobody wants bytes.
+            true => 0,
+            false => config.attachment_bytes_max,
+        };
+        Gathering {
+            rows: Vec::new(),
+            bytes: 0,
+            value_bytes_max: usize::try_from(value_bytes_max).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// Adds a row; gives the page when it is full.
+    pub fn add(&mut self, mut row: Vec<Value>) -> Option<Message> {
+        for value in &mut row {
+            if matches!(value, Value::Bytes(bytes) if self.value_bytes_max < bytes.len()) {
+                *value = Value::TooLong;
+            }
+            self.bytes += value.bytes();
+        }
+        self.rows.push(row);
+        let is_full = self.rows.len() == PAGE_ROWS || PAGE_BYTES <= self.bytes;
+        is_full.then(|| self.page()).flatten()
+    }
+
+    /// What is gathered, if there is anything.
+    pub fn page(&mut self) -> Option<Message> {
+        self.bytes = 0;
+        let rows = std::mem::take(&mut self.rows);
+        (!rows.is_empty()).then_some(Message::Rows(rows))
+    }
 }
 
 /// A table as a discovery shows it: names only.
@@ -128,9 +171,9 @@ impl Session {
         sink: mpsc::Sender<Message>,
     ) -> Result<(), Fault> {
         match self {
-            Session::Postgres(session) => session.read(&config.query, ask, sink).await,
-            Session::Mysql(session) => session.read(&config.query, ask, sink).await,
-            Session::Mssql(session) => session.read(&config.query, ask, sink).await,
+            Session::Postgres(session) => session.read(config, ask, sink).await,
+            Session::Mysql(session) => session.read(config, ask, sink).await,
+            Session::Mssql(session) => session.read(config, ask, sink).await,
             Session::Sqlite(session) => session.read(config, ask, sink).await,
             #[cfg(feature = "odbc")]
             Session::Odbc(session) => session.read(config, ask, sink).await,

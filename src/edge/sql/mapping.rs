@@ -5,9 +5,16 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 
 use crate::catalogue::Dataset;
+use crate::catalogue::schema::describing;
+use crate::edge::config::sql::SqlConfig;
 use crate::edge::connectors::Fault;
+use crate::edge::door::short_digest;
+use crate::edge::rows::{Attached, Row};
+use crate::edge::sql::attachment::{FileColumn, FilePlan};
 use crate::edge::sql::shape::Shape;
 use crate::edge::sql::value::{Kind, Value, quoted};
+use crate::model::record::Op;
+use crate::store::rows::Short;
 
 /// Which column a field is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +37,7 @@ pub struct Described {
 #[derive(Debug, Clone)]
 pub struct Plan {
     root: Node,
+    files: Vec<FilePlan>,
     zone_minutes: i32,
     /// Place, name and kind of the columns that are used.
     used: Vec<(usize, String, Kind)>,
@@ -45,35 +53,61 @@ enum Node {
 #[derive(Debug)]
 pub struct Made {
     pub data: Box<RawValue>,
+    pub attachments: Vec<Attached>,
     /// Vietnamese, English; names the column and nothing of its content.
     pub flaw: Option<[String; 2]>,
+}
+
+impl Made {
+    /// A digest of what names the row and of all of its content, its attachments' too.
+    pub fn digest(&self, named: &[&str]) -> Short {
+        let mut parts = named.to_vec();
+        parts.push(self.data.get());
+        parts.extend(self.flaw.iter().map(|flaw| flaw[1].as_str()));
+        for Attached { name, .. } in &self.attachments {
+            parts.extend([&name.name, &name.mime, &name.sha256].map(String::as_str));
+        }
+        short_digest(&parts)
+    }
+
+    pub fn into_row(self, op: Op) -> Row {
+        let mut row = Row::new(self.data, op);
+        row.attachments = self.attachments;
+        row.flaw = self.flaw;
+        row
+    }
 }
 
 impl Plan {
     /// Joins the configured columns to those of a result. `others` are columns that must be there
     /// too, such as the watermark.
     pub fn new(
-        columns: &[Column],
+        config: &SqlConfig,
         described: &[Described],
         others: &[&str],
         dataset: &Dataset,
-        zone_minutes: i32,
     ) -> Result<Plan, Fault> {
         let schema: serde_json::Value =
             serde_json::from_str(&dataset.schema).expect("the schema was parsed at load");
         let own: Vec<Column>;
-        let columns = match columns.is_empty() {
-            false => columns,
+        let columns = match config.columns.is_empty() {
+            false => &config.columns,
             true => {
-                own = by_name(described);
+                own = by_name(described, &config.attachments, &schema);
                 &own
             }
         };
         let mut plan = Plan {
             root: Node::Fields(BTreeMap::new()),
-            zone_minutes,
+            files: Vec::new(),
+            zone_minutes: config.zone_minutes,
             used: Vec::new(),
         };
+        for file in &config.attachments {
+            let file = FilePlan::new(file, described, config.attachment_bytes_max)?;
+            plan.note_use(file.place(), &described[file.place()]);
+            plan.files.push(file);
+        }
         for column in columns {
             let place = place_of(described, &column.column)?;
             plan.use_column(place, described)?;
@@ -99,10 +133,15 @@ impl Plan {
             Kind::Foreign => return Err(foreign(name, type_name)),
             _ => {}
         }
+        self.note_use(place, &described[place]);
+        Ok(())
+    }
+
+    fn note_use(&mut self, place: usize, column: &Described) {
+        let Described { name, kind, .. } = column;
         if !self.used.iter().any(|(used, ..)| *used == place) {
             self.used.push((place, name.clone(), *kind));
         }
-        Ok(())
     }
 
     /// What the used columns are, in one line; changes when the source's schema does.
@@ -116,15 +155,27 @@ impl Plan {
         parts.join(",")
     }
 
-    /// The record that a row says.
-    pub fn record(&self, row: &[Value]) -> Made {
+    /// The record that a row says, and the files in it.
+    pub fn record(&self, mut row: Vec<Value>) -> Made {
         let mut text = String::with_capacity(256);
-        let mut flaw = None;
-        if !self.write(&self.root, row, &mut text, &mut flaw) {
+        let (mut attachments, mut flaw) = (Vec::new(), None);
+        for file in &self.files {
+            match file.take(&mut row) {
+                Ok(taken) => attachments.extend(taken),
+                Err(wrong) => {
+                    flaw.get_or_insert(wrong);
+                }
+            }
+        }
+        if !self.write(&self.root, &row, &mut text, &mut flaw) {
             text.push_str("{}");
         }
         let data = RawValue::from_string(text).expect("each part is well-formed");
-        Made { data, flaw }
+        Made {
+            data,
+            attachments,
+            flaw,
+        }
     }
 
     /// Some columns as a JSON list: what names a row.
@@ -188,13 +239,27 @@ impl Plan {
     }
 }
 
-/// Every column by its own name; a dot leads into a nested field.
-fn by_name(described: &[Described]) -> Vec<Column> {
-    let column = |described: &Described| Column {
-        field: described.name.split('.').map(str::to_owned).collect(),
-        column: described.name.clone(),
+/// Every column by its own name; a dot leads into a nested field. A file is no field, and neither is
+/// what names it where the dataset knows no such field.
+fn by_name(
+    described: &[Described],
+    files: &[FileColumn],
+    schema: &serde_json::Value,
+) -> Vec<Column> {
+    let is_same = |one: &str, other: &str| one.to_lowercase() == other.to_lowercase();
+    let column = |described: &Described| {
+        let name = described.name.as_str();
+        let is_file = files.iter().any(|file| is_same(&file.column, name));
+        let mut names = files.iter().flat_map(FileColumn::others);
+        let field: Vec<&str> = name.split('.').collect();
+        let is_other = names.any(|other| is_same(other, name));
+        let is_left_out = is_file || (is_other && describing(schema, &field).is_empty());
+        (!is_left_out).then(|| Column {
+            field: field.into_iter().map(str::to_owned).collect(),
+            column: described.name.clone(),
+        })
     };
-    described.iter().map(column).collect()
+    described.iter().filter_map(column).collect()
 }
 
 /// The place of a column; names are compared as databases do, without case, an exact one first.
@@ -265,14 +330,12 @@ fn blob(name: &str) -> Fault {
     Fault::new(
         "blob",
         [
-            format!("cột “{name}” chứa dữ liệu nhị phân, nguồn này chưa nhận tệp đính kèm"),
-            format!(
-                "the column {name:?} holds binary data, and this source takes no attachments yet"
-            ),
+            format!("cột “{name}” chứa dữ liệu nhị phân, không phải là giá trị của một trường"),
+            format!("the column {name:?} holds binary data, which is no field's value"),
         ],
         [
-            "Bỏ cột này khỏi query hoặc [source.columns]; gửi tệp qua thư mục.",
-            "Take the column out of query or [source.columns]; hand files in by the folder.",
+            "Khai báo cột này trong [[source.attachment]] để gửi làm tệp đính kèm, hoặc bỏ khỏi query.",
+            "Name the column in [[source.attachment]] to send it as an attachment, or take it out of query.",
         ],
     )
 }
@@ -294,6 +357,9 @@ fn foreign(name: &str, type_name: &str) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::config::sql::{Driver, Mode, Place};
+    use crate::edge::sql::attachment::Pattern;
+    use crate::edge::sql::query::Query;
 
     fn described(names: &[(&str, Kind)]) -> Vec<Described> {
         names
@@ -309,6 +375,26 @@ mod tests {
     fn dataset() -> crate::catalogue::Catalogue {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("catalogue");
         crate::catalogue::Catalogue::load(&folder).expect("the catalogue of the house")
+    }
+
+    fn config(columns: Vec<Column>, attachments: Vec<FileColumn>) -> SqlConfig {
+        SqlConfig {
+            driver: Driver::Sqlite,
+            place: Place::File("x.db".into()),
+            query: Query::parse("SELECT 1").expect("a query"),
+            mode: Mode::Snapshot {
+                key: vec!["id".to_owned()],
+                deletes_max_percent: 20,
+            },
+            columns,
+            attachments,
+            attachment_bytes_max: 1 << 20,
+            zone_minutes: 420,
+            poll_ms: 1_000,
+            rows_max: 100,
+            statement_ms: 1_000,
+            connect_ms: 1_000,
+        }
     }
 
     fn column(field: &str, column: &str) -> Column {
@@ -338,8 +424,9 @@ mod tests {
             ("da_thu", Kind::Number),
             ("ghi_chu", Kind::Text),
         ]);
-        let plan = Plan::new(&columns, &described, &[], dossier, 420).expect("a plan");
-        let made = plan.record(&[
+        let config = config(columns.into(), Vec::new());
+        let plan = Plan::new(&config, &described, &[], dossier).expect("a plan");
+        let made = plan.record(vec![
             Value::Text("H53.12-261120-0042".to_owned()),
             Value::Text("Nguyễn \"Văn\" An".to_owned()),
             Value::Null,
@@ -365,7 +452,8 @@ mod tests {
             ("g", Kind::Foreign),
         ]);
         let fault = |columns: &[Column]| {
-            Plan::new(columns, &described, &[], dossier, 420).expect_err("a fault")
+            let config = config(columns.to_vec(), Vec::new());
+            Plan::new(&config, &described, &[], dossier).expect_err("a fault")
         };
         let gone = fault(&[column("ma_ho_so", "SoHoSo")]);
         assert_eq!(gone.code, "schema");
@@ -380,7 +468,46 @@ mod tests {
             fault(&[column("x", "a"), column("x.y", "a")]).code,
             "schema"
         );
-        let others = Plan::new(&[column("x", "a")], &described, &["id"], dossier, 420);
+        let others = config(vec![column("x", "a")], Vec::new());
+        let others = Plan::new(&others, &described, &["id"], dossier);
         assert!(others.expect_err("no watermark").en.contains("\"id\""));
+    }
+
+    #[test]
+    fn a_file_changes_its_row_and_is_no_field() {
+        let catalogue = dataset();
+        let dossier = catalogue
+            .get(&"ho_so_tthc".parse().expect("an id"))
+            .expect("there");
+        let file = FileColumn {
+            column: "TEP".to_owned(),
+            name: Pattern::parse("{ma_ho_so}-{ten_tep}").expect("a name"),
+            mime: Pattern::parse("application/pdf").expect("a type"),
+        };
+        let described = described(&[
+            ("ma_ho_so", Kind::Text),
+            ("tep", Kind::Bytes),
+            ("ten_tep", Kind::Text),
+        ]);
+        let config = config(Vec::new(), vec![file]);
+        let plan = Plan::new(&config, &described, &[], dossier).expect("a plan");
+        assert_eq!(plan.signature(), "ma_ho_so:text,tep:bytes");
+        let made = |content: Value| {
+            let text = |text: &str| Value::Text(text.to_owned());
+            plan.record(vec![text("H53"), content, text("a.pdf")])
+        };
+        let one = made(Value::Bytes(b"1".to_vec()));
+        assert_eq!(one.data.get(), r#"{"ma_ho_so":"H53"}"#);
+        assert_eq!(one.attachments[0].name.name, "H53-a.pdf");
+        let digests: std::collections::BTreeSet<Short> = [
+            one,
+            made(Value::Bytes(b"2".to_vec())),
+            made(Value::Null),
+            made(Value::TooLong),
+        ]
+        .iter()
+        .map(|made| made.digest(&["row"]))
+        .collect();
+        assert_eq!(digests.len(), 4);
     }
 }

@@ -15,11 +15,11 @@ use tokio::sync::mpsc;
 use crate::edge::config::sql::{Server, SqlConfig};
 use crate::edge::connectors::Fault;
 use crate::edge::sql::driver::{
-    Ask, COLUMNS_MAX, Mark, Message, PAGE_ROWS, Table, bad_query, broken, grouped, login, password,
+    Ask, COLUMNS_MAX, Gathering, Mark, Message, Table, bad_query, broken, grouped, login, password,
     patiently, too_slow, unreachable_fault,
 };
 use crate::edge::sql::mapping::Described;
-use crate::edge::sql::query::{Name, Query};
+use crate::edge::sql::query::Name;
 use crate::edge::sql::value::{Kind, Value};
 
 /// Before every time that `datetime` can hold.
@@ -73,7 +73,7 @@ impl Session {
 
     pub async fn read(
         &mut self,
-        query: &Query,
+        config: &SqlConfig,
         ask: Ask,
         sink: mpsc::Sender<Message>,
     ) -> Result<(), Fault> {
@@ -83,6 +83,7 @@ impl Session {
         let client = self.client.take().expect("it was there a moment ago");
         let begin = client.begin_transaction();
         let mut transaction = patiently(statement_ms, begin).await?.map_err(fault)?;
+        let query = &config.query;
         let given: Vec<Given> = query
             .numbered()
             .into_iter()
@@ -105,22 +106,21 @@ impl Session {
             if sink.send(Message::Columns(described)).await.is_err() {
                 return Ok(());
             }
-            let mut page = Vec::new();
+            let mut gathering = Gathering::new(config);
             while let Some(row) = patiently(statement_ms, rows.try_next())
                 .await?
                 .map_err(fault)?
             {
-                page.push((0..count).map(|place| value(row.get_raw(place))).collect());
-                if page.len() == PAGE_ROWS
-                    && sink
-                        .send(Message::Rows(std::mem::take(&mut page)))
-                        .await
-                        .is_err()
+                let row = (0..count).map(|place| value(row.get_raw(place)));
+                if let Some(full) = gathering.add(row.collect())
+                    && sink.send(full).await.is_err()
                 {
                     return Ok(());
                 }
             }
-            if !page.is_empty() && sink.send(Message::Rows(page)).await.is_err() {
+            if let Some(rest) = gathering.page()
+                && sink.send(rest).await.is_err()
+            {
                 return Ok(());
             }
         }
@@ -290,6 +290,7 @@ fn short(error: &Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::sql::query::Query;
 
     #[test]
     fn the_statement_has_numbered_parameters_in_their_order() {

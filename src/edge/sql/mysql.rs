@@ -12,11 +12,11 @@ use tokio::sync::mpsc;
 use crate::edge::config::sql::{Mode, Server, SqlConfig};
 use crate::edge::connectors::Fault;
 use crate::edge::sql::driver::{
-    Ask, COLUMNS_MAX, Mark, Message, PAGE_ROWS, Table, bad_query, broken, grouped, login, password,
+    Ask, COLUMNS_MAX, Gathering, Mark, Message, Table, bad_query, broken, grouped, login, password,
     patiently, too_slow, unreachable_fault,
 };
 use crate::edge::sql::mapping::Described;
-use crate::edge::sql::query::{Name, Query};
+use crate::edge::sql::query::Name;
 use crate::edge::sql::value::{Kind, Value};
 
 /// The character set that means "these are bytes".
@@ -62,6 +62,7 @@ pub async fn open(server: &Server, config: &SqlConfig) -> Result<Session, Fault>
     // is bounded on our side.
     let limit_ms = match config.mode {
         Mode::Snapshot { .. } => 0,
+        _ if !config.attachments.is_empty() => 0,
         _ => statement_ms,
     };
     let seconds = Duration::from_millis(limit_ms).as_secs_f64();
@@ -94,7 +95,7 @@ impl Session {
 
     pub async fn read(
         &mut self,
-        query: &Query,
+        config: &SqlConfig,
         ask: Ask,
         sink: mpsc::Sender<Message>,
     ) -> Result<(), Fault> {
@@ -104,6 +105,7 @@ impl Session {
             .conn
             .query_drop("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY");
         patiently(statement_ms, begin).await?.map_err(fault)?;
+        let query = &config.query;
         let given: Vec<mysql_async::Value> = query.names().map(|name| bound(name, &ask)).collect();
         let given = match given.is_empty() {
             true => mysql_async::Params::Empty,
@@ -124,19 +126,17 @@ impl Session {
             if sink.send(Message::Columns(described)).await.is_err() {
                 return Ok(());
             }
-            let mut page = Vec::new();
+            let mut gathering = Gathering::new(config);
             while let Some(row) = patiently(statement_ms, rows.next()).await?.map_err(fault)? {
-                page.push(values(row));
-                if page.len() == PAGE_ROWS
-                    && sink
-                        .send(Message::Rows(std::mem::take(&mut page)))
-                        .await
-                        .is_err()
+                if let Some(full) = gathering.add(values(row))
+                    && sink.send(full).await.is_err()
                 {
                     return Ok(());
                 }
             }
-            if !page.is_empty() && sink.send(Message::Rows(page)).await.is_err() {
+            if let Some(rest) = gathering.page()
+                && sink.send(rest).await.is_err()
+            {
                 return Ok(());
             }
         }

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::edge::config::sql::SqlConfig;
 use crate::edge::connectors::Fault;
 use crate::edge::sql::driver::{
-    Ask, COLUMNS_MAX, Mark, Message, PAGE_ROWS, Table, bad_query, broken, grouped, login, password,
+    Ask, COLUMNS_MAX, Gathering, Mark, Message, Table, bad_query, broken, grouped, login, password,
     patiently, too_slow, unreachable_fault,
 };
 use crate::edge::sql::mapping::Described;
@@ -67,8 +67,9 @@ impl Session {
         sink: mpsc::Sender<Message>,
     ) -> Result<(), Fault> {
         let query = config.query.clone();
+        let gathering = Gathering::new(config);
         let statement_ms = self.statement_ms;
-        self.work(move |connection| read(connection, &query, &ask, statement_ms, &sink))
+        self.work(move |connection| read(connection, &query, &ask, gathering, statement_ms, &sink))
             .await
     }
 
@@ -111,6 +112,7 @@ fn read(
     connection: &Connection<'_>,
     query: &Query,
     ask: &Ask,
+    mut gathering: Gathering,
     statement_ms: u64,
     sink: &mpsc::Sender<Message>,
 ) -> Result<(), Error> {
@@ -135,20 +137,16 @@ fn read(
     if sink.blocking_send(Message::Columns(described)).is_err() {
         return Ok(());
     }
-    let mut page = Vec::new();
     while let Some(mut row) = cursor.next_row()? {
-        page.push(values(&mut row, &kinds)?);
-        if page.len() == PAGE_ROWS
-            && sink
-                .blocking_send(Message::Rows(std::mem::take(&mut page)))
-                .is_err()
+        if let Some(full) = gathering.add(values(&mut row, &kinds)?)
+            && sink.blocking_send(full).is_err()
         {
             return Ok(());
         }
     }
-    if !page.is_empty() {
+    if let Some(rest) = gathering.page() {
         // Whoever read may have seen enough.
-        let _ = sink.blocking_send(Message::Rows(page));
+        let _ = sink.blocking_send(rest);
     }
     Ok(())
 }
@@ -195,7 +193,7 @@ fn values(row: &mut CursorRow<'_>, kinds: &[Kind]) -> Result<Vec<Value>, Error> 
     for (place, kind) in (1..).zip(kinds) {
         let value = match kind {
             Kind::Bytes => match row.get_binary(place, &mut narrow)? {
-                true => Value::Bytes(narrow.clone()),
+                true => Value::Bytes(std::mem::take(&mut narrow)),
                 false => Value::Null,
             },
             Kind::Text | Kind::Time => match row.get_wide_text(place, &mut wide)? {

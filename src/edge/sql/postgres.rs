@@ -1,11 +1,14 @@
-//! PostgreSQL: a read-only, repeatable transaction; the result is fetched through a portal, page by
-//! page, so that neither side holds all of it.
+//! PostgreSQL: a read-only, repeatable transaction; the result is fetched through a portal and taken
+//! off the line row by row, so that neither side holds all of it.
 
 use std::error::Error as _;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
+use futures_core::Stream as _;
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime, Time};
 use rustls::pki_types::CertificateDer;
@@ -21,16 +24,19 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::edge::config::sql::{Server, SqlConfig};
 use crate::edge::connectors::Fault;
 use crate::edge::sql::driver::{
-    Ask, COLUMNS_MAX, Mark, Message, PAGE_ROWS, Table, bad_query, broken, grouped, login, password,
-    patiently, too_slow, unreachable_fault,
+    Ask, COLUMNS_MAX, Gathering, Mark, Message, PAGE_ROWS, Table, bad_query, broken, grouped,
+    login, password, patiently, too_slow, unreachable_fault,
 };
 use crate::edge::sql::mapping::Described;
-use crate::edge::sql::query::{Name, Query};
+use crate::edge::sql::query::Name;
 use crate::edge::sql::value::{Kind, Value};
 
 /// Days and microseconds from 1970 to PostgreSQL's beginning, 2000.
 const EPOCH_DAYS: i32 = 10_957;
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
+/// Rows that are asked for at once where they hold files: the server's time limit counts how long we
+/// take over them.
+const FETCH_ROWS_ATTACHED: usize = 8;
 
 pub struct Session {
     client: Client,
@@ -110,7 +116,7 @@ impl Session {
 
     pub async fn read(
         &mut self,
-        query: &Query,
+        config: &SqlConfig,
         ask: Ask,
         sink: mpsc::Sender<Message>,
     ) -> Result<(), Fault> {
@@ -123,6 +129,7 @@ impl Session {
             .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead)
             .start();
         let transaction = patiently(statement_ms, begin).await?.map_err(fault)?;
+        let query = &config.query;
         let text = query.with_numbers("$");
         let prepared = transaction.prepare(&text);
         let statement = patiently(statement_ms, prepared).await?.map_err(fault)?;
@@ -152,14 +159,35 @@ impl Session {
             .collect();
         let bound = transaction.bind(&statement, &given);
         let portal = patiently(statement_ms, bound).await?.map_err(fault)?;
+        let fetch_rows = match config.attachments.is_empty() {
+            true => PAGE_ROWS,
+            false => FETCH_ROWS_ATTACHED,
+        };
+        let mut gathering = Gathering::new(config);
         loop {
-            let fetched = transaction.query_portal(&portal, PAGE_ROWS as i32);
-            let rows = patiently(statement_ms, fetched).await?.map_err(fault)?;
-            let is_last = rows.len() < PAGE_ROWS;
-            let page: Vec<Vec<Value>> = rows.iter().map(values).collect::<Result<_, _>>()?;
-            if sink.send(Message::Rows(page)).await.is_err() || is_last {
+            let fetched = transaction.query_portal_raw(&portal, fetch_rows as i32);
+            let mut rows = pin!(patiently(statement_ms, fetched).await?.map_err(fault)?);
+            let mut count = 0;
+            loop {
+                let next = poll_fn(|context| rows.as_mut().poll_next(context));
+                let Some(row) = patiently(statement_ms, next).await? else {
+                    break;
+                };
+                count += 1;
+                if let Some(full) = gathering.add(values(&row.map_err(fault)?)?)
+                    && sink.send(full).await.is_err()
+                {
+                    return Ok(());
+                }
+            }
+            if count < fetch_rows {
                 break;
             }
+        }
+        if let Some(rest) = gathering.page()
+            && sink.send(rest).await.is_err()
+        {
+            return Ok(());
         }
         patiently(statement_ms, transaction.rollback())
             .await?

@@ -53,17 +53,17 @@ impl Taker for Sample<'_> {
             Mode::Snapshot { key, .. } => key.iter().map(String::as_str).collect(),
             mode => mode.watermark().into_iter().collect(),
         };
-        let (columns, zone) = (&self.config.columns, self.config.zone_minutes);
-        self.plan = Some(Plan::new(columns, &described, &others, self.dataset, zone)?);
+        self.plan = Some(Plan::new(self.config, &described, &others, self.dataset)?);
         Ok(())
     }
 
     async fn rows(&mut self, page: Vec<Vec<Value>>) -> Result<bool, Fault> {
         let plan = self.plan.as_ref().expect("columns come first");
-        for values in page.iter().take(self.rows_max - self.rows.len()) {
-            let made = plan.record(values);
-            let mut row = Row::new(made.data, Op::Upsert);
-            row.flaw = made.flaw;
+        for values in page.into_iter().take(self.rows_max - self.rows.len()) {
+            let mut row = plan.record(values).into_row(Op::Upsert);
+            for attached in &mut row.attachments {
+                attached.content = Vec::new();
+            }
             self.rows.push(row);
         }
         Ok(self.rows.len() < self.rows_max)

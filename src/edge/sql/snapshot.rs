@@ -17,12 +17,13 @@ use crate::catalogue::Dataset;
 use crate::edge::config::sql::{Mode, SqlConfig};
 use crate::edge::connectors::{Fault, Post};
 use crate::edge::door::short_digest;
-use crate::edge::rows::{Batch, Row, Rows};
+use crate::edge::rows::{Batch, Round, Row, Rows};
 use crate::edge::sql::driver::{Ask, Mark, Session};
-use crate::edge::sql::mapping::{Described, Plan, place_of};
+use crate::edge::sql::mapping::{Described, Plan};
 use crate::edge::sql::value::Value;
-use crate::edge::sql::{Taker, config_digest, read, same_schema, unreadable_cursor};
+use crate::edge::sql::{Taker, dataset_of, never_read, planned, read, unreadable_cursor};
 use crate::edge::status::Progress;
+use crate::model::SourceName;
 use crate::model::record::Op;
 use crate::store::rows::{Beside, Seen, SeenChange, Short};
 
@@ -39,29 +40,62 @@ struct Stand {
     sweeps: u64,
     schema: String,
     config: String,
+    /// A person has said that the next sweep may find any number of rows gone.
+    #[serde(default)]
+    deletes_allowed: bool,
+}
+
+impl Stand {
+    fn read(cursor: Option<&str>) -> Result<Stand, Fault> {
+        cursor.map_or(Ok(Stand::default()), |cursor| {
+            serde_json::from_str(cursor).map_err(|_| unreadable_cursor())
+        })
+    }
+
+    fn to_cursor(&self) -> String {
+        serde_json::to_string(self).expect("a stand is plain JSON")
+    }
+}
+
+/// A cursor by which the next sweep may find any number of rows gone.
+pub fn allowing_deletes(cursor: Option<&str>) -> Result<String, Fault> {
+    let cursor = cursor.ok_or_else(never_read)?;
+    let mut stand = Stand::read(Some(cursor))?;
+    stand.deletes_allowed = true;
+    Ok(stand.to_cursor())
 }
 
 pub struct Reader {
     config: Arc<SqlConfig>,
     rows: Rows,
     stand: Stand,
+    round: Round,
 }
 
 impl Reader {
-    pub fn new(config: Arc<SqlConfig>, rows: Rows, cursor: Option<&str>) -> Result<Reader, Fault> {
-        let stand = match cursor {
-            None => Stand::default(),
-            Some(cursor) => serde_json::from_str(cursor).map_err(|_| unreadable_cursor())?,
-        };
+    pub async fn new(config: Arc<SqlConfig>, rows: Rows) -> Result<Reader, Fault> {
+        let (round, cursor) = rows.begin().await?;
         Ok(Reader {
             config,
             rows,
-            stand,
+            stand: Stand::read(cursor.as_deref())?,
+            round,
         })
+    }
+
+    /// Looks whether somebody has set the cursor since the last sweep.
+    async fn mind_orders(&mut self) -> Result<(), Fault> {
+        let (round, cursor) = self.rows.begin().await?;
+        if round != self.round {
+            self.stand = Stand::read(cursor.as_deref())?;
+            self.round = round;
+        }
+        Ok(())
     }
 
     /// Reads everything once; false when told to stop meanwhile.
     pub async fn sweep(&mut self, session: &mut Session, post: &Post) -> Result<bool, Fault> {
+        self.mind_orders().await?;
         let (known, last_number) = self
             .rows
             .look(|view, source| view.seen_count(source.as_str()))
@@ -101,6 +135,7 @@ impl Reader {
             }
         }
         self.stand.sweeps = 1;
+        self.stand.deletes_allowed = false;
         if before != self.stand {
             let batch = self.batch(Vec::new(), Vec::new());
             self.rows.hand_in(batch).await?;
@@ -118,13 +153,19 @@ impl Reader {
             unreachable!("a snapshot's reader reads snapshots");
         };
         let believable = match deletes_max_percent {
+            _ if self.stand.deletes_allowed => true,
             100 => true,
             0 => false,
             percent => 0 < read_rows && gone <= (known.saturating_mul(percent) / 100).max(1),
         };
         match believable {
             true => Ok(()),
-            false => Err(too_many(gone, known, deletes_max_percent)),
+            false => Err(too_many(
+                self.rows.source(),
+                gone,
+                known,
+                deletes_max_percent,
+            )),
         }
     }
 
@@ -152,7 +193,11 @@ impl Reader {
                 let fields = String::from_utf8(seen.fields).ok();
                 let data = fields.and_then(|text| RawValue::from_string(text).ok());
                 // A row that never had a usable key was never given, so nothing of it is gone.
-                rows.extend(data.map(|data| Row::new(data, Op::Delete)));
+                rows.extend(data.map(|data| {
+                    let mut row = Row::new(data, Op::Delete);
+                    row.key = Some(seen.key);
+                    row
+                }));
             }
             if !changes.is_empty() {
                 let batch = self.batch(rows, changes);
@@ -162,10 +207,10 @@ impl Reader {
     }
 
     fn batch(&self, rows: Vec<Row>, seen: Vec<SeenChange>) -> Batch {
-        let cursor = serde_json::to_string(&self.stand).expect("a stand is plain JSON");
         Batch {
             rows,
-            cursor: Some(cursor),
+            cursor: Some(self.stand.to_cursor()),
+            round: Some(self.round),
             beside: Beside {
                 seen,
                 ..Beside::default()
@@ -195,26 +240,22 @@ struct Met {
 }
 
 impl Sweep<'_> {
-    fn make(&self, page: &[Vec<Value>]) -> Result<Vec<Met>, Fault> {
+    fn make(&self, page: Vec<Vec<Value>>) -> Result<Vec<Met>, Fault> {
         let (plan, places) = self.plan.as_ref().expect("columns come first");
         let op = match self.reader.stand.sweeps {
             0 => Op::Snapshot,
             _ => Op::Upsert,
         };
-        let make = |values: &Vec<Value>| {
-            let key = plan.key(values, places).ok_or_else(no_key)?;
+        let make = |values: Vec<Value>| {
+            let key = plan.key(&values, places).ok_or_else(no_key)?;
+            let key = short_digest(&["row", &key]);
             let made = plan.record(values);
-            let flawed = made.flaw.as_ref().map_or("", |flaw| flaw[1].as_str());
-            let hash = short_digest(&[made.data.get(), flawed]);
-            let mut row = Row::new(made.data, op);
-            row.flaw = made.flaw;
-            Ok(Met {
-                row,
-                key: short_digest(&["row", &key]),
-                hash,
-            })
+            let hash = made.digest(&[]);
+            let mut row = made.into_row(op);
+            row.key = Some(key);
+            Ok(Met { row, key, hash })
         };
-        page.iter().map(make).collect()
+        page.into_iter().map(make).collect()
     }
 }
 
@@ -225,18 +266,10 @@ impl Taker for Sweep<'_> {
             unreachable!("a snapshot's reader reads snapshots");
         };
         let names: Vec<&str> = key.iter().map(String::as_str).collect();
-        let dataset = dataset_of(&reader.rows);
-        let (columns, zone) = (&reader.config.columns, reader.config.zone_minutes);
-        let plan = Plan::new(columns, &described, &names, dataset, zone)?;
-        let places = names.iter().map(|name| place_of(&described, name));
-        let places: Vec<usize> = places.collect::<Result<_, _>>()?;
-        let (schema, config) = (plan.signature(), config_digest(&reader.config));
-        if reader.stand.config == config {
-            same_schema(&reader.stand.schema, &schema)?;
-        }
-        reader.stand.schema = schema;
-        reader.stand.config = config;
-        self.plan = Some((plan, places));
+        let stand = &mut reader.stand;
+        let before = (&mut stand.schema, &mut stand.config);
+        let planned = planned(&reader.config, &reader.rows, &described, &names, before)?;
+        self.plan = Some(planned);
         Ok(())
     }
 
@@ -244,8 +277,7 @@ impl Taker for Sweep<'_> {
         if self.post.is_stopping() {
             return Ok(false);
         }
-        let made = self.make(&page)?;
-        drop(page);
+        let made = self.make(page)?;
         let keys: Vec<Short> = made.iter().map(|met| met.key).collect();
         let seen = self
             .reader
@@ -294,11 +326,6 @@ impl Taker for Sweep<'_> {
         }
         Ok(true)
     }
-}
-
-fn dataset_of(rows: &Rows) -> &Dataset {
-    let dataset = rows.door().dataset(rows.dataset());
-    dataset.expect("the configuration names datasets of the catalogue")
 }
 
 /// What a delete of this record has to say: the fields of its key where they are enough, else all of
@@ -384,7 +411,7 @@ fn key_twice() -> Fault {
     )
 }
 
-fn too_many(gone: u64, known: u64, percent: u64) -> Fault {
+fn too_many(source: &SourceName, gone: u64, known: u64, percent: u64) -> Fault {
     Fault::new(
         "too_many_deletes",
         [
@@ -396,8 +423,12 @@ fn too_many(gone: u64, known: u64, percent: u64) -> Fault {
             ),
         ],
         [
-            "Kiểm tra bảng nguồn và query; nếu đúng là đã xóa thì tạm đặt deletes_max = 100 rồi khởi động lại dịch vụ.",
-            "Check the source's table and query; if they really were deleted set deletes_max = 100 for a while and restart the service.",
+            format!(
+                "Kiểm tra bảng nguồn và query; nếu đúng là đã xóa thì cho phép một lần: tramd sources allow-deletes {source}."
+            ),
+            format!(
+                "Check the source's table and query; if they really were deleted allow it once: tramd sources allow-deletes {source}."
+            ),
         ],
     )
 }

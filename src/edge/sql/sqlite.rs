@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::edge::config::sql::SqlConfig;
 use crate::edge::connectors::Fault;
 use crate::edge::sql::driver::{
-    Ask, Mark, Message, PAGE_ROWS, Table, bad_query, broken, grouped, login, too_slow,
+    Ask, Gathering, Mark, Message, Table, bad_query, broken, grouped, login, too_slow,
     unreachable_fault,
 };
 use crate::edge::sql::mapping::Described;
@@ -47,6 +47,7 @@ impl Session {
         sink: mpsc::Sender<Message>,
     ) -> Result<(), Fault> {
         let query = config.query.clone();
+        let gathering = Gathering::new(config);
         let statement_ms = config.statement_ms;
         let pages = Arc::new(AtomicU64::new(0));
         let limit = Limit {
@@ -55,7 +56,7 @@ impl Session {
             sink: sink.clone().downgrade(),
         };
         self.work(Some(limit), move |connection| {
-            read(connection, &query, &ask, &sink, &pages)
+            read(connection, &query, &ask, gathering, &sink, &pages)
         })
         .await
     }
@@ -142,6 +143,7 @@ fn read(
     connection: &Connection,
     query: &Query,
     ask: &Ask,
+    mut gathering: Gathering,
     sink: &mpsc::Sender<Message>,
     pages: &AtomicU64,
 ) -> rusqlite::Result<()> {
@@ -155,20 +157,17 @@ fn read(
         return Ok(());
     }
     let mut rows = statement.raw_query();
-    let mut page = Vec::new();
     while let Some(row) = rows.next()? {
-        page.push(values(row, count)?);
-        if page.len() == PAGE_ROWS {
-            let full = Message::Rows(std::mem::take(&mut page));
+        if let Some(full) = gathering.add(values(row, count)?) {
             if sink.blocking_send(full).is_err() {
                 return Ok(());
             }
             pages.fetch_add(1, Ordering::Relaxed);
         }
     }
-    if !page.is_empty() {
+    if let Some(rest) = gathering.page() {
         // Whoever read may have seen enough.
-        let _ = sink.blocking_send(Message::Rows(page));
+        let _ = sink.blocking_send(rest);
     }
     Ok(())
 }

@@ -27,6 +27,8 @@ pub enum Value {
     Instant(Timestamp),
     Json(String),
     Bytes(Vec<u8>),
+    /// Bytes, more than an attachment may have; they were let go of.
+    TooLong,
 }
 
 /// Kinds of columns, coarse: a change from one to another is a change of the schema.
@@ -70,8 +72,8 @@ const NOT_A_NUMBER: Unfit = ["không phải là số thập phân đúng", "is n
 const OUT_OF_RANGE: Unfit = ["là thời điểm ngoài giới hạn", "is a time out of range"];
 const BAD_JSON: Unfit = ["không phải là JSON đúng", "is not well-formed JSON"];
 const BINARY: Unfit = [
-    "là dữ liệu nhị phân, chưa nhận được",
-    "is binary data, which is not taken",
+    "là dữ liệu nhị phân, chỉ nhận làm tệp đính kèm ([[source.attachment]])",
+    "is binary data, which is taken as an attachment only ([[source.attachment]])",
 ];
 
 impl Value {
@@ -115,9 +117,19 @@ impl Value {
                     serde_json::from_str(text).map_err(|_| BAD_JSON)?;
                 raw.get().to_owned()
             }
-            Value::Bytes(_) => return Err(BINARY),
+            Value::Bytes(_) | Value::TooLong => return Err(BINARY),
         };
         Ok(Some(json))
+    }
+
+    /// What it takes in memory, about.
+    pub fn bytes(&self) -> usize {
+        let content = match self {
+            Value::Decimal(text) | Value::Text(text) | Value::Json(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+            _ => 0,
+        };
+        size_of::<Value>() + content
     }
 
     /// The value as a watermark: text that says all of it.
