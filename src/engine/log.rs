@@ -3,20 +3,128 @@
 
 use crate::evidence::chain_after;
 use crate::model::limits::{BLOCK_ENTRIES_MAX, BLOCK_RAW_BYTES_MAX};
-use crate::model::{Capture, Chain, Lane, Seq, UnixMs};
+use crate::model::{Capture, Chain, Epoch, Lane, Seq, UnixMs};
 use crate::pack::{Pack, Packer, Unpacker};
 use crate::store::StoreError;
-use crate::store::edge::{Block, EdgeStore, Mark};
+use crate::store::edge::EdgeStore;
+use crate::store::log::{Block, LaneState, Mark};
 use crate::sync::Offer;
 use crate::wire::BatchBuilder;
 
-/// Where each lane's log stands, and the block that is being filled at its end.
-pub(super) struct Logs {
-    lanes: [Log; 5],
+/// What an engine's logs ask of a store; both ends keep theirs in one.
+pub(super) trait LogStore {
+    fn epoch(&self) -> Epoch;
+    fn lane_state(&self, lane: Lane) -> Result<LaneState, StoreError>;
+    /// Adds a block behind `newest`; returns where the log stands then.
+    fn append(
+        &mut self,
+        lane: Lane,
+        newest: Mark,
+        capture: Capture,
+        block: Block<'_>,
+    ) -> Result<Mark, StoreError>;
+    /// Reads blocks in order, from the one that holds `first`, until `visit` says false or fails.
+    fn read<E: From<StoreError>>(
+        &self,
+        lane: Lane,
+        first: Seq,
+        visit: impl FnMut(Block<'_>) -> Result<bool, E>,
+    ) -> Result<(), E>;
+    /// Where the log stood at `seq`, if a block ends there or it is a receipt's or the tail's end.
+    fn mark_at(&self, lane: Lane, seq: Seq) -> Result<Option<Mark>, StoreError>;
+    fn set_acked(
+        &mut self,
+        lane: Lane,
+        mark: Mark,
+        receipt: &[u8],
+        at: UnixMs,
+    ) -> Result<(), StoreError>;
+    fn note_receipt(&mut self, lane: Lane, receipt: &[u8], at: UnixMs) -> Result<(), StoreError>;
+    /// Deletes some received blocks beyond the kept tail; returns the oldest entry held, if changed.
+    fn trim(
+        &mut self,
+        lane: Lane,
+        keep_since: UnixMs,
+        keep_bytes: u64,
+        blocks_max: usize,
+    ) -> Result<Option<Seq>, StoreError>;
+    fn begin_epoch(&mut self, epoch: Epoch) -> Result<(), StoreError>;
+}
+
+impl LogStore for EdgeStore {
+    fn epoch(&self) -> Epoch {
+        EdgeStore::epoch(self)
+    }
+
+    fn lane_state(&self, lane: Lane) -> Result<LaneState, StoreError> {
+        EdgeStore::lane_state(self, lane)
+    }
+
+    fn append(
+        &mut self,
+        lane: Lane,
+        newest: Mark,
+        capture: Capture,
+        block: Block<'_>,
+    ) -> Result<Mark, StoreError> {
+        EdgeStore::append(self, lane, newest, capture, block)
+    }
+
+    fn read<E: From<StoreError>>(
+        &self,
+        lane: Lane,
+        first: Seq,
+        visit: impl FnMut(Block<'_>) -> Result<bool, E>,
+    ) -> Result<(), E> {
+        EdgeStore::read(self, lane, first, visit)
+    }
+
+    fn mark_at(&self, lane: Lane, seq: Seq) -> Result<Option<Mark>, StoreError> {
+        EdgeStore::mark_at(self, lane, seq)
+    }
+
+    fn set_acked(
+        &mut self,
+        lane: Lane,
+        mark: Mark,
+        receipt: &[u8],
+        at: UnixMs,
+    ) -> Result<(), StoreError> {
+        EdgeStore::set_acked(self, lane, mark, receipt, at)
+    }
+
+    fn note_receipt(&mut self, lane: Lane, receipt: &[u8], at: UnixMs) -> Result<(), StoreError> {
+        EdgeStore::note_receipt(self, lane, receipt, at)
+    }
+
+    fn trim(
+        &mut self,
+        lane: Lane,
+        keep_since: UnixMs,
+        keep_bytes: u64,
+        blocks_max: usize,
+    ) -> Result<Option<Seq>, StoreError> {
+        EdgeStore::trim(self, lane, keep_since, keep_bytes, blocks_max)
+    }
+
+    fn begin_epoch(&mut self, epoch: Epoch) -> Result<(), StoreError> {
+        EdgeStore::begin_epoch(self, epoch)
+    }
+}
+
+/// What blocks and batches are made and read with; one set serves any number of logs.
+#[derive(Default)]
+pub(super) struct Tools {
     packer: Packer,
     unpacker: Unpacker,
     /// The block that is being read.
     block: Pack,
+    pub builder: BatchBuilder,
+}
+
+/// Where each lane's log stands, and the block that is being filled at its end.
+pub(super) struct Logs {
+    lanes: [Log; 5],
 }
 
 struct Log {
@@ -31,7 +139,7 @@ struct Log {
 }
 
 impl Logs {
-    pub fn open(store: &EdgeStore) -> Result<Self, StoreError> {
+    pub fn open(store: &impl LogStore) -> Result<Self, StoreError> {
         let mut lanes = Vec::with_capacity(5);
         for lane in Lane::ALL {
             let state = store.lane_state(lane)?;
@@ -46,9 +154,6 @@ impl Logs {
         }
         Ok(Self {
             lanes: lanes.try_into().ok().expect("five lanes have five logs"),
-            packer: Packer::default(),
-            unpacker: Unpacker::default(),
-            block: Pack::default(),
         })
     }
 
@@ -70,9 +175,10 @@ impl Logs {
     }
 
     /// Adds an entry; it is in the store with the next [`Logs::flush`].
-    pub fn append(
+    pub fn append<S: LogStore>(
         &mut self,
-        store: &mut EdgeStore,
+        store: &mut S,
+        tools: &mut Tools,
         lane: Lane,
         capture: Capture,
         stored_at: UnixMs,
@@ -84,7 +190,7 @@ impl Logs {
                 .block
                 .has_room(entry, BLOCK_ENTRIES_MAX, BLOCK_RAW_BYTES_MAX)
         {
-            log.write(store, lane, &mut self.packer)?;
+            log.write(store, lane, &mut tools.packer)?;
         }
         if log.block.is_empty() {
             log.stored_at = stored_at;
@@ -97,31 +203,36 @@ impl Logs {
     }
 
     /// Writes what waits into the store.
-    pub fn flush(&mut self, store: &mut EdgeStore) -> Result<(), StoreError> {
+    pub fn flush<S: LogStore>(
+        &mut self,
+        store: &mut S,
+        tools: &mut Tools,
+    ) -> Result<(), StoreError> {
         for lane in Lane::ALL {
             let log = &mut self.lanes[lane.index()];
             if !log.block.is_empty() {
-                log.write(store, lane, &mut self.packer)?;
+                log.write(store, lane, &mut tools.packer)?;
             }
         }
         Ok(())
     }
 
     /// Where the log stood at `seq`, as far as that is still known.
-    pub fn mark_at(
-        &mut self,
-        store: &EdgeStore,
+    pub fn mark_at<S: LogStore>(
+        &self,
+        store: &S,
+        tools: &mut Tools,
         lane: Lane,
         seq: Seq,
     ) -> Result<Option<Mark>, StoreError> {
         if let Some(mark) = store.mark_at(lane, seq)? {
             return Ok(Some(mark));
         }
-        let Self {
+        let Tools {
             unpacker,
             block: pack,
             ..
-        } = self;
+        } = tools;
         let mut found = None;
         store.read(lane, seq, |block| {
             if seq < block.first() {
@@ -148,22 +259,23 @@ impl Logs {
         Ok(found)
     }
 
-    /// Fills the builder with the entries of an offer, of which `base` is the end of what comes
+    /// Fills the tools' builder with the entries of an offer, of which `base` is the end of what comes
     /// before; returns where the log stands after the last entry taken.
-    pub fn collect(
-        &mut self,
-        store: &EdgeStore,
-        builder: &mut BatchBuilder,
+    pub fn collect<S: LogStore>(
+        &self,
+        store: &S,
+        tools: &mut Tools,
         base: Mark,
         offer: Offer,
         entries_max: usize,
     ) -> Result<Mark, StoreError> {
         let lane = offer.log.lane;
-        let Self {
+        let Tools {
             unpacker,
             block: pack,
+            builder,
             ..
-        } = self;
+        } = tools;
         builder.clear();
         let mut end = base;
         if offer.last < offer.first {
@@ -219,9 +331,9 @@ impl Logs {
 }
 
 impl Log {
-    fn write(
+    fn write<S: LogStore>(
         &mut self,
-        store: &mut EdgeStore,
+        store: &mut S,
         lane: Lane,
         packer: &mut Packer,
     ) -> Result<(), StoreError> {
@@ -240,7 +352,7 @@ impl Log {
 }
 
 /// Where the log stood before this block.
-fn base_of(store: &EdgeStore, lane: Lane, block: &Block<'_>) -> Result<Mark, StoreError> {
+fn base_of(store: &impl LogStore, lane: Lane, block: &Block<'_>) -> Result<Mark, StoreError> {
     let before = store.mark_at(lane, block.first().previous())?;
     before.ok_or_else(|| broken(block))
 }

@@ -5,7 +5,9 @@
 //! by construction, and a burst of captures costs one sync. After an error the engine is to be
 //! dropped and opened again: recovery is the start path.
 
+mod inlet;
 mod log;
+mod outlet;
 pub mod receiving;
 pub mod sending;
 

@@ -8,15 +8,16 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use crate::evidence::{PublicKey, SigningKey, chain_after};
+use super::inlet::{self, Heard, Stand};
+use crate::evidence::{PublicKey, SigningKey};
 use crate::model::fault::{self, Fault};
 use crate::model::record::{Entry, Op};
 use crate::model::{BoxId, Capture, Chain, Now, Seq, UnixMs};
 use crate::store::hub::{BatchRow, BoxState, EntryRow, Growth, HubStore, LogState, StateRow};
 use crate::store::{Options, StoreError};
-use crate::sync::receiver::{Receiver, Verdict};
+use crate::sync::receiver::Receiver;
 use crate::sync::{Ack, LogName, Offer};
-use crate::wire::{Batch, BatchDecoder, Receipt, RefusalCode};
+use crate::wire::{Batch, BatchDecoder, RefusalCode};
 
 /// What an engine is made with.
 pub struct Config {
@@ -164,39 +165,29 @@ impl HubEngine {
                 }
             })
             .or_insert_with(|| Receiver::new(log, applied));
-        let verdict = receiver.handle_offer(batch.offer);
-        if let Verdict::Commit {
-            missing,
-            first,
-            last,
-        } = verdict
-        {
-            let chain = match check(box_id, &key, batch, state) {
-                Ok(chain) => chain,
-                Err(code) => return Ok(Outcome::Refuse(code, state)),
-            };
-            let range = CommitRange {
-                missing,
-                first,
-                last,
-                chain,
-            };
-            self.commit_batch(now, box_id, batch, state, range)?;
-            let receiver = self
-                .receivers
-                .get_mut(&(box_id.clone(), log))
-                .expect("entered above");
-            receiver.handle_committed(last);
-            let ack = receiver.poll_transmit();
-            return Ok(Outcome::Answer(ack, chain));
+        let stand = state.map(|state| Stand {
+            applied: state.applied,
+            chain: state.chain,
+        });
+        let check = || inlet::check(box_id, &[key], batch, stand);
+        match inlet::hear(receiver, batch.offer, check) {
+            Heard::Refuse(code) => Ok(Outcome::Refuse(code, state)),
+            Heard::Nothing(ack) => {
+                self.store.saw_box(box_id, now.wall)?;
+                let chain = state.map_or(Chain::ZERO, |state| state.chain);
+                Ok(Outcome::Answer(ack, chain))
+            }
+            Heard::Commit(range) => {
+                self.commit_batch(now, box_id, batch, state, range)?;
+                let receiver = self
+                    .receivers
+                    .get_mut(&(box_id.clone(), log))
+                    .expect("entered above");
+                receiver.handle_committed(range.last);
+                let ack = receiver.poll_transmit();
+                Ok(Outcome::Answer(ack, range.chain))
+            }
         }
-        self.store.saw_box(box_id, now.wall)?;
-        let no_resend = verdict == Verdict::Gap && fault::is_planted(Fault::NoResendRequest);
-        let ack = receiver.poll_transmit().filter(|_| !no_resend);
-        Ok(Outcome::Answer(
-            ack,
-            state.map_or(Chain::ZERO, |state| state.chain),
-        ))
     }
 
     fn commit_batch(
@@ -205,7 +196,7 @@ impl HubEngine {
         box_id: &BoxId,
         batch: &Batch,
         state: Option<LogState>,
-        range: CommitRange,
+        range: inlet::Range,
     ) -> Result<(), StoreError> {
         let offer = batch.offer;
         let LogName { lane, epoch } = offer.log;
@@ -287,15 +278,7 @@ impl HubEngine {
         chain: Chain,
         refused: Option<RefusalCode>,
     ) {
-        let mut receipt = Receipt {
-            ack,
-            chain,
-            refused,
-            hub_time: now.wall,
-            signature: [0; 64],
-        };
-        receipt.signature = self.key.sign(&receipt.claim(box_id));
-        let message = receipt.encode().into();
+        let message = inlet::receipt(&self.key, box_id, now.wall, ack, chain, refused);
         self.effects.push(Effect::Publish {
             box_id: box_id.clone(),
             message,
@@ -312,46 +295,6 @@ fn lost_before(offer: &Offer, siblings: &[LogState]) -> [Option<(Seq, Seq)>; 2] 
         range(had.unwrap_or(Seq::ZERO).next(), offer.begin),
         range(offer.begin, offer.oldest),
     ]
-}
-
-struct CommitRange {
-    missing: Option<(Seq, Seq)>,
-    first: Seq,
-    last: Seq,
-    /// The chain at `last`.
-    chain: Chain,
-}
-
-/// Checks chain and signature of a batch that is to be committed; returns the chain at its end.
-fn check(
-    box_id: &BoxId,
-    key: &PublicKey,
-    batch: &Batch,
-    state: Option<LogState>,
-) -> Result<Chain, RefusalCode> {
-    let mut chain = batch.base;
-    let mut seq = batch.offer.first.previous();
-    // Where the batch passes the place that we have, it must show the chain that we have. It does
-    // not pass it when a range was lost: then `base` is a new start, signed by the box.
-    let mut agrees = state.is_none_or(|state| state.applied != seq || state.chain == chain);
-    for entry in batch.entries() {
-        chain = chain_after(chain, entry);
-        seq = seq.next();
-        agrees &= state.is_none_or(|state| state.applied != seq || state.chain == chain);
-    }
-    if fault::is_planted(Fault::ChainNotChecked) {
-        return Ok(chain);
-    }
-    if key
-        .verify(&batch.claim(box_id, chain), &batch.signature)
-        .is_err()
-    {
-        return Err(RefusalCode::Forged);
-    }
-    if !agrees {
-        return Err(RefusalCode::BrokenChain);
-    }
-    Ok(chain)
 }
 
 /// Writes one entry of a batch, and the present state of its subject.

@@ -6,19 +6,18 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::log::Logs;
-use crate::evidence::{BatchClaim, PublicKey, SigningKey, entry_digest};
+use super::log::Tools;
+use super::outlet::{Offered, Outlet, Signer, Taken};
+use crate::evidence::{PublicKey, SigningKey, entry_digest};
 use crate::model::fault::{self, Fault};
-use crate::model::limits::{BATCH_ENTRIES_MAX, ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX};
+use crate::model::limits::ENTRY_BYTES_MAX;
 use crate::model::record::{complete, derived_id};
 use crate::model::{BoxId, Capture, Epoch, Lane, MonoMs, Now, RecordId, Seq, SourceName, UnixMs};
-use crate::store::edge::{EdgeStore, Mark, OnceKey, SourceTally, Sync};
+use crate::store::edge::{EdgeStore, OnceKey, SourceTally, Sync};
 use crate::store::rows::Beside;
 use crate::store::{Options, StoreError};
-use crate::sync::lanes::Lanes;
-use crate::sync::sender::{Fit, Sender};
-use crate::sync::{Ack, Limits, LogName, Offer};
-use crate::wire::{BatchBuilder, Receipt, RefusalCode, WireError};
+use crate::sync::{Ack, Limits};
+use crate::wire::{Receipt, RefusalCode};
 
 /// What an engine is made with.
 pub struct Config {
@@ -197,14 +196,9 @@ const FLOOR_STEP_MS: i64 = 600_000;
 pub struct EdgeEngine<R> {
     config: Config,
     store: EdgeStore,
-    lanes: Lanes,
-    logs: Logs,
-    acked_sum: [u64; 5],
-    /// Per lane, where the log stands with the last entry that was sent.
-    sent: [Option<Mark>; 5],
+    outlet: Outlet,
+    tools: Tools,
     capture: Capture,
-    message_bytes_max: usize,
-    builder: BatchBuilder,
     tallies: BTreeMap<SourceName, SourceTally>,
     tally_at: Option<MonoMs>,
     trim_due: bool,
@@ -220,15 +214,12 @@ impl<R> EdgeEngine<R> {
         let fresh = (config.mint)();
         let store = EdgeStore::open(&config.store, config.options, &config.box_id, fresh)?;
         let time_floor = store.time_floor()?;
-        let mut engine = Self {
-            lanes: lanes(&config, &store)?,
+        let outlet = Outlet::open(&store, config.limits)?;
+        Ok(Self {
             config,
-            logs: Logs::open(&store)?,
-            acked_sum: [0; 5],
-            sent: [None; 5],
-            capture: Capture(0),
-            message_bytes_max: MESSAGE_BYTES_MAX,
-            builder: BatchBuilder::default(),
+            capture: outlet.newest_capture(),
+            outlet,
+            tools: Tools::default(),
             tallies: BTreeMap::new(),
             tally_at: None,
             trim_due: true,
@@ -237,9 +228,7 @@ impl<R> EdgeEngine<R> {
             time_floor,
             effects: Vec::new(),
             store,
-        };
-        engine.load_marks()?;
-        Ok(engine)
+        })
     }
 
     pub fn epoch(&self) -> Epoch {
@@ -262,14 +251,7 @@ impl<R> EdgeEngine<R> {
 
     /// Entries that wait for their receipt, per lane.
     pub fn waiting(&self) -> [u64; 5] {
-        Lane::ALL.map(|lane| {
-            let sender = self.lanes.sender(lane);
-            sender
-                .acked()
-                .next()
-                .max(sender.oldest())
-                .count_to(sender.newest())
-        })
+        self.outlet.waiting()
     }
 
     /// Applies events in one transaction; returns what is to be done after its commit.
@@ -283,10 +265,10 @@ impl<R> EdgeEngine<R> {
         for event in events {
             self.apply(now, event)?;
         }
-        self.logs.flush(&mut self.store)?;
-        self.lanes.handle_timeout(now.mono_ms);
+        self.outlet.flush(&mut self.store, &mut self.tools)?;
+        self.outlet.handle_timeout(now.mono_ms);
         self.transmit(now)?;
-        if self.lanes.poll_stalled() {
+        if self.outlet.poll_stalled() {
             self.effects.push(Effect::RebuildLink);
         }
         self.keep_house(now)?;
@@ -311,7 +293,7 @@ impl<R> EdgeEngine<R> {
     pub fn poll_timeout(&self, now: MonoMs) -> Option<MonoMs> {
         let house = (self.trim_due || self.once_due || self.vacuum_due).then_some(now);
         let tally = self.tally_at;
-        [self.lanes.poll_timeout(), house, tally]
+        [self.outlet.poll_timeout(), house, tally]
             .into_iter()
             .flatten()
             .min()
@@ -320,11 +302,8 @@ impl<R> EdgeEngine<R> {
     fn apply(&mut self, now: Now, event: Event<R>) -> Result<(), StoreError> {
         match event {
             Event::Submit(submission) => self.submit(now, submission)?,
-            Event::LinkUp { message_bytes_max } => {
-                self.message_bytes_max = message_bytes_max.min(MESSAGE_BYTES_MAX);
-                self.lanes.handle_up();
-            }
-            Event::LinkDown => self.lanes.handle_down(),
+            Event::LinkUp { message_bytes_max } => self.outlet.handle_up(message_bytes_max),
+            Event::LinkDown => self.outlet.handle_down(),
             Event::Received(message) => self.receive(now, &message)?,
             Event::Refused {
                 source,
@@ -480,9 +459,8 @@ impl<R> EdgeEngine<R> {
     }
 
     fn would_overflow(&self, lane: Lane, bytes: &[u64; 5]) -> bool {
-        let sum_bytes = self.logs.sum_bytes(lane);
+        let waiting = self.outlet.waiting_bytes(lane);
         let lane = lane.index();
-        let waiting = sum_bytes.saturating_sub(self.acked_sum[lane]);
         0 < bytes[lane] && self.config.space.lane_bytes_max[lane] < waiting + bytes[lane]
     }
 
@@ -508,12 +486,7 @@ impl<R> EdgeEngine<R> {
             }
             accepted.push(answer);
         }
-        for lane in Lane::ALL {
-            let newest = self.logs.newest(lane);
-            if self.lanes.sender(lane).newest() < newest {
-                self.lanes.handle_appended(lane, newest);
-            }
-        }
+        self.outlet.appended();
         Ok(accepted)
     }
 
@@ -535,9 +508,13 @@ impl<R> EdgeEngine<R> {
     fn append(&mut self, now: Now, record: &NewRecord) -> Result<Accepted, StoreError> {
         self.capture = Capture(self.capture.0 + 1);
         let entry = complete(self.capture, now, &record.tail);
-        let seq = self
-            .logs
-            .append(&mut self.store, record.lane, self.capture, now.wall, &entry)?;
+        let seq = self.outlet.append(
+            &mut self.store,
+            &mut self.tools,
+            record.lane,
+            (self.capture, now.wall),
+            &entry,
+        )?;
         let id = match &record.id {
             Some(id) => id.clone(),
             None => derived_id(&entry_digest(&self.config.box_id, &entry)),
@@ -552,53 +529,31 @@ impl<R> EdgeEngine<R> {
     // === Sending ===
 
     fn transmit(&mut self, now: Now) -> Result<(), StoreError> {
-        loop {
-            let Self {
-                lanes,
-                logs,
-                store,
-                builder,
-                config,
-                sent,
-                message_bytes_max,
-                ..
-            } = self;
-            let mut message = None;
-            let offer = lanes.poll_transmit(now.mono_ms, |offer| {
-                let log = LogReader {
-                    store,
-                    logs,
-                    builder,
-                };
-                let batch = build(log, config, sent, *message_bytes_max, offer)?;
-                message = Some(batch.message);
-                Ok::<_, BuildError>(batch.fit)
-            });
-            match offer {
-                Ok(None) => return Ok(()),
-                Ok(Some(offer)) => {
-                    let message = message.expect("an offer was built");
-                    self.effects.push(Effect::Publish(message));
+        let Self {
+            outlet,
+            store,
+            tools,
+            config,
+            effects,
+            ..
+        } = self;
+        let signer = Signer {
+            box_id: &config.box_id,
+            key: &config.key,
+        };
+        while let Some(offered) = outlet.poll_transmit(now.mono_ms, store, tools, &signer)? {
+            match offered {
+                Offered::Message { message, offer } => {
+                    effects.push(Effect::Publish(message));
                     if fault::is_planted(Fault::ForgetOnSend) && offer.first <= offer.last {
-                        self.forget(now, offer)?;
+                        outlet.forget(now, store, tools, offer)?;
+                        self.trim_due = true;
                     }
                 }
-                Err(BuildError::Store(error)) => return Err(error),
-                Err(BuildError::Limit { lane, bytes, limit }) => {
-                    self.lanes.pause(lane);
-                    self.effects
-                        .push(Effect::BrokerLimit { lane, bytes, limit });
+                Offered::TooLarge { lane, bytes, limit } => {
+                    effects.push(Effect::BrokerLimit { lane, bytes, limit });
                 }
             }
-        }
-    }
-
-    /// The planted fault [`Fault::ForgetOnSend`].
-    fn forget(&mut self, now: Now, offer: Offer) -> Result<(), StoreError> {
-        let mark = self.logs.mark_at(&self.store, offer.log.lane, offer.last)?;
-        if let Some(mark) = mark {
-            self.store.set_acked(offer.log.lane, mark, &[], now.wall)?;
-            self.trim_due = true;
         }
         Ok(())
     }
@@ -621,38 +576,20 @@ impl<R> EdgeEngine<R> {
             self.effects.push(Effect::RefusedByHub(code));
         }
         if receipt.ack == Ack::GREET {
-            self.lanes.greet();
+            self.outlet.greet();
         }
         if receipt.ack.log.epoch == self.store.epoch() {
-            self.take_ack(now, message, &receipt)?;
-        }
-        Ok(())
-    }
-
-    fn take_ack(&mut self, now: Now, message: &[u8], receipt: &Receipt) -> Result<(), StoreError> {
-        let lane = receipt.ack.log.lane;
-        let applied = receipt.ack.applied;
-        // A hub that was set back behind all that is held gets what is held.
-        let tail = self.lanes.sender(lane).oldest().previous();
-        let mark = self.logs.mark_at(&self.store, lane, applied.max(tail))?;
-        let diverged = Seq::ZERO < applied
-            && mark.is_some_and(|mark| mark.seq == applied && mark.chain != receipt.chain)
-            && !fault::is_planted(Fault::ChainNotCompared);
-        let before = self.lanes.sender(lane).acked();
-        if diverged || self.lanes.handle_ack(now.mono_ms, receipt.ack).is_err() {
-            return self.begin_epoch();
-        }
-        let after = self.lanes.sender(lane).acked();
-        if after != before {
-            let mark = mark.ok_or(StoreError::Damaged)?;
-            self.store.set_acked(lane, mark, message, now.wall)?;
-            self.acked_sum[lane.index()] = mark.sum_bytes;
-            self.trim_due = true;
-        } else if applied == after && receipt.refused.is_none() {
-            self.store.note_receipt(lane, message, now.wall)?;
-        }
-        if after < before {
-            self.sent[lane.index()] = None;
+            let Self {
+                outlet,
+                store,
+                tools,
+                ..
+            } = self;
+            match outlet.take_receipt(now, store, tools, message, &receipt)? {
+                Taken::Nothing => {}
+                Taken::Moved => self.trim_due = true,
+                Taken::Ahead => self.begin_epoch()?,
+            }
         }
         Ok(())
     }
@@ -664,15 +601,8 @@ impl<R> EdgeEngine<R> {
             return Ok(());
         }
         let epoch = (self.config.mint)();
-        self.logs.flush(&mut self.store)?;
-        self.store.begin_epoch(epoch)?;
-        let up = self.lanes.is_up();
-        self.lanes = lanes(&self.config, &self.store)?;
-        self.sent = [None; 5];
-        self.load_marks()?;
-        if up {
-            self.lanes.handle_up();
-        }
+        self.outlet
+            .begin_epoch(&mut self.store, &mut self.tools, epoch)?;
         self.effects.push(Effect::NewEpoch(epoch));
         Ok(())
     }
@@ -731,14 +661,10 @@ impl<R> EdgeEngine<R> {
         let space = self.config.space;
         let since = UnixMs(now.wall.0.saturating_sub(space.tail_ms));
         let keep_bytes = if crowded { 0 } else { space.tail_bytes };
-        for lane in Lane::ALL {
-            if let Some(oldest) = self.store.trim(lane, since, keep_bytes, TRIM_BLOCKS)? {
-                self.lanes.handle_dropped(lane, oldest);
-                self.vacuum_due = true;
-                return Ok(());
-            }
-        }
-        self.trim_due = false;
+        self.trim_due = self
+            .outlet
+            .trim(&mut self.store, since, keep_bytes, TRIM_BLOCKS)?;
+        self.vacuum_due |= self.trim_due;
         Ok(())
     }
 
@@ -748,14 +674,6 @@ impl<R> EdgeEngine<R> {
         if self.vacuum_due {
             self.store.vacuum(VACUUM_PAGES)?;
         }
-        Ok(())
-    }
-
-    fn load_marks(&mut self) -> Result<(), StoreError> {
-        for lane in Lane::ALL {
-            self.acked_sum[lane.index()] = self.store.lane_state(lane)?.acked.sum_bytes;
-        }
-        self.capture = self.capture.max(self.logs.newest_capture());
         Ok(())
     }
 }
@@ -768,112 +686,4 @@ enum Admission {
         whole: bool,
     },
     New(Vec<Option<Accepted>>),
-}
-
-fn lanes(config: &Config, store: &EdgeStore) -> Result<Lanes, StoreError> {
-    let mut senders = Vec::with_capacity(5);
-    for lane in Lane::ALL {
-        let state = store.lane_state(lane)?;
-        let log = LogName {
-            lane,
-            epoch: store.epoch(),
-        };
-        senders.push(Sender::new(
-            config.limits,
-            log,
-            state.begin,
-            state.tail.seq.next(),
-            state.newest.seq,
-            state.acked.seq,
-        ));
-    }
-    let senders = senders.try_into().expect("five lanes make five senders");
-    Ok(Lanes::new(config.limits, senders))
-}
-
-enum BuildError {
-    Store(StoreError),
-    Limit {
-        lane: Lane,
-        bytes: usize,
-        limit: usize,
-    },
-}
-
-impl From<StoreError> for BuildError {
-    fn from(error: StoreError) -> Self {
-        BuildError::Store(error)
-    }
-}
-
-struct Built {
-    message: Bytes,
-    fit: Fit,
-}
-
-/// What a batch is made with.
-struct LogReader<'a> {
-    store: &'a EdgeStore,
-    logs: &'a mut Logs,
-    builder: &'a mut BatchBuilder,
-}
-
-/// Reads a batch from the store, checks every entry against its chain, signs and compresses.
-fn build(
-    log: LogReader<'_>,
-    config: &Config,
-    sent: &mut [Option<Mark>; 5],
-    limit_bytes: usize,
-    offer: Offer,
-) -> Result<Built, BuildError> {
-    let LogReader {
-        store,
-        logs,
-        builder,
-    } = log;
-    let lane = offer.log.lane;
-    let before = offer.first.previous();
-    let base = match sent[lane.index()] {
-        Some(mark) if mark.seq == before => mark,
-        _ => logs
-            .mark_at(store, lane, before)?
-            .ok_or(StoreError::Damaged)?,
-    };
-    let mut entries_max = BATCH_ENTRIES_MAX;
-    loop {
-        let end = logs.collect(store, builder, base, offer, entries_max)?;
-        let claim = BatchClaim {
-            box_id: &config.box_id,
-            lane,
-            epoch: offer.log.epoch,
-            begin: offer.begin,
-            oldest: offer.oldest,
-            first: offer.first,
-            last: end.seq,
-            base: base.chain,
-            chain: end.chain,
-        };
-        match builder.encode(&claim, &config.key.sign(&claim), limit_bytes) {
-            Ok(message) => {
-                sent[lane.index()] = Some(end);
-                let fit = Fit {
-                    last: end.seq,
-                    bytes: builder.raw_bytes() as u64,
-                };
-                return Ok(Built {
-                    message: message.into(),
-                    fit,
-                });
-            }
-            Err(WireError::TooLarge { bytes, limit }) => {
-                let entries = offer.first.count_to(end.seq) as usize;
-                if entries <= 1 {
-                    return Err(BuildError::Limit { lane, bytes, limit });
-                }
-                // What would have fitted at the same ratio, and a little less.
-                entries_max = (entries * limit / bytes * 9 / 10).clamp(1, entries - 1);
-            }
-            Err(_) => unreachable!("encoding fails only for size"),
-        }
-    }
 }

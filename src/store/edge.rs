@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::log::{BLOCK_OVERHEAD_BYTES, Block, LaneState, Mark};
 use super::{Options, StoreError, chain_from};
 use crate::model::{BoxId, Capture, Chain, Epoch, Lane, Seq, UnixMs};
 
@@ -11,51 +12,6 @@ const MIGRATIONS: &[&str] = &[include_str!("edge.sql")];
 /// A lone record costs two pages; a block of many fills its pages anyway.
 const PAGE_BYTES: u64 = 4096;
 const LANE_SHIFT: u32 = 56;
-
-/// Where a log stands at some entry: its chain, and the bytes of all blocks that end there or before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
-    pub seq: Seq,
-    pub chain: Chain,
-    pub sum_bytes: u64,
-}
-
-/// Where a lane's log stands. Numbers go on through the epochs.
-#[derive(Debug, Clone, Copy)]
-pub struct LaneState {
-    /// The first entry under this epoch.
-    pub begin: Seq,
-    /// The newest entry that was deleted; what is held begins after it.
-    pub tail: Mark,
-    pub acked: Mark,
-    pub newest: Mark,
-    pub newest_capture: Capture,
-}
-
-/// What a block takes beside its body, bytes: row, index, share of the page.
-const BLOCK_OVERHEAD_BYTES: u64 = 128;
-
-/// Entries of a lane that were kept together, as they lie in the outbox. What `body` is, its writer
-/// knows.
-#[derive(Debug, Clone, Copy)]
-pub struct Block<'a> {
-    /// Number of the last entry.
-    pub last: Seq,
-    /// How many entries there are.
-    pub entries: u64,
-    /// When the first one was accepted.
-    pub stored: UnixMs,
-    /// Chain after the last entry.
-    pub chain: Chain,
-    pub raw_bytes: u64,
-    pub body: &'a [u8],
-}
-
-impl Block<'_> {
-    pub fn first(&self) -> Seq {
-        Seq(self.last.0 + 1 - self.entries)
-    }
-}
 
 /// A key that makes a repeat harmless, with the digest of what it stood for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -225,7 +225,8 @@ mod tests {
     use super::*;
     use crate::model::{BoxId, Capture, Chain};
     use crate::store::Options;
-    use crate::store::edge::{Block, EdgeStore, Mark, SourceTally};
+    use crate::store::edge::{EdgeStore, SourceTally};
+    use crate::store::log::{Block, Mark};
 
     const OPTIONS: Options = Options {
         quota_bytes: 64 << 20,

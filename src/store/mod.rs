@@ -9,6 +9,7 @@ pub mod edge;
 pub mod edge_status;
 pub mod hub;
 pub mod hub_view;
+pub mod log;
 pub mod rows;
 
 use std::path::Path;
