@@ -11,7 +11,9 @@
 pub mod admit;
 pub mod codes;
 pub mod condition;
+pub mod directory;
 pub mod file;
+pub mod right;
 pub mod schema;
 #[cfg(feature = "edge")]
 mod sentence;
@@ -69,6 +71,15 @@ pub struct Dataset {
     pub classified_by: Vec<FieldScheme>,
     /// A record that matches one of these is refused.
     pub refuse: Vec<RefuseRule>,
+    /// Fields that say whose a record is, beside the office that has handed it in: codes of agencies
+    /// or of administrative units.
+    pub area: Vec<Pattern>,
+    /// Fields that are looked through for words where the dataset is copied to an office.
+    pub search: Vec<Pattern>,
+    /// Records that go to other offices; the first that matches says to which.
+    pub deliver: Vec<DeliverRule>,
+    /// A record says what became of a document.
+    pub status: Option<StatusFields>,
     /// Fields that hold codes, and of what.
     pub coded: Vec<(Pattern, Scheme)>,
     /// What is known of codes; shared by all datasets.
@@ -111,6 +122,28 @@ pub struct RefuseRule {
     pub reason_en: String,
     /// Somebody has to look at it, not only the office's software.
     pub alarm: bool,
+}
+
+/// To whom a record is addressed.
+#[derive(Debug, Clone)]
+pub struct DeliverRule {
+    /// None: every record.
+    pub when: Option<Condition>,
+    /// Codes of the offices.
+    pub to: Pattern,
+}
+
+/// Fields of a record that says what became of a document.
+#[derive(Debug, Clone)]
+pub struct StatusFields {
+    /// Id of the document's record.
+    pub document: Pattern,
+    /// Who has sent the document.
+    pub from: Pattern,
+    /// To whom it was sent, and to whom this is said.
+    pub to: Pattern,
+    pub code: Pattern,
+    pub note: Pattern,
 }
 
 /// What is wrong in a catalogue file, where, and what to do.

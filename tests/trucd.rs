@@ -10,6 +10,8 @@
 
 #[path = "trucd/live.rs"]
 mod live;
+#[path = "trucd/rights.rs"]
+mod rights;
 #[path = "trucd/stage.rs"]
 mod stage;
 

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::CatalogueFault;
 use super::condition::Pattern;
+use super::directory::{Directory, Place};
 use super::schema::describing;
 
 /// Fields inside of fields that are looked into for codes.
@@ -72,6 +73,8 @@ pub struct Codes {
     agencies: BTreeMap<String, Vec<Validity>>,
     units: BTreeMap<String, Vec<Validity>>,
     units_are_complete: bool,
+    /// Mergers and what is below what.
+    pub directory: Directory,
 }
 
 /// First letter of an agency's code, and the numbers behind it.
@@ -120,7 +123,7 @@ struct WrittenUnits {
     unit: Vec<WrittenCode>,
 }
 
-/// A code with what is known of it; names and successors are for people and for later readers.
+/// A code with what is known of it; names are for people.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenCode {
@@ -131,12 +134,32 @@ struct WrittenCode {
     valid_from: Option<Day>,
     #[serde(default)]
     valid_to: Option<Day>,
-    #[serde(default, rename = "replaced_by")]
-    _replaced_by: Vec<String>,
-    #[serde(default, rename = "province")]
-    _province: Option<String>,
+    #[serde(default)]
+    replaced_by: Vec<String>,
+    /// Of a unit.
+    #[serde(default)]
+    province: Option<String>,
+    /// Of an agency: its code of the old form, the agency above where the code does not say so, and
+    /// the administrative unit that it stands for.
+    #[serde(default)]
+    old_code: Option<String>,
+    #[serde(default)]
+    parent: Option<String>,
+    #[serde(default)]
+    unit: Option<String>,
     #[serde(default, rename = "basis")]
     _basis: Option<String>,
+}
+
+impl WrittenCode {
+    fn place(&self) -> Place {
+        Place {
+            closed_after: self.valid_to.as_ref().map(|day| day.0),
+            replaced_by: self.replaced_by.clone(),
+            parent: self.parent.clone().or_else(|| self.province.clone()),
+            unit: self.unit.clone(),
+        }
+    }
 }
 
 /// A day as files write it, `2025-07-01`.
@@ -175,6 +198,13 @@ impl Codes {
         if !faults.is_empty() {
             return Err(faults);
         }
+        let mut directory = Directory::default();
+        for office in agencies.iter().flat_map(|written| &written.agency) {
+            directory.add_office(&office.code, office.old_code.clone(), office.place());
+        }
+        for unit in units.iter().flat_map(|written| &written.unit) {
+            directory.add_unit(&unit.code, unit.place());
+        }
         let (kinds, agencies) = agencies.map_or_else(Default::default, |agencies| {
             (agencies.kind, by_code(agencies.agency))
         });
@@ -186,6 +216,7 @@ impl Codes {
             agencies,
             units,
             units_are_complete,
+            directory,
         })
     }
 

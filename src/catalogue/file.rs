@@ -6,8 +6,14 @@ use serde_json::Value;
 use unicode_normalization::is_nfc;
 
 use super::condition::{Condition, Pattern, segments};
-use super::written::{OneOrMany, Written, WrittenClassification, WrittenLane, WrittenRefuse};
-use super::{CatalogueFault, Dataset, FieldScheme, LaneRules, RefuseRule, Variant, schema};
+use super::written::{
+    OneOrMany, Written, WrittenClassification, WrittenDeliver, WrittenLane, WrittenRefuse,
+    WrittenStatus,
+};
+use super::{
+    CatalogueFault, Dataset, DeliverRule, FieldScheme, LaneRules, RefuseRule, StatusFields,
+    Variant, schema,
+};
 use crate::model::record::Classification;
 use crate::model::{DatasetId, Lane};
 
@@ -90,6 +96,10 @@ impl Reader<'_> {
         let lanes = self.lanes(written.lane);
         let (classification, classified_by) = self.classification(written.classification);
         let refuse = self.refuse(written.refuse);
+        let area = self.fields("area", written.area);
+        let search = self.fields("search", written.search);
+        let deliver = self.deliver(written.deliver);
+        let status = written.status.and_then(|status| self.status(status));
         #[cfg(feature = "edge")]
         self.compilable();
         Some(Dataset {
@@ -110,6 +120,10 @@ impl Reader<'_> {
             classification,
             classified_by,
             refuse,
+            area,
+            search,
+            deliver,
+            status,
             coded: super::codes::fields(self.schema),
             codes: std::sync::Arc::default(),
             schema: written.schema,
@@ -320,6 +334,46 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    /// A pointer without `**` to a field that the schema knows.
+    fn field(&mut self, place: &str, text: &str) -> Option<Pattern> {
+        let pattern = self.pattern(place, text)?;
+        match pattern.names() {
+            Some(names) => self.known(place, text, &names),
+            None => self.not_a_pointer(place, text),
+        }
+        Some(pattern)
+    }
+
+    fn fields(&mut self, place: &str, written: OneOrMany) -> Vec<Pattern> {
+        let texts = written.into_vec().into_iter();
+        texts.filter_map(|text| self.field(place, &text)).collect()
+    }
+
+    fn deliver(&mut self, written: Vec<WrittenDeliver>) -> Vec<DeliverRule> {
+        let mut rules = Vec::new();
+        for (n, rule) in written.into_iter().enumerate() {
+            let place = format!("deliver[{}]", n + 1);
+            let pointers = rule.pointer.into_vec();
+            let when = (!pointers.is_empty() || !rule.values.is_empty())
+                .then(|| self.condition(&place, OneOrMany::Many(pointers), rule.values));
+            if let Some(to) = self.field(&format!("{place}.to"), &rule.to) {
+                rules.push(DeliverRule { when, to });
+            }
+        }
+        rules
+    }
+
+    fn status(&mut self, written: WrittenStatus) -> Option<StatusFields> {
+        let mut field = |name: &str, text: &str| self.field(&format!("status.{name}"), text);
+        Some(StatusFields {
+            document: field("document", &written.document)?,
+            from: field("from", &written.from)?,
+            to: field("to", &written.to)?,
+            code: field("code", &written.code)?,
+            note: field("note", &written.note)?,
+        })
     }
 
     fn not_a_pointer(&mut self, place: &str, text: &str) {

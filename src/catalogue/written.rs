@@ -28,7 +28,34 @@ pub struct Written {
     pub classification: Vec<WrittenClassification>,
     #[serde(default)]
     pub refuse: Vec<WrittenRefuse>,
+    #[serde(default)]
+    pub area: OneOrMany,
+    #[serde(default)]
+    pub search: OneOrMany,
+    #[serde(default)]
+    pub deliver: Vec<WrittenDeliver>,
+    pub status: Option<WrittenStatus>,
     pub schema: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WrittenDeliver {
+    #[serde(default)]
+    pub pointer: OneOrMany,
+    #[serde(default, rename = "in")]
+    pub values: Vec<Value>,
+    pub to: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WrittenStatus {
+    pub document: String,
+    pub from: String,
+    pub to: String,
+    pub code: String,
+    pub note: String,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,6 +1,7 @@
 //! The command line of `trucd`. Exit codes: 0 done, 1 fault at run time, 64 usage, 78 configuration.
 
 mod arguments;
+mod rights;
 
 use std::io::{self, BufWriter, Write};
 use std::net::IpAddr;
@@ -78,6 +79,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Records(args) => write_records(&config, &args)?,
         Command::Gaps(args) => gaps(&config, &args)?,
         Command::Parked(args) => parked(&config, &args)?,
+        Command::Grant(command) => rights::run(&config, command, now)?,
+        Command::Audit(args) => rights::audit(&config, &args)?,
         Command::Verify(args) => return verify_store(&config, &args),
     }
     Ok(ExitCode::SUCCESS)

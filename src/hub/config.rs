@@ -27,6 +27,9 @@ pub struct Config {
     pub hub: HubConfig,
     pub broker: BrokerKind,
     pub store: StoreConfig,
+    /// Folder of the dataset catalogue: without it nobody can be given a right, and nothing is
+    /// handed on.
+    pub catalogue: PathBuf,
     /// Where status, health and metrics are served; nowhere when absent.
     pub http_listen: Option<SocketAddr>,
     pub log_level: String,
@@ -107,6 +110,9 @@ pub fn load(file: &Path) -> Result<Config, Faults> {
 fn config(settings: &mut Settings, folder: PathBuf) -> Option<Config> {
     let hub = hub(settings.section("hub"));
     let store = store(settings.section("store"));
+    let mut section = settings.section("catalogue");
+    let catalogue = section.path("path", Some("/usr/share/lienthong/catalogue"));
+    drop(section);
     let mut section = settings.section("http");
     let http_listen = section.value("listen", Some("127.0.0.1:8490"), http_listen);
     drop(section);
@@ -119,6 +125,7 @@ fn config(settings: &mut Settings, folder: PathBuf) -> Option<Config> {
         hub,
         broker,
         store: store?,
+        catalogue: catalogue?,
         http_listen: http_listen?,
         log_level: log_level?,
     })

@@ -7,6 +7,7 @@ mod certificate;
 pub mod commands;
 pub mod config;
 mod counters;
+pub mod grants;
 mod http;
 pub mod init;
 mod mosquitto;

@@ -74,7 +74,7 @@ pub fn options(config: &Config) -> Options {
     }
 }
 
-fn open(config: &Config) -> anyhow::Result<HubStore> {
+pub fn open(config: &Config) -> anyhow::Result<HubStore> {
     let path = existing_store(config)?;
     HubStore::open(path, options(config))
         .with_context(|| format!("cannot open the database {}", path.display()))

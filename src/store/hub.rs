@@ -1,6 +1,8 @@
 //! The hub's store: what the receiving engine writes. Reading for people is in `hub_view`.
 
 mod boxes;
+pub mod feed;
+pub mod rights;
 
 use std::path::Path;
 
@@ -11,7 +13,10 @@ use crate::model::{AgencyCode, BoxId, Capture, Chain, DatasetId, Epoch, Lane, Se
 
 /// Records of 500 to 2,000 bytes waste less of 8-KiB pages than of smaller ones.
 const PAGE_BYTES: u64 = 8192;
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("hub.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[concat!(
+    include_str!("hub.sql"),
+    include_str!("hub_feed.sql")
+)];
 pub(super) const LOG_SHIFT: u32 = 40;
 
 /// Whether a box may hand in data.

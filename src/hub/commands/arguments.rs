@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::hub::grants::RowsWanted;
 use crate::hub::{config, records};
 use crate::model::{AgencyCode, BoxId, DatasetId, UnixMs};
 use crate::shell::dial::Address;
@@ -40,6 +41,11 @@ pub enum Command {
     Gaps(JsonArgs),
     /// Entries that could not be taken into the present state, and why; --json prints an object a line
     Parked(JsonArgs),
+    /// Which office may read which dataset
+    #[command(subcommand)]
+    Grant(GrantCommand),
+    /// Who changed which right, and when
+    Audit(JsonArgs),
     /// Check every chain and signature that is kept
     Verify(VerifyArgs),
 }
@@ -105,6 +111,50 @@ pub struct MoveArgs {
     pub box_id: BoxId,
     #[arg(long, value_name = "CODE")]
     pub agency: AgencyCode,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum GrantCommand {
+    /// Let an office read a dataset, or change what it may read
+    Add(GrantArgs),
+    /// All rights
+    List(JsonArgs),
+    /// End a right: the office's copies are deleted
+    Withdraw(WithdrawArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct GrantArgs {
+    /// Identifier code of the office that reads
+    pub agency: AgencyCode,
+    pub dataset: DatasetId,
+    /// Fields that may be read, as JSON pointers or names [default: the whole record]
+    #[arg(long, value_delimiter = ',', value_name = "FIELD,…")]
+    pub fields: Vec<String>,
+    /// Fields of which only the last four characters may be read
+    #[arg(long, value_delimiter = ',', value_name = "FIELD,…")]
+    pub mask: Vec<String>,
+    /// own, agency=CODE,… or all: whose records, with those of the offices below
+    #[arg(long, default_value = "own")]
+    pub rows: RowsWanted,
+    /// Sensitive personal data too; needs --basis
+    #[arg(long)]
+    pub sensitive: bool,
+    /// The law or decision that allows it; is stored
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    pub basis: String,
+    /// Who decides, for the audit [default: who is logged in]
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct WithdrawArgs {
+    pub agency: AgencyCode,
+    pub dataset: DatasetId,
+    /// Who decides, for the audit [default: who is logged in]
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
 }
 
 #[derive(Debug, Args)]
