@@ -10,6 +10,7 @@ use lienthong::edge::look;
 use lienthong::edge::put::{Put, put};
 use lienthong::edge::run::run;
 use lienthong::edge::sources;
+use lienthong::edge::workbook::is_unpacker;
 
 /// Trạm liên thông: nhận dữ liệu của cơ quan, giữ an toàn, chuyển về trục.
 /// The box of the axis: takes in the office's data, keeps it safe, carries it to the hub.
@@ -127,6 +128,9 @@ enum Sources {
 }
 
 fn main() -> ExitCode {
+    if is_unpacker(&std::env::args_os().collect::<Vec<_>>()) {
+        return ExitCode::SUCCESS;
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

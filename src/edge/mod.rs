@@ -41,3 +41,4 @@ mod talk;
 mod texts;
 mod tokens;
 mod wear;
+pub mod workbook;

@@ -1,21 +1,20 @@
 //! Worksheets: Excel workbooks, old and new, and OpenDocument tables.
 //!
-//! A workbook is a packed file that may unpack to anything, so it is bounded before it is opened:
-//! what its parts unpack to is counted ([`bounds`]), cells of a new workbook are streamed, and the
-//! cells and bytes that are taken have limits.
+//! A workbook is read in two halves. [`unpack`] turns it into cells, one a line, with a library
+//! that may panic on a damaged workbook of the old form or take hundreds of megabytes for one cell
+//! in a far corner; it is made to run in a process of its own. [`read`] makes rows of the cells,
+//! never panics, and bounds the cells and bytes that are taken. Before either, [`kind`] bounds what
+//! a packed file unpacks to.
 
 mod bounds;
 #[cfg(test)]
 mod tests;
+pub mod unpack;
 
-use std::io::Cursor;
-
-use calamine::{
-    CellErrorType, Data, DataRef, DataType, Dimensions, ExcelDateTime, Ods, Reader as _, Sheet,
-    SheetType, SheetVisible, Xls, Xlsx,
-};
+use std::io::{BufRead, Read};
 
 use crate::formats::encoding::{self, Encoding};
+use crate::formats::sheet::unpack::{Area, Line, Value};
 use crate::formats::table::{COLUMNS_MAX, Cell, Columns, Note, Reader, Row};
 use crate::formats::{Fault, Faults, excerpt, number};
 
@@ -23,8 +22,8 @@ use crate::formats::{Fault, Faults, excerpt, number};
 const CELLS_MAX: usize = 2_000_000;
 /// Most bytes of text that one sheet's cells make.
 const TEXT_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// From here on a number of a worksheet has lost digits.
-const EXACT_MAX: f64 = 1e15;
+/// Longest line; Excel's longest cell has a fiftieth of it.
+const LINE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// What to take of a workbook.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,54 +44,58 @@ pub struct Table {
     pub notes: Vec<Note>,
 }
 
-type Bytes<'b> = Cursor<&'b [u8]>;
-
-/// Reads a sheet whole, or says everything that is wrong with it.
+/// Reads a sheet whole, or says everything that is wrong with it; in this process.
 pub fn parse(
     bytes: &[u8],
     choice: &Choice,
     columns: &Columns,
     records_max: usize,
 ) -> Result<Table, Faults> {
-    match bounds::kind(bytes)? {
-        bounds::Kind::Xlsx => {
-            let mut book: Xlsx<Bytes<'_>> = open(bytes)?;
-            let sheet = choose(book.sheets_metadata(), choice.sheet.as_deref())?;
-            let merged = book.merge_cells_by_sheet_name(&sheet).unwrap_or_default();
-            let mut taking = Taking::new(&sheet, merged, choice, columns, records_max);
-            let mut cells = book.worksheet_cells_reader(&sheet).map_err(damaged)?;
-            while let Some(cell) = cells.next_cell().map_err(damaged)? {
-                let (row, column) = cell.get_position();
-                if !taking.cell(row, column, cell.get_value().clone()) {
+    let mut lines = Vec::new();
+    unpack::unpack(bytes, choice.sheet.as_deref(), &mut lines).map_err(damaged)?;
+    read(lines.as_slice(), choice, columns, records_max)
+}
+
+/// Makes rows of the lines that [`unpack::unpack`] writes.
+pub fn read(
+    mut lines: impl BufRead,
+    choice: &Choice,
+    columns: &Columns,
+    records_max: usize,
+) -> Result<Table, Faults> {
+    let (sheet, merged) = match next(&mut lines)? {
+        Line::Sheet { name, merged } => (name, merged),
+        Line::Fault { vi, en } => return Err(fault(vi, en).into()),
+        Line::Cell(..) | Line::End => return Err(damaged("no sheet").into()),
+    };
+    let mut taking = Taking::new(&sheet, merged, choice, columns, records_max);
+    loop {
+        match next(&mut lines)? {
+            Line::Cell(row, column, value) => {
+                if !taking.cell(row, column, value) {
                     break;
                 }
             }
-            taking.finish(sheet)
+            Line::End => break,
+            Line::Fault { vi, en } => return Err(fault(vi, en).into()),
+            Line::Sheet { .. } => return Err(damaged("two sheets").into()),
         }
-        bounds::Kind::Xls => {
-            let mut book: Xls<Bytes<'_>> = open(bytes)?;
-            let sheet = choose(book.sheets_metadata(), choice.sheet.as_deref())?;
-            let merged = book.merge_cells_by_sheet_name(&sheet).unwrap_or_default();
-            let range = book.worksheet_range(&sheet).map_err(damaged)?;
-            Taking::new(&sheet, merged, choice, columns, records_max).range(&range, sheet)
-        }
-        bounds::Kind::Ods => {
-            let mut book: Ods<Bytes<'_>> = open(bytes)?;
-            let sheet = choose(book.sheets_metadata(), choice.sheet.as_deref())?;
-            let range = book.worksheet_range(&sheet).map_err(damaged)?;
-            Taking::new(&sheet, Vec::new(), choice, columns, records_max).range(&range, sheet)
-        }
+    }
+    taking.finish(sheet)
+}
+
+/// The next line. One that is missing or torn means that the other half broke down.
+fn next(lines: &mut impl BufRead) -> Result<Line, Fault> {
+    let mut line = Vec::new();
+    let read = lines.take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
+    match (read, line.strip_suffix(b"\n")) {
+        (Ok(_), Some(line)) => serde_json::from_slice(line).map_err(damaged),
+        _ => Err(damaged("cut off")),
     }
 }
 
-fn open<'b, R: calamine::Reader<Bytes<'b>>>(bytes: &'b [u8]) -> Result<R, Fault>
-where
-    R::Error: std::fmt::Display,
-{
-    R::new(Cursor::new(bytes)).map_err(damaged)
-}
-
-fn damaged(error: impl std::fmt::Display) -> Fault {
+/// What a workbook is refused with that cannot be opened.
+pub fn damaged(error: impl std::fmt::Display) -> Fault {
     let error = excerpt(&error.to_string());
     fault(
         format!(
@@ -101,6 +104,14 @@ fn damaged(error: impl std::fmt::Display) -> Fault {
         format!(
             "the workbook cannot be read ({error}): damaged, with a password, or not copied whole; open it in Excel and save it as .xlsx without a password"
         ),
+    )
+}
+
+/// What a workbook is refused with that would take too much memory or time.
+pub fn too_wide() -> Fault {
+    fault(
+        "bảng tính cần quá nhiều bộ nhớ hoặc thời gian để mở: thường do một ô ở rất xa (bấm Ctrl+End để tìm); hãy xóa các dòng và cột thừa rồi lưu lại dạng .xlsx".to_owned(),
+        "the workbook takes too much memory or time to open, mostly for a cell that is far away (Ctrl+End leads there); delete the rows and columns that are not needed and save it as .xlsx".to_owned(),
     )
 }
 
@@ -114,30 +125,11 @@ fn fault(message_vi: String, message_en: String) -> Fault {
     }
 }
 
-/// The sheet of this name, or the first one that people see.
-fn choose(sheets: &[Sheet], name: Option<&str>) -> Result<String, Fault> {
-    let mut tables = sheets
-        .iter()
-        .filter(|sheet| sheet.typ == SheetType::WorkSheet);
-    let found = match name {
-        Some(name) => tables.find(|sheet| sheet.name.trim() == name.trim()),
-        None => tables.find(|sheet| sheet.visible == SheetVisible::Visible),
-    };
-    found.map(|sheet| sheet.name.clone()).ok_or_else(|| {
-        let known: Vec<String> = sheets.iter().map(|sheet| format!("“{}”", excerpt(&sheet.name))).collect();
-        let (known, name) = (known.join(", "), name.unwrap_or_default());
-        fault(
-            format!("bảng tính không có trang “{name}”; các trang có trong tệp: {known}; hãy sửa mục sheet của nguồn"),
-            format!("the workbook has no sheet {name:?}; its sheets are {known}; correct the source's sheet"),
-        )
-    })
-}
-
 /// Puts cells together to rows.
 struct Taking<'c> {
     reader: Reader<'c>,
     encoding: Option<Encoding>,
-    merged: Vec<Dimensions>,
+    merged: Vec<Area>,
     /// The row in hand, from 0.
     row: u32,
     cells: Vec<Cell<'static>>,
@@ -150,7 +142,7 @@ struct Taking<'c> {
 impl<'c> Taking<'c> {
     fn new(
         sheet: &str,
-        merged: Vec<Dimensions>,
+        merged: Vec<Area>,
         choice: &Choice,
         columns: &'c Columns,
         records_max: usize,
@@ -176,23 +168,8 @@ impl<'c> Taking<'c> {
         }
     }
 
-    /// Takes all cells of a range; a sheet that is in memory whole.
-    fn range(mut self, range: &calamine::Range<Data>, sheet: String) -> Result<Table, Faults> {
-        let (first_row, first_column) = range.start().unwrap_or_default();
-        for (row, column, value) in range.used_cells() {
-            let (row, column) = (first_row + number(row), first_column + number(column));
-            if !self.cell(row, column, of_data(value)) {
-                break;
-            }
-        }
-        self.finish(sheet)
-    }
-
     /// Takes one cell, row by row; false when it is of no use to go on.
-    fn cell(&mut self, row: u32, column: u32, value: DataRef<'_>) -> bool {
-        if value.is_empty() {
-            return true;
-        }
+    fn cell(&mut self, row: u32, column: u32, value: Value) -> bool {
         if row != self.row {
             self.end_row();
             if row < self.row {
@@ -204,8 +181,8 @@ impl<'c> Taking<'c> {
         let place = column as usize;
         if COLUMNS_MAX <= place || CELLS_MAX < self.cells_seen || TEXT_BYTES_MAX < self.text_bytes {
             self.refuse(fault(
-                format!("trang tính quá lớn: ô {} vượt giới hạn {COLUMNS_MAX} cột, {CELLS_MAX} ô hoặc {} MiB chữ; hãy xóa vùng thừa hoặc chia tệp", cell_name(row + 1, place), TEXT_BYTES_MAX >> 20),
-                format!("the sheet is too large: cell {} is beyond {COLUMNS_MAX} columns, {CELLS_MAX} cells or {} MiB of text; clear what is not needed, or split the file", cell_name(row + 1, place), TEXT_BYTES_MAX >> 20),
+                format!("trang tính quá lớn: ô {} vượt giới hạn {COLUMNS_MAX} cột, {CELLS_MAX} ô hoặc {} MiB chữ; hãy xóa vùng thừa hoặc chia tệp", cell_name(line_of(row), place), TEXT_BYTES_MAX >> 20),
+                format!("the sheet is too large: cell {} is beyond {COLUMNS_MAX} columns, {CELLS_MAX} cells or {} MiB of text; clear what is not needed, or split the file", cell_name(line_of(row), place), TEXT_BYTES_MAX >> 20),
             ));
         }
         if self.has_enough {
@@ -232,7 +209,7 @@ impl<'c> Taking<'c> {
         if self.is_title(&cells) {
             self.title_rows += 1;
         } else if !self.has_enough && !cells.is_empty() {
-            self.has_enough = !self.reader.row(self.row + 1, &cells);
+            self.has_enough = !self.reader.row(line_of(self.row), &cells);
         }
     }
 
@@ -259,18 +236,11 @@ impl<'c> Taking<'c> {
         Ok(Table { sheet, rows, notes })
     }
 
-    fn read(&self, value: DataRef<'_>) -> Cell<'static> {
+    fn read(&self, value: Value) -> Cell<'static> {
         match value {
-            DataRef::Int(whole) => Cell::Plain(whole.to_string()),
-            DataRef::Float(float) => of_float(float),
-            DataRef::String(text) => self.text(&text),
-            DataRef::SharedString(text) => self.text(text),
-            DataRef::Bool(truth) => Cell::Plain(truth.to_string()),
-            DataRef::DateTime(time) => of_time(time),
-            DataRef::DateTimeIso(text) => Cell::Plain(text.replace('T', " ")),
-            DataRef::DurationIso(text) => Cell::Plain(text),
-            DataRef::Error(error) => of_error(&error),
-            DataRef::Empty => Cell::Plain(String::new()),
+            Value::Plain(text) => Cell::Plain(text),
+            Value::Text(text) => self.text(&text),
+            Value::Wrong(messages) => Cell::Wrong(messages),
         }
     }
 
@@ -295,18 +265,9 @@ impl<'c> Taking<'c> {
     }
 }
 
-fn of_data(value: &Data) -> DataRef<'_> {
-    match value {
-        Data::Int(whole) => DataRef::Int(*whole),
-        Data::Float(float) => DataRef::Float(*float),
-        Data::String(text) => DataRef::SharedString(text),
-        Data::Bool(truth) => DataRef::Bool(*truth),
-        Data::DateTime(time) => DataRef::DateTime(*time),
-        Data::DateTimeIso(text) => DataRef::DateTimeIso(text.clone()),
-        Data::DurationIso(text) => DataRef::DurationIso(text.clone()),
-        Data::Error(error) => DataRef::Error(error.clone()),
-        Data::Empty => DataRef::Empty,
-    }
+/// Number of a row, from 1, that is counted from 0.
+fn line_of(row: u32) -> u32 {
+    row.saturating_add(1)
 }
 
 /// `C7` for the seventh row, from 1, and the third column, from 0.
@@ -321,41 +282,4 @@ fn cell_name(row: u32, mut column: usize) -> String {
     }
     letters.reverse();
     format!("{}{row}", String::from_utf8_lossy(&letters))
-}
-
-/// A number with the digits that the file has, never rounded.
-fn of_float(float: f64) -> Cell<'static> {
-    match float {
-        float if EXACT_MAX <= float.abs() => Cell::Wrong([
-            "số có hơn 15 chữ số nên Excel đã làm tròn; hãy định dạng cột là văn bản trước khi nhập".to_owned(),
-            "a number of more than 15 digits, which Excel has rounded; format the column as text before typing".to_owned(),
-        ]),
-        float if float.is_finite() => Cell::Plain(format!("{float}")),
-        _ => of_error(&CellErrorType::Num),
-    }
-}
-
-fn of_time(time: ExcelDateTime) -> Cell<'static> {
-    let serial = time.as_f64();
-    let (year, month, day, hour, minute, second, milli) = time.to_ymd_hms_milli();
-    let fraction = match milli {
-        0 => String::new(),
-        milli => format!(".{milli:03}"),
-    };
-    if time.is_duration() || serial < 1.0 {
-        let hours = (serial * 24.0).floor();
-        return Cell::Plain(format!("{hours:02}:{minute:02}:{second:02}{fraction}"));
-    }
-    let date = format!("{year:04}-{month:02}-{day:02}");
-    Cell::Plain(match (hour, minute, second, milli) {
-        (0, 0, 0, 0) => date,
-        _ => format!("{date} {hour:02}:{minute:02}:{second:02}{fraction}"),
-    })
-}
-
-fn of_error(error: &CellErrorType) -> Cell<'static> {
-    Cell::Wrong([
-        format!("ô có lỗi {error}; hãy sửa công thức hoặc xóa ô"),
-        format!("the cell is the error {error}; mend the formula or clear the cell"),
-    ])
 }

@@ -73,27 +73,25 @@ pub fn csv_file(bytes: &[u8]) {
     }
 }
 
-/// A whole workbook; or the XML of a sheet, which is put into one, because no mutation gets
-/// through the checksums of a packed file.
+/// The cells of a workbook as lines; or the XML of a sheet, which is put into a workbook, because no
+/// mutation gets through the checksums of a packed file. The library that reads workbooks of the
+/// old form does panic, which is why the box opens them in a process of its own.
 pub fn sheet_file(bytes: &[u8]) {
-    if bytes.starts_with(b"\xd0\xcf") {
-        return;
-    }
-    let is_xml = bytes.first() == Some(&b'<');
     let is_ods = bytes.windows(7).any(|part| part == b"office:");
-    let book = match (is_xml, is_ods) {
-        (false, _) => bytes.to_vec(),
-        (true, true) => packed(&[
+    let book = match (bytes.first(), is_ods) {
+        (Some(b'<'), true) => packed(&[
             ("mimetype", b"application/vnd.oasis.opendocument.spreadsheet"),
             ("content.xml", bytes),
         ]),
-        (true, false) => packed(&[
+        (Some(b'<'), false) => packed(&[
             ("xl/workbook.xml", br#"<workbook xmlns:r="r"><sheets><sheet name="a" sheetId="1" r:id="rId1"/></sheets></workbook>"#),
             ("xl/_rels/workbook.xml.rels", br#"<Relationships><Relationship Id="rId1" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet" Target="worksheets/sheet1.xml"/></Relationships>"#),
             ("xl/sharedStrings.xml", "<sst><si><t>Mã hồ sơ</t></si><si><t>x</t></si></sst>".as_bytes()),
             ("xl/styles.xml", br#"<styleSheet><cellXfs count="3"><xf numFmtId="0"/><xf numFmtId="14"/><xf numFmtId="22"/></cellXfs></styleSheet>"#),
             ("xl/worksheets/sheet1.xml", bytes),
         ]),
+        (Some(b'P'), _) => bytes.to_vec(),
+        _ => Vec::new(),
     };
     let choice = match bytes.len() % 3 {
         0 => Choice {
@@ -107,7 +105,12 @@ pub fn sheet_file(bytes: &[u8]) {
         },
         _ => Choice::default(),
     };
-    if let Ok(table) = sheet::parse(&book, &choice, &all_columns()[0], ROWS_MAX) {
+    let columns = &all_columns()[0];
+    let read = match book.is_empty() {
+        true => sheet::read(bytes, &choice, columns, ROWS_MAX),
+        false => sheet::parse(&book, &choice, columns, ROWS_MAX),
+    };
+    if let Ok(table) = read {
         hold(&table.rows, ROWS_MAX);
     }
 }

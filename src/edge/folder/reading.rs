@@ -68,6 +68,15 @@ pub enum Cause {
     Records,
 }
 
+/// Why a good file cannot be read now, and may be later.
+#[derive(Debug, thiserror::Error)]
+pub enum NotNow {
+    #[error(transparent)]
+    NoRoom(#[from] BlobError),
+    #[error("no process can be started to open a workbook: {0}")]
+    NoProcess(io::Error),
+}
+
 /// Reads, splits and checks one file.
 pub fn take(folder: &Folder, source: &FolderSource, door: &Door, found: &Found, now: Now) -> Taken {
     let path = found.name.to_string_lossy();
@@ -101,7 +110,8 @@ pub fn take(folder: &Folder, source: &FolderSource, door: &Door, found: &Found, 
     let read = match format {
         Some(format) => match file.records(format, now, &mut notes) {
             Ok(read) => read,
-            Err(error) => return Taken::NotKept(error),
+            Err(NotNow::NoRoom(error)) => return Taken::NotKept(error),
+            Err(NotNow::NoProcess(error)) => return Taken::Unreadable(error),
         },
         None => Err(unknown_format()),
     };
@@ -158,14 +168,14 @@ impl File<'_> {
         format: FileFormat,
         now: Now,
         notes: &mut Vec<String>,
-    ) -> Result<Result<Vec<NewRecord>, Refused>, BlobError> {
+    ) -> Result<Result<Vec<NewRecord>, Refused>, NotNow> {
         Ok(match format {
             FileFormat::Json => self.split(json::Kind::Json, notes),
             FileFormat::NdJson => self.split(json::Kind::NdJson, notes),
             FileFormat::Station => self.measure(now),
             FileFormat::Csv => self.csv(notes),
-            FileFormat::Sheet => self.sheet(notes),
-            FileFormat::EdXml => return self.document(notes),
+            FileFormat::Sheet => return self.sheet(notes),
+            FileFormat::EdXml => return Ok(self.document(notes)?),
         })
     }
 

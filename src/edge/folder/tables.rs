@@ -1,10 +1,11 @@
 //! Files that are tables: CSV and worksheets.
 
 use crate::edge::columns;
-use crate::edge::folder::reading::{File, RECORDS_MAX, Refused, encoding_note, unreadable};
+use crate::edge::folder::reading::{File, NotNow, RECORDS_MAX, Refused, encoding_note, unreadable};
+use crate::edge::workbook;
 use crate::engine::sending::NewRecord;
+use crate::formats::csv;
 use crate::formats::table::{Columns, Note, Row};
-use crate::formats::{csv, sheet};
 
 impl File<'_> {
     pub(super) fn csv(&self, notes: &mut Vec<String>) -> Result<Vec<NewRecord>, Refused> {
@@ -16,12 +17,20 @@ impl File<'_> {
         self.rows(&table.rows)
     }
 
-    pub(super) fn sheet(&self, notes: &mut Vec<String>) -> Result<Vec<NewRecord>, Refused> {
+    pub(super) fn sheet(
+        &self,
+        notes: &mut Vec<String>,
+    ) -> Result<Result<Vec<NewRecord>, Refused>, NotNow> {
         let choice = self.source.folder.table.choice();
-        let table = sheet::parse(self.bytes, &choice, &self.columns(), RECORDS_MAX)
-            .map_err(|faults| unreadable(&faults))?;
-        notes.extend(table.notes.iter().filter_map(note));
-        self.rows(&table.rows)
+        let table = workbook::parse(self.bytes, &choice, &self.columns(), RECORDS_MAX)
+            .map_err(NotNow::NoProcess)?;
+        Ok(match table {
+            Ok(table) => {
+                notes.extend(table.notes.iter().filter_map(note));
+                self.rows(&table.rows)
+            }
+            Err(faults) => Err(unreadable(&faults)),
+        })
     }
 
     fn columns(&self) -> Columns {

@@ -156,9 +156,9 @@ impl Request {
             match read {
                 Ok(Ok(read)) => records.extend(read),
                 Ok(Err(why)) => refused.push((&part.name, why)),
-                // A full disk passes; the sender comes again.
+                // A full disk or a machine without memory passes; the sender comes again.
                 Err(error) => {
-                    tracing::warn!(source = %self.source, %error, "attachments of a request are not kept");
+                    tracing::warn!(source = %self.source, %error, "the files of a request cannot be taken now");
                     return Err(Unfit::Body(busy()));
                 }
             }

@@ -1,6 +1,6 @@
 //! Workbooks that are put together here: what is taken, what is refused, what is bounded.
 
-use std::io::Write;
+use std::io::{Cursor, Write};
 
 use proptest::prelude::*;
 use zip::write::{SimpleFileOptions, ZipWriter};
