@@ -91,6 +91,18 @@ impl Directory {
         })
     }
 
+    /// All that a directory names within an office, offices and units; changes with mergers.
+    pub fn within(&self, area: &str, on: Date) -> Vec<String> {
+        let offices = self
+            .offices
+            .keys()
+            .filter(|code| self.is_within(code, area, on));
+        let mut within: Vec<String> = offices.cloned().collect();
+        let unit = |code: &&String| self.unit_is_within(code, area, on);
+        within.extend(self.units.keys().filter(unit).cloned());
+        within
+    }
+
     /// The office and all that stand above it, nearest first.
     fn above<'d>(&'d self, code: &'d str) -> impl Iterator<Item = &'d str> {
         let next = |code: &&'d str| -> Option<&'d str> {

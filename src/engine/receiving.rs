@@ -375,9 +375,10 @@ impl EntryWriter<'_> {
             deleted: entry.op == Op::Delete,
         };
         match is_double {
-            true => store.renew_state(&row),
-            false => store.put_state(&row, fault::is_planted(Fault::LateOverwrites)),
-        }
+            true => store.renew_state(&row)?,
+            false => store.put_state(&row, fault::is_planted(Fault::LateOverwrites))?,
+        };
+        Ok(())
     }
 
     fn find_double(

@@ -7,11 +7,16 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::copies::{Swept, Words};
 use super::{Options, StoreError, chain_from};
 use crate::model::down::Down;
 use crate::model::{BoxId, Chain, Epoch, Lane, Seq, UnixMs};
 
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("down.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[concat!(
+    include_str!("down.sql"),
+    include_str!("copies.sql"),
+    include_str!("inbox.sql")
+)];
 const PAGE_BYTES: u64 = 4096;
 /// Entries that are not understood, and gaps, are kept up to so many.
 const UNKNOWN_MAX: i64 = 10_000;
@@ -35,12 +40,20 @@ pub struct Place {
 pub struct DownStore {
     pub(super) connection: Connection,
     epoch: Option<Epoch>,
+    pub(super) words: Option<Box<Words>>,
+    /// Something was deleted that still stands in the write-ahead log.
+    pub(super) erased: bool,
+    /// Rows may be void.
+    pub(super) sweeps: bool,
+    pub(super) swept: Swept,
 }
 
 impl DownStore {
     /// Opens the store of `box_id`, or creates it.
     pub fn open(path: &Path, options: Options, box_id: &BoxId) -> Result<Self, StoreError> {
         let connection = super::open(path, options, PAGE_BYTES, MIGRATIONS)?;
+        // What is deleted here is deleted by law: its bytes are overwritten.
+        connection.execute_batch("PRAGMA secure_delete = ON")?;
         connection.execute(
             "INSERT INTO down (one, box_id, epoch) VALUES (1, ?1, 0) ON CONFLICT DO NOTHING",
             [box_id.as_str()],
@@ -58,7 +71,17 @@ impl DownStore {
         Ok(Self {
             connection,
             epoch: (epoch != 0).then_some(Epoch(epoch as u64)),
+            words: None,
+            // A run before this one may have been cut off while it deleted.
+            erased: true,
+            sweeps: true,
+            swept: Swept::default(),
         })
+    }
+
+    /// Says which words of a record are looked through; to be called before entries are applied.
+    pub fn set_words(&mut self, words: Box<Words>) {
+        self.words = Some(words);
     }
 
     pub fn begin(&mut self) -> Result<(), StoreError> {
@@ -177,16 +200,16 @@ impl DownStore {
 
     /// Does what an entry says, in the open transaction; a repeat is harmless. False: this program
     /// does not know how, and the entry is kept as it was received.
-    pub fn apply(&mut self, entry: &Down, _now: UnixMs) -> Result<bool, StoreError> {
+    pub fn apply(&mut self, entry: &Down, now: UnixMs) -> Result<bool, StoreError> {
         match entry {
-            Down::Copy(_)
-            | Down::Load(_)
-            | Down::Withdraw(_)
-            | Down::Document(_)
-            | Down::Status(_)
-            | Down::Catalogue(_)
-            | Down::Command(_) => Ok(false),
+            Down::Copy(copy) => self.apply_copy(copy)?,
+            Down::Load(load) => self.apply_load(load)?,
+            Down::Withdraw(withdraw) => self.apply_withdraw(withdraw)?,
+            Down::Document(document) => self.apply_document(document, now)?,
+            Down::Status(status) => self.apply_status(status)?,
+            Down::Catalogue(_) | Down::Command(_) => return Ok(false),
         }
+        Ok(true)
     }
 
     /// Keeps an entry that this program does not understand.

@@ -326,7 +326,7 @@ impl HubStore {
         Ok(self.connection.last_insert_rowid())
     }
 
-    /// Sets the subject's present state, unless what is there was captured later.
+    /// Sets the subject's present state, unless what is there was captured later; false then.
     ///
     /// Within a life captures are in order. A later life stands for a box that was set back, or that
     /// took another's place, and goes before an earlier one; when an earlier life of the same box
@@ -335,7 +335,7 @@ impl HubStore {
         &mut self,
         row: &StateRow<'_>,
         late_overwrites: bool,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let mut statement = self.connection.prepare_cached(
             "INSERT INTO state (dataset, agency, subject, life, capture, place, deleted)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
@@ -348,7 +348,7 @@ impl HubStore {
                  AND (SELECT box_id FROM log WHERE log.log = state.life)
                    = (SELECT box_id FROM log WHERE log.log = excluded.life)",
         )?;
-        statement.execute(params![
+        let changed = statement.execute(params![
             row.dataset,
             row.agency.as_str(),
             row.subject,
@@ -358,18 +358,18 @@ impl HubStore {
             row.deleted,
             late_overwrites
         ])?;
-        Ok(())
+        Ok(changed == 1)
     }
 
     /// An entry that is here already came again in a later life: as part of that life's history it
     /// takes its place among the captures of it. It overwrites nothing of other lives.
-    pub fn renew_state(&mut self, row: &StateRow<'_>) -> Result<(), StoreError> {
+    pub fn renew_state(&mut self, row: &StateRow<'_>) -> Result<bool, StoreError> {
         let mut statement = self.connection.prepare_cached(
             "UPDATE state SET life = ?4, capture = ?5, place = ?6, deleted = ?7
              WHERE dataset = ?1 AND agency = ?2 AND subject = ?3
                AND (life = ?4 AND capture < ?5 OR life < ?4 AND place = ?6)",
         )?;
-        statement.execute(params![
+        let changed = statement.execute(params![
             row.dataset,
             row.agency.as_str(),
             row.subject,
@@ -378,7 +378,7 @@ impl HubStore {
             row.place,
             row.deleted
         ])?;
-        Ok(())
+        Ok(changed == 1)
     }
 
     // === What went wrong ===

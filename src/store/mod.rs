@@ -4,11 +4,13 @@
 //! disk. Only the box's commits that keep nothing but receipts do without (see [`edge::Sync`]). The schemas in `edge.sql`, `down.sql` and `hub.sql` are the dictionaries of the tables. Memory is a
 //! cache of the database: after any [`StoreError`] the owner drops the store and opens it again.
 
+pub mod copies;
 pub mod down;
 pub mod edge;
 pub mod edge_status;
 pub mod hub;
 pub mod hub_view;
+pub mod inbox;
 pub mod log;
 pub mod rows;
 

@@ -1,0 +1,31 @@
+
+-- Datasets that the hub lets this office read.
+CREATE TABLE copied (
+    dataset  INTEGER PRIMARY KEY,
+    name     TEXT    NOT NULL UNIQUE,
+    floor    INTEGER NOT NULL,  -- copies of an earlier version are void: the right was withdrawn
+    load     INTEGER NOT NULL,  -- the initial load that was heard of last, by its version; 0: none
+    subjects INTEGER NOT NULL,  -- of that load: how many there are at the hub …
+    seen     INTEGER NOT NULL,  -- … and how many of them the hub has looked at
+    loaded   INTEGER NOT NULL,  -- the load that has ended last
+    sweep    INTEGER NOT NULL,  -- rows of an earlier version are to be deleted; 0: none
+    as_of_ms INTEGER NOT NULL   -- hub's time of the last that it said about the dataset
+) STRICT;
+
+-- Present state of each subject as the hub last said it.
+CREATE TABLE copy (
+    copy        INTEGER PRIMARY KEY,
+    dataset     INTEGER NOT NULL,
+    key         BLOB    NOT NULL,  -- first 16 bytes of SHA-256 over agency and subject
+    version     INTEGER NOT NULL,  -- model::down::Version
+    at_ms       INTEGER NOT NULL,  -- when the hub committed it
+    schema      INTEGER NOT NULL,  -- version of the dataset's schema
+    agency      TEXT,              -- these are NULL when the subject is gone; such a row stays only
+    subject     TEXT,              -- while an older copy may still be on its way
+    data        TEXT,
+    attachments TEXT,              -- JSON
+    UNIQUE (dataset, key)
+) STRICT;
+CREATE INDEX copy_subject ON copy (dataset, subject) WHERE subject IS NOT NULL;
+-- For each dataset with fields to look through there is a table `copy_text_<dataset>` (FTS5): rowid
+-- is `copy`, `exact` the words as written, `folded` without diacritics.
