@@ -32,8 +32,6 @@ use message::Poison;
 /// Messages and rows of one commit.
 const BATCH_MESSAGES: usize = 64;
 const BATCH_ROWS: usize = 1_000;
-/// Longest password that is read.
-const PASSWORD_BYTES_MAX: u64 = 4_096;
 
 /// What is remembered with the rows.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -325,12 +323,8 @@ async fn subscription(
 
 /// The first line of a file that holds a secret.
 pub fn read_password(file: &std::path::Path) -> Result<String, Fault> {
-    use std::io::Read;
-    let mut text = String::new();
-    let read = std::fs::File::open(file)
-        .and_then(|file| file.take(PASSWORD_BYTES_MAX).read_to_string(&mut text));
-    match read {
-        Ok(_) => Ok(text.lines().next().unwrap_or_default().to_owned()),
+    match crate::shell::systemd::read_secret(file) {
+        Ok(secret) => Ok(secret),
         Err(error) => {
             let name = file.display();
             Err(Fault::new(

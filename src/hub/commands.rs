@@ -22,7 +22,7 @@ use crate::hub::run::Hub;
 use crate::hub::status::Stamp;
 use crate::hub::status::text::table;
 use crate::hub::verify::{Summary, Unsound, verify};
-use crate::hub::{http, records};
+use crate::hub::{http, output, records};
 use crate::model::{BoxId, UnixMs};
 use crate::shell::clock::Clock;
 use crate::shell::logging;
@@ -81,6 +81,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Parked(args) => parked(&config, &args)?,
         Command::Grant(command) => rights::run(&config, command, now)?,
         Command::Audit(args) => rights::audit(&config, &args)?,
+        Command::Outputs(command) => print_text(&output::commands::run(&config, &command, now)?)?,
         Command::Verify(args) => return verify_store(&config, &args),
     }
     Ok(ExitCode::SUCCESS)

@@ -5,6 +5,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use crate::hub::output::OutputConfig;
+use crate::hub::output::settings::outputs;
 use crate::shell::dial::Address;
 use crate::shell::settings::section::Section;
 use crate::shell::settings::units::Wrong;
@@ -33,6 +35,7 @@ pub struct Config {
     /// Where status, health and metrics are served; nowhere when absent.
     pub http_listen: Option<SocketAddr>,
     pub log_level: String,
+    pub outputs: Vec<OutputConfig>,
 }
 
 #[derive(Debug, Clone)]
@@ -119,6 +122,7 @@ fn config(settings: &mut Settings, folder: PathBuf) -> Option<Config> {
     let mut section = settings.section("log");
     let log_level = section.value("level", Some("info"), log_level);
     drop(section);
+    let outputs = outputs(settings);
     let (hub, broker) = hub?;
     Some(Config {
         folder,
@@ -128,6 +132,7 @@ fn config(settings: &mut Settings, folder: PathBuf) -> Option<Config> {
         catalogue: catalogue?,
         http_listen: http_listen?,
         log_level: log_level?,
+        outputs: outputs?,
     })
 }
 

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use crate::hub::config::Config;
 use crate::hub::counters::Counters;
+use crate::hub::output::outlook;
 use crate::hub::registry;
 use crate::hub::status::{self, Status};
 use crate::model::UnixMs;
@@ -57,7 +58,10 @@ pub async fn serve(listener: TcpListener, shared: Shared, mut ended: watch::Rece
 /// The fleet as it stands in the store; blocks.
 pub fn read_status(config: &Config, now: UnixMs) -> anyhow::Result<Status> {
     let view = registry::open_view(config)?;
-    status::read(&view, config.store.quota_bytes, now).context("cannot read the database")
+    let mut status =
+        status::read(&view, config.store.quota_bytes, now).context("cannot read the database")?;
+    status.outputs = outlook::read(config, &view, now)?;
+    Ok(status)
 }
 
 async fn status_json(State(shared): State<Shared>) -> Response {
@@ -82,7 +86,10 @@ async fn healthz(State(shared): State<Shared>) -> Response {
 async fn metrics(State(shared): State<Shared>) -> Response {
     let mut text = process_metrics(&shared.counters);
     match fleet(shared).await {
-        Ok(status) => text.push_str(&fleet_metrics(&status)),
+        Ok(status) => {
+            text.push_str(&fleet_metrics(&status));
+            text.push_str(&outlook::metrics(&status.outputs));
+        }
         Err(error) => return unavailable(&error),
     }
     let kind = "text/plain; version=0.0.4; charset=utf-8";

@@ -8,6 +8,7 @@ use anyhow::{Context, ensure};
 use serde_json::value::RawValue;
 
 use crate::evidence::entry_digest;
+use crate::hub::output::pick::Members;
 use crate::model::record::{CloudEvent, Entry, derived_id};
 use crate::store::hub_view::{RecordRow, Snapshot, Wanted};
 
@@ -213,37 +214,9 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A JSON object's members in their order; a repeated name stays repeated.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de> serde::Deserialize<'de> for Members<'de> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: serde::de::MapAccess<'de>>(
-                self,
-                mut map: A,
-            ) -> Result<Members<'de>, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Visitor)
-    }
-}
-
 /// A text that a spreadsheet program would take for a formula gets an apostrophe before it (OWASP,
 /// "CSV Injection"). Numbers do not come through here and stay numbers.
-fn safe(text: String) -> String {
+pub fn safe(text: String) -> String {
     const STARTS: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
     if text.starts_with(STARTS) {
         format!("'{text}")
@@ -253,7 +226,7 @@ fn safe(text: String) -> String {
 }
 
 /// One line of RFC 4180.
-fn write_row(out: &mut impl Write, cells: impl Iterator<Item = String>) -> io::Result<()> {
+pub fn write_row(out: &mut impl Write, cells: impl Iterator<Item = String>) -> io::Result<()> {
     for (index, cell) in cells.enumerate() {
         if index > 0 {
             out.write_all(b",")?;

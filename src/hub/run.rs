@@ -18,6 +18,7 @@ use crate::hub::broker::{self, Broker};
 use crate::hub::config::{BrokerKind, CLIENT_NAME, Config};
 use crate::hub::counters::Counters;
 use crate::hub::http;
+use crate::hub::output::supervise::Outputs;
 use crate::hub::receiver::{EngineSource, INLET_MESSAGES, Inlet, Receiver};
 use crate::hub::registry::{self, Doorkeeper};
 use crate::model::limits::MESSAGE_BYTES_MAX;
@@ -49,6 +50,7 @@ pub struct Hub {
     inlet: mpsc::Sender<Inlet>,
     broker: Option<Arc<Broker>>,
     tasks: Vec<JoinHandle<()>>,
+    outputs: Outputs,
     /// Tells the tasks to end.
     ending: watch::Sender<bool>,
     manager: Arc<ServiceManager>,
@@ -111,6 +113,7 @@ impl Hub {
             .spawn(move || receiver.run(outlet))
             .context("cannot start the engine's thread")?;
 
+        let outputs = Outputs::start(&config, &clock)?;
         let (ending, ended) = watch::channel(false);
         let mut tasks = vec![tokio::spawn(tell_status(
             config.clone(),
@@ -134,6 +137,7 @@ impl Hub {
             inlet,
             broker,
             tasks,
+            outputs,
             ending,
             manager,
         })
@@ -168,11 +172,13 @@ impl Hub {
             inlet,
             broker,
             tasks,
+            outputs,
             ending,
             ..
         } = self;
         // Receivers may be gone already; then nobody needs to be told.
         let _ = ending.send(true);
+        let outputs = tokio::task::spawn_blocking(move || outputs.stop());
         let died = engine.is_finished();
         let ended = timeout(STOP_TIMEOUT, async {
             // What was taken before this is still committed, and its receipts are handed over.
@@ -180,6 +186,8 @@ impl Hub {
             tokio::task::spawn_blocking(move || engine.join()).await
         })
         .await;
+        // A thread that panicked has been told of.
+        let _ = outputs.await;
         drop(inlet);
         if let Some(courier) = Arc::into_inner(courier) {
             courier.close().await;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::hub::output::outlook::OutputStatus;
 use crate::model::{AgencyCode, BoxId, Epoch, Lane, Seq, UnixMs};
 use crate::store::StoreError;
 use crate::store::hub::BoxState;
@@ -26,6 +27,7 @@ pub struct Status {
     /// Names that nobody registered and that batches came in.
     pub strangers: Vec<Refusals>,
     pub totals: Totals,
+    pub outputs: Vec<OutputStatus>,
     pub store: StoreSpace,
 }
 
@@ -171,6 +173,7 @@ pub fn read(view: &HubView, quota_bytes: u64, now: UnixMs) -> Result<Status, Sto
         totals: totals(&boxes, &strangers),
         boxes,
         strangers,
+        outputs: Vec::new(),
         store: StoreSpace {
             used_bytes,
             free_bytes,

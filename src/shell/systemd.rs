@@ -4,7 +4,7 @@
 //! notices what matters.
 
 use std::env;
-use std::io;
+use std::io::{self, Read};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -22,6 +22,18 @@ pub fn credential(path: PathBuf) -> PathBuf {
         .zip(path.file_name())
         .map(|(folder, name)| Path::new(&folder).join(name));
     handed.filter(|handed| handed.exists()).unwrap_or(path)
+}
+
+/// Longest file that holds a password or a token.
+const SECRET_BYTES_MAX: u64 = 4096;
+
+/// The first line of a file that holds a secret.
+pub fn read_secret(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(file)?
+        .take(SECRET_BYTES_MAX)
+        .read_to_string(&mut text)?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
 /// The connection to the service manager, if there is one.

@@ -12,6 +12,7 @@ pub mod hub;
 pub mod hub_view;
 pub mod inbox;
 pub mod log;
+pub mod outputs;
 pub mod rows;
 
 use std::path::Path;
@@ -158,6 +159,13 @@ fn open_read_only(path: &Path) -> Result<Connection, StoreError> {
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     connection.execute_batch("PRAGMA cache_size = -256; PRAGMA trusted_schema = OFF;")?;
     Ok(connection)
+}
+
+/// Changes when another connection has written to the file.
+fn data_version(connection: &Connection) -> Result<i64, StoreError> {
+    Ok(connection
+        .prepare_cached("PRAGMA data_version")?
+        .query_row([], |row| row.get(0))?)
 }
 
 /// Bytes of the file that are in use, and bytes that are free inside it.

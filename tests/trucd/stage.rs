@@ -129,6 +129,9 @@ pub struct Sample {
     lane: Lane,
     op: Op,
     agency: Option<String>,
+    dataset: &'static str,
+    sensitivity: u8,
+    original: Option<String>,
 }
 
 impl Sample {
@@ -139,6 +142,31 @@ impl Sample {
             lane: Lane::P2,
             op: Op::Upsert,
             agency: None,
+            dataset: "ho_so_tthc",
+            sensitivity: 2,
+            original: None,
+        }
+    }
+
+    #[allow(dead_code, reason = "not every test hands in several datasets")]
+    pub fn dataset(self, dataset: &'static str) -> Sample {
+        Sample { dataset, ..self }
+    }
+
+    #[allow(dead_code, reason = "not every test hands in sensitive data")]
+    pub fn sensitivity(self, sensitivity: u8) -> Sample {
+        Sample {
+            sensitivity,
+            ..self
+        }
+    }
+
+    /// The source's own bytes, base64.
+    #[allow(dead_code, reason = "not every test hands in files")]
+    pub fn original(self, base64: &str) -> Sample {
+        Sample {
+            original: Some(base64.to_owned()),
+            ..self
         }
     }
 
@@ -163,19 +191,19 @@ impl Sample {
             id: None,
             source: &"mot-cua".parse().unwrap(),
             kind: RecordType {
-                dataset: "ho_so_tthc".parse().unwrap(),
+                dataset: self.dataset.parse().unwrap(),
                 version: 1,
             },
             subject: self.subject.parse().unwrap(),
             time: None,
             agency: &self.agency.as_deref().unwrap_or(agency).parse().unwrap(),
             op: self.op,
-            sensitivity: 2,
+            sensitivity: self.sensitivity,
             classification: &[],
             attachments: &[],
             codeflags: &[],
             data: &data,
-            original: None,
+            original: self.original.as_deref(),
         };
         sending::NewRecord {
             lane: self.lane,

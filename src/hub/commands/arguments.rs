@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::hub::grants::RowsWanted;
+use crate::hub::output::commands::OutputsCommand;
 use crate::hub::{config, records};
 use crate::model::{AgencyCode, BoxId, DatasetId, UnixMs};
 use crate::shell::dial::Address;
@@ -46,6 +47,9 @@ pub enum Command {
     Grant(GrantCommand),
     /// Who changed which right, and when
     Audit(JsonArgs),
+    /// What goes out to databases, files and web services: state, what is parked, replay
+    #[command(subcommand)]
+    Outputs(OutputsCommand),
     /// Check every chain and signature that is kept
     Verify(VerifyArgs),
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::hub::output::outlook;
 use crate::hub::status::{BoxStatus, Refusal, Status};
 use crate::model::UnixMs;
 use crate::store::hub::BoxState;
@@ -23,6 +24,7 @@ impl Status {
                 stranger.box_id
             );
         }
+        text.push_str(&outlook::text(&self.outputs));
         let totals = &self.totals;
         let _ = writeln!(
             text,

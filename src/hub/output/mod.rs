@@ -1,0 +1,230 @@
+//! Out at the hub: what boxes sent goes on to databases, files, web services, environmental
+//! departments and document axes, dataset by dataset.
+//!
+//! # How it works
+//!
+//! Each output has a thread, cursors of its own in `outputs.db`, and an [`Adapter`] to its target.
+//! It reads the hub's store beside the receiver and costs it nothing. A batch is written down before
+//! it is delivered, and its cursors move when the target has it: a crash in between delivers the same
+//! batch again under the same number, which every adapter makes harmless.
+//!
+//! # Order
+//!
+//! *State* kinds (`postgres`, `sqlite`) write the present state of each subject that an entry
+//! touched, so lanes may overtake each other. *Event* kinds deliver each entry once, within a box in
+//! the order of capture.
+//!
+//! # Faults
+//!
+//! When the target is away ([`Failure::World`]) the whole output waits and tries again. When it
+//! refuses one entry ([`Failure::Data`]) the entry is parked with its reason, later ones of the same
+//! subject wait behind it, and others pass.
+
+pub mod commands;
+mod event;
+mod feed;
+mod files;
+pub mod outlook;
+pub mod pick;
+mod runner;
+pub mod settings;
+pub mod supervise;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::hub::output::event::Event;
+use crate::hub::output::files::FilesConfig;
+use crate::hub::output::pick::Mask;
+use crate::model::{AgencyCode, DatasetId, UnixMs};
+use crate::store::StoreError;
+
+/// One `[[output]]`.
+#[derive(Debug, Clone)]
+pub struct OutputConfig {
+    pub name: String,
+    pub datasets: Vec<DatasetId>,
+    /// Only records of these agencies and of those below them; empty: all.
+    pub agencies: Vec<AgencyCode>,
+    /// Whether a new output begins with what the hub has already.
+    pub from_beginning: bool,
+    pub sensitivity_max: u8,
+    /// Why the law allows sensitive personal data to leave; required for it.
+    pub legal_basis: Option<String>,
+    pub masks: Vec<Mask>,
+    /// More parked entries than this stop the output: something is wrong with all of them.
+    pub parked_max: u64,
+    pub kind: Kind,
+}
+
+#[derive(Debug, Clone)]
+pub enum Kind {
+    Files(FilesConfig),
+}
+
+impl Kind {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Kind::Files(_) => "files",
+        }
+    }
+
+    /// Whether the present state of subjects is delivered instead of each entry.
+    pub fn is_state(&self) -> bool {
+        match self {
+            Kind::Files(_) => false,
+        }
+    }
+
+    /// Whether the source's own bytes are delivered.
+    fn needs_original(&self) -> bool {
+        match self {
+            Kind::Files(_) => false,
+        }
+    }
+
+    fn open(&self, name: &str) -> Result<Box<dyn Adapter>, Trouble> {
+        match self {
+            Kind::Files(config) => Ok(Box::new(files::Files::new(name, config))),
+        }
+    }
+
+    /// Entries of one batch.
+    fn batch_max(&self) -> usize {
+        match self {
+            Kind::Files(config) => config.batch_max,
+        }
+    }
+
+    /// After a batch that was not full, how long more is gathered before the next.
+    fn gather(&self) -> Duration {
+        match self {
+            Kind::Files(config) => Duration::from_millis(config.every_ms),
+        }
+    }
+
+    /// Pauses between attempts where a rule names them; the last one stands for all later ones.
+    fn pauses(&self) -> &[Duration] {
+        match self {
+            Kind::Files(_) => &[],
+        }
+    }
+}
+
+/// The way to one target. Whatever it does is harmless when it is done again.
+trait Adapter {
+    /// Events of one call; more are handed over in several.
+    fn events_max(&self) -> usize;
+
+    /// Returns when the target has committed all of the events. With [`Failure::Data`] it has taken
+    /// none of them; they are then handed over one by one to find the one that is wrong.
+    fn deliver(&mut self, delivery: &Delivery<'_>) -> Result<Receipt, Failure>;
+}
+
+/// What an adapter is to deliver.
+struct Delivery<'a> {
+    /// Number of the batch: the same when it is delivered again.
+    batch: u64,
+    events: &'a [Event],
+    now: UnixMs,
+    /// What the target answered when it was told this already.
+    answered: &'a dyn Fn(&str) -> Result<Option<String>, StoreError>,
+}
+
+/// What is to be remembered of a delivery.
+#[derive(Debug, Default)]
+struct Receipt {
+    /// What the target must not hear again, and its answer.
+    once: Vec<(String, String)>,
+    late: u64,
+    history: u64,
+    delay_ms: Option<i64>,
+}
+
+/// Why events were not delivered.
+#[derive(Debug)]
+enum Failure {
+    /// The target is away, or refuses everything.
+    World(Trouble),
+    /// The target will never take this event. `detail` is without personal data.
+    Data {
+        reason: &'static str,
+        detail: String,
+    },
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Failure {
+        Failure::World(trouble)
+    }
+}
+
+/// Why an output stands still, and what a person can do. Without personal data and secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{en}")]
+pub struct Trouble {
+    /// Stable, such as `connect` or `disk`.
+    pub code: String,
+    pub vi: String,
+    pub en: String,
+    pub hint_vi: String,
+    pub hint_en: String,
+    pub since: String,
+    /// The target asked for this pause.
+    #[serde(skip)]
+    pub pause: Option<Duration>,
+}
+
+impl Trouble {
+    /// What is wrong and what to do, each in Vietnamese and in English.
+    pub fn new(
+        code: &str,
+        [vi, en]: [impl Into<String>; 2],
+        [hint_vi, hint_en]: [impl Into<String>; 2],
+    ) -> Trouble {
+        Trouble {
+            code: code.to_owned(),
+            vi: vi.into(),
+            en: en.into(),
+            hint_vi: hint_vi.into(),
+            hint_en: hint_en.into(),
+            since: String::new(),
+            pause: None,
+        }
+    }
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Trouble {
+        Trouble::new(
+            "store",
+            [
+                format!("không đọc ghi được kho của trục: {error}"),
+                format!("the hub's store: {error}"),
+            ],
+            [
+                "Kiểm tra ổ đĩa của trục và xem nhật ký; trục tự thử lại.",
+                error.hint(),
+            ],
+        )
+    }
+}
+
+/// The secret in the first line of a file.
+fn secret(file: &std::path::Path) -> Result<String, Trouble> {
+    crate::shell::systemd::read_secret(file).map_err(|error| {
+        let name = file.display();
+        Trouble::new(
+            "secret",
+            [
+                format!("không đọc được tệp mật khẩu {name}: {error}"),
+                format!("the secret in {name} cannot be read: {error}"),
+            ],
+            [
+                "Tạo tệp với mật khẩu trong một dòng, hoặc dùng LoadCredential= của systemd.",
+                "Make the file with the secret in one line, or use systemd's LoadCredential=.",
+            ],
+        )
+    })
+}
