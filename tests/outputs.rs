@@ -12,9 +12,16 @@ mod files;
 #[path = "trucd/live.rs"]
 #[allow(dead_code, reason = "boxes on the network are not needed here")]
 mod live;
+#[path = "bed/servers.rs"]
+#[allow(dead_code, reason = "other tests need more servers")]
+mod servers;
 #[path = "trucd/stage.rs"]
 #[allow(dead_code, reason = "some of the stage is for other tests")]
 mod stage;
+#[path = "outputs/table.rs"]
+mod table;
+#[path = "outputs/webhook.rs"]
+mod webhook;
 
 use std::io::Write;
 use std::time::{Duration, Instant};

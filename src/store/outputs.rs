@@ -135,6 +135,15 @@ pub struct OutputRow {
     pub trouble: Option<String>,
 }
 
+/// An output, its cursors, and how many of its entries are parked or wait behind those.
+#[derive(Debug)]
+pub struct Standing {
+    pub row: OutputRow,
+    pub cursors: Vec<(LogName, Seq)>,
+    pub parked: u64,
+    pub behind: u64,
+}
+
 pub struct OutputStore {
     connection: Connection,
 }
@@ -200,6 +209,21 @@ impl OutputStore {
         let mut statement = self.connection.prepare(&sql)?;
         let rows = statement.query_map([], output_row)?;
         rows.map(|row| Ok(row?)).collect()
+    }
+
+    /// All that is known of an output at one moment.
+    pub fn standing(&self, output: i64) -> Result<Standing, StoreError> {
+        let transaction = self.connection.unchecked_transaction()?;
+        let sql = format!("SELECT {COLUMNS} FROM output WHERE output = ?1");
+        let (parked, behind) = self.held_counts(output)?;
+        let standing = Standing {
+            row: transaction.query_row(&sql, [output], output_row)?,
+            cursors: self.cursors(output)?,
+            parked,
+            behind,
+        };
+        transaction.commit()?;
+        Ok(standing)
     }
 
     pub fn cursors(&self, output: i64) -> Result<Vec<(LogName, Seq)>, StoreError> {

@@ -6,7 +6,7 @@ use crate::evidence::entry_digest;
 use crate::hub::output::OutputConfig;
 use crate::hub::output::pick;
 use crate::model::record::{Entry, Op, derived_id};
-use crate::model::{AgencyCode, Capture, Lane, RecordId};
+use crate::model::{AgencyCode, Capture, RecordId};
 use crate::store::hub_view::LogRow;
 use crate::store::outputs::Key;
 
@@ -21,7 +21,6 @@ pub struct Event {
     /// Of the entry's bytes, hexadecimal: the same whenever it is delivered.
     pub digest: String,
     pub op: Op,
-    pub lane: Lane,
     /// When it happened and when the box stored it, RFC 3339.
     pub time: String,
     pub stored: String,
@@ -78,7 +77,6 @@ pub fn judge(config: &OutputConfig, log: &LogRow, bytes: &[u8]) -> Verdict {
         id: event.id.clone(),
         digest: digest.to_string(),
         op: entry.op,
-        lane: log.lane,
         time: event.time.to_owned(),
         stored: event.storedtime.to_owned(),
         original: event.original.map(str::to_owned),

@@ -24,11 +24,14 @@ pub mod commands;
 mod event;
 mod feed;
 mod files;
+mod http;
 pub mod outlook;
 pub mod pick;
 mod runner;
 pub mod settings;
 pub mod supervise;
+mod table;
+mod webhook;
 
 use std::time::Duration;
 
@@ -37,8 +40,13 @@ use serde::{Deserialize, Serialize};
 use crate::hub::output::event::Event;
 use crate::hub::output::files::FilesConfig;
 use crate::hub::output::pick::Mask;
+use crate::hub::output::table::{Place, TableConfig};
+use crate::hub::output::webhook::{Webhook, WebhookConfig};
 use crate::model::{AgencyCode, DatasetId, UnixMs};
 use crate::store::StoreError;
+
+/// Events of a batch that go out one by one: so many may go out again after a crash.
+const REQUESTS_MAX: usize = 20;
 
 /// One `[[output]]`.
 #[derive(Debug, Clone)]
@@ -61,32 +69,42 @@ pub struct OutputConfig {
 #[derive(Debug, Clone)]
 pub enum Kind {
     Files(FilesConfig),
+    Table(TableConfig),
+    Webhook(WebhookConfig),
 }
 
 impl Kind {
     pub fn name(&self) -> &'static str {
         match self {
             Kind::Files(_) => "files",
+            Kind::Table(config) => match config.place {
+                Place::Postgres(_) => "postgres",
+                Place::Sqlite(_) => "sqlite",
+            },
+            Kind::Webhook(_) => "webhook",
         }
     }
 
     /// Whether the present state of subjects is delivered instead of each entry.
     pub fn is_state(&self) -> bool {
         match self {
-            Kind::Files(_) => false,
+            Kind::Files(_) | Kind::Webhook(_) => false,
+            Kind::Table(_) => true,
         }
     }
 
     /// Whether the source's own bytes are delivered.
     fn needs_original(&self) -> bool {
         match self {
-            Kind::Files(_) => false,
+            Kind::Files(_) | Kind::Table(_) | Kind::Webhook(_) => false,
         }
     }
 
     fn open(&self, name: &str) -> Result<Box<dyn Adapter>, Trouble> {
         match self {
             Kind::Files(config) => Ok(Box::new(files::Files::new(name, config))),
+            Kind::Table(config) => config.open(),
+            Kind::Webhook(config) => Ok(Box::new(Webhook::open(config)?)),
         }
     }
 
@@ -94,6 +112,8 @@ impl Kind {
     fn batch_max(&self) -> usize {
         match self {
             Kind::Files(config) => config.batch_max,
+            Kind::Table(config) => config.batch_max,
+            Kind::Webhook(config) => config.events_max.max(REQUESTS_MAX),
         }
     }
 
@@ -101,13 +121,15 @@ impl Kind {
     fn gather(&self) -> Duration {
         match self {
             Kind::Files(config) => Duration::from_millis(config.every_ms),
+            Kind::Table(config) => Duration::from_millis(config.every_ms),
+            Kind::Webhook(config) => config.gather(),
         }
     }
 
     /// Pauses between attempts where a rule names them; the last one stands for all later ones.
     fn pauses(&self) -> &[Duration] {
         match self {
-            Kind::Files(_) => &[],
+            Kind::Files(_) | Kind::Table(_) | Kind::Webhook(_) => &[],
         }
     }
 }

@@ -126,9 +126,10 @@ fn status(
     };
     let mut cursors = HashMap::new();
     if let Some(row) = row {
-        let store = open(config)?;
-        cursors = store.cursors(row.output)?.into_iter().collect();
-        (status.parked, status.behind) = store.held_counts(row.output)?;
+        let standing = open(config)?.standing(row.output)?;
+        let row = standing.row;
+        cursors = standing.cursors.into_iter().collect();
+        (status.parked, status.behind) = (standing.parked, standing.behind);
         status.trouble = row.trouble.as_deref().and_then(parse_trouble);
         status.state = match (output, &status.trouble) {
             (None, _) => State::Removed,

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::hub::output::pick::{Hiding, Mask, Pointer};
-use crate::hub::output::{Kind, OutputConfig, files};
+use crate::hub::output::{Kind, OutputConfig, files, table, webhook};
 use crate::model::{InvalidId, SourceName};
 use crate::shell::settings::Settings;
 use crate::shell::settings::section::Section;
 use crate::shell::settings::units::Wrong;
 
-const KINDS: [&str; 1] = ["files"];
+const KINDS: [&str; 4] = ["files", "postgres", "sqlite", "webhook"];
 /// Records of this sensitivity leave only with a legal basis.
 const SENSITIVE: u64 = 3;
 const SECOND_MS: u64 = 1_000;
@@ -49,6 +49,9 @@ fn output(mut section: Section, names: &mut BTreeSet<String>) -> Option<OutputCo
     });
     let kind = match kind.as_deref() {
         Some("files") => files::settings(&mut section).map(Kind::Files),
+        Some("postgres") => table::postgres(&mut section).map(Kind::Table),
+        Some("sqlite") => table::sqlite(&mut section).map(Kind::Table),
+        Some("webhook") => webhook::settings(&mut section).map(Kind::Webhook),
         _ => return section.leave(),
     };
     let (sensitivity_max, legal_basis) = (sensitivity_max?, legal_basis?);
