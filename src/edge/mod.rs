@@ -40,5 +40,6 @@ mod status_text;
 mod talk;
 mod texts;
 mod tokens;
+mod trust;
 mod wear;
 pub mod workbook;

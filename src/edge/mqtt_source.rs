@@ -361,6 +361,11 @@ fn no_authority(fault: tls::Fault) -> Fault {
     )
 }
 
+const NO_TLS: [&str; 2] = [
+    "Broker có thể không mã hóa ở cổng này: bật TLS ở broker hoặc sửa cổng; bỏ ca chỉ khi chấp nhận không mã hóa.",
+    "The broker may not encrypt at this port: switch TLS on there or correct the port; leave ca out only if that is acceptable.",
+];
+
 fn no_link(config: &MqttConfig, reason: DownReason) -> Fault {
     let (address, code) = (&config.broker, reason.as_code());
     let [hint_vi, hint_en] = match reason {
@@ -376,10 +381,17 @@ fn no_link(config: &MqttConfig, reason: DownReason) -> Fault {
             "Có chương trình khác dùng cùng client_id; đặt client_id riêng cho nguồn này.",
             "Another program uses the same client_id; give this source one of its own.",
         ],
-        DownReason::TlsUnknownIssuer | DownReason::TlsWrongName | DownReason::TlsExpired => [
-            "Kiểm tra tệp ca và tên máy chủ trong chứng thư của broker.",
-            "Check the ca file and the host name in the broker's certificate.",
+        DownReason::TlsUnknownIssuer
+        | DownReason::TlsWrongName
+        | DownReason::TlsExpired
+        | DownReason::TlsNotYetValid
+        | DownReason::TlsBadCertificate => [
+            "Kiểm tra tệp ca, tên máy chủ và hạn trong chứng thư của broker.",
+            "Check the ca file, and the host name and the dates in the broker's certificate.",
         ],
+        DownReason::NotTls | DownReason::TlsTimedOut | DownReason::TlsFailed => NO_TLS,
+        // A broker that was not asked for TLS hangs up on it.
+        DownReason::ClosedByPeer if config.authority.is_some() => NO_TLS,
         _ => [
             "Kiểm tra broker có chạy không, địa chỉ broker và mạng nội bộ; trạm tự nối lại.",
             "Check that the broker runs, its address and the local network; the box connects again by itself.",

@@ -60,6 +60,24 @@ pub struct Postgres {
     child: Option<Child>,
 }
 
+/// Puts a server's certificate and key into its folder, for it alone; none takes them away.
+fn show(folder: &Path, shown: Option<(&str, &str)>) {
+    for (name, content) in [
+        ("tls.crt", shown.map(|pair| pair.0)),
+        ("tls.key", shown.map(|pair| pair.1)),
+    ] {
+        let file = folder.join(name);
+        let _ = std::fs::remove_file(&file);
+        let Some(content) = content else {
+            continue;
+        };
+        std::fs::write(&file, content).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&file, mode).unwrap();
+        own(&file);
+    }
+}
+
 impl Postgres {
     pub async fn start() -> Postgres {
         let folder = tempfile::tempdir().unwrap();
@@ -89,8 +107,17 @@ impl Postgres {
         self.folder.path().join("data")
     }
 
+    /// Starts again with this certificate and key, or without TLS.
+    pub async fn show(&mut self, shown: Option<(&str, &str)>) {
+        self.stop();
+        show(self.folder.path(), shown);
+        self.run().await;
+    }
+
     /// Starts the server again after `stop`.
     pub async fn run(&mut self) {
+        let tls = ["crt", "key"].map(|end| self.folder.path().join(format!("tls.{end}")));
+        let ssl = if tls[0].exists() { "ssl=on" } else { "ssl=off" };
         let log = self.folder.path().join("log");
         let log = std::fs::File::options()
             .create(true)
@@ -114,7 +141,9 @@ impl Postgres {
                 "-c",
                 "timezone=Asia/Ho_Chi_Minh",
             ])
-            .args(["-c", "unix_socket_directories="])
+            .args(["-c", "unix_socket_directories=", "-c", ssl])
+            .args(["-c", &format!("ssl_cert_file={}", tls[0].display())])
+            .args(["-c", &format!("ssl_key_file={}", tls[1].display())])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -197,8 +226,23 @@ impl Mariadb {
         server
     }
 
+    /// Starts again with this certificate and key, or without TLS.
+    pub async fn show(&mut self, shown: Option<(&str, &str)>) {
+        self.stop();
+        show(self.folder.path(), shown);
+        self.run().await;
+    }
+
     pub async fn run(&mut self) {
         let path = self.folder.path();
+        let tls = ["crt", "key"].map(|end| path.join(format!("tls.{end}")));
+        let tls = match tls[0].exists() {
+            true => vec![
+                format!("--ssl-cert={}", tls[0].display()),
+                format!("--ssl-key={}", tls[1].display()),
+            ],
+            false => vec!["--skip-ssl".to_owned()],
+        };
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -210,6 +254,7 @@ impl Mariadb {
             .arg(format!("--socket={}", path.join("s").display()))
             .arg(format!("--pid-file={}", path.join("pid").display()))
             .args(["--bind-address=127.0.0.1", &format!("--port={}", self.port)])
+            .args(tls)
             .args([
                 "--innodb-flush-log-at-trx-commit=2",
                 "--innodb-buffer-pool-size=32M",

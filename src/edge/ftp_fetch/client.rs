@@ -13,6 +13,7 @@ use suppaftp::{FtpError, RustlsConnector, RustlsFtpStream, Status};
 use crate::edge::config::ftp_fetch::FtpFetchConfig;
 use crate::edge::connectors::Fault;
 use crate::edge::mqtt_source::read_password;
+use crate::edge::trust::Distrust;
 
 /// Lines of one listing that are read.
 const LISTED_MAX: usize = 20_000;
@@ -59,7 +60,12 @@ impl Client {
             // Loggers behind a router name an address that nobody can reach.
             stream.set_passive_nat_workaround(true);
             if let Some(tls) = tls {
-                stream = stream.into_secure(RustlsConnector::from(tls), &config.server.host)?;
+                let secured = stream.into_secure(RustlsConnector::from(tls), &config.server.host);
+                stream = secured.map_err(|error| match error {
+                    // The answer to AUTH: this server does not encrypt.
+                    FtpError::UnexpectedResponse(_) => FtpError::SecureError(String::new()),
+                    error => error,
+                })?;
             }
             stream.login(config.user.as_str(), password.as_str())?;
             stream.cwd(&config.remote)?;
@@ -110,6 +116,14 @@ impl Client {
 
 /// The server's words may hold names of files, so they are told by their number.
 fn of_ftp(error: &FtpError) -> Fault {
+    let distrust = match error {
+        FtpError::SecureError(_) => Some(Distrust::NoTls),
+        FtpError::ConnectionError(error) => Distrust::of(error),
+        _ => None,
+    };
+    if let Some(distrust) = distrust {
+        return distrust.fault("ca");
+    }
     let (kind, hint) = match error {
         FtpError::UnexpectedResponse(response) if response.status == Status::NotLoggedIn => (
             "530".to_owned(),
@@ -123,13 +137,6 @@ fn of_ftp(error: &FtpError) -> Fault {
             [
                 "Kiểm tra folder và quyền của tài khoản ở máy chủ FTP.",
                 "Check folder and the account's rights at the FTP server.",
-            ],
-        ),
-        FtpError::SecureError(_) => (
-            "TLS".to_owned(),
-            [
-                "Kiểm tra tệp ca và tên máy chủ trong chứng thư của máy chủ FTP.",
-                "Check the ca file and the host name in the FTP server's certificate.",
             ],
         ),
         FtpError::ConnectionError(error) => (

@@ -12,6 +12,7 @@ use crate::edge::config::http_pull::{HttpPullConfig, Login};
 use crate::edge::connectors::Fault;
 use crate::edge::http_pull::answer::Place;
 use crate::edge::mqtt_source::read_password;
+use crate::edge::trust::Distrust;
 use crate::shell::tls;
 
 /// Longest pause that a service may ask for.
@@ -157,11 +158,18 @@ fn roots(file: &Path) -> Result<Vec<Certificate<'static>>, Fault> {
 
 /// The library's words may hold the address with its parameters, so they are told by their kind.
 fn no_answer(error: ureq::Error) -> Fault {
+    let distrust = match &error {
+        ureq::Error::Io(error) => Distrust::of(error),
+        ureq::Error::Rustls(error) => Some(Distrust::of_tls(error)),
+        _ => None,
+    };
+    if let Some(distrust) = distrust {
+        return distrust.fault("ca");
+    }
     let kind = match &error {
         ureq::Error::Timeout(_) => "timeout".to_owned(),
         ureq::Error::HostNotFound => "host not found".to_owned(),
         ureq::Error::Io(error) => error.kind().to_string(),
-        ureq::Error::Rustls(error) => format!("TLS: {error}"),
         ureq::Error::ConnectionFailed => "connection failed".to_owned(),
         _ => "not an HTTP answer".to_owned(),
     };

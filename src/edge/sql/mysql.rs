@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::civil::{Date, DateTime, Time};
 use mysql_async::consts::{ColumnFlags, ColumnType};
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, OptsBuilder, Row, SslOpts};
+use mysql_async::{Conn, DriverError, OptsBuilder, Row, SslOpts};
 use tokio::sync::mpsc;
 
 use crate::edge::config::sql::{Mode, Server, SqlConfig};
@@ -18,6 +18,7 @@ use crate::edge::sql::driver::{
 use crate::edge::sql::mapping::Described;
 use crate::edge::sql::query::Name;
 use crate::edge::sql::value::{Kind, Value};
+use crate::edge::trust::Distrust;
 
 /// The character set that means "these are bytes".
 const BINARY: u16 = 63;
@@ -300,7 +301,13 @@ fn of_connect(error: mysql_async::Error) -> Fault {
             login(&format!("MySQL {}", said.code))
         }
         mysql_async::Error::Server(said) => unreachable_fault(&format!("MySQL {}", said.code)),
-        error => unreachable_fault(&error.to_string()),
+        mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer) => {
+            Distrust::NoTls.fault("tls_ca")
+        }
+        error => match Distrust::of(error) {
+            Some(distrust) => distrust.fault("tls_ca"),
+            None => unreachable_fault(&error.to_string()),
+        },
     }
 }
 

@@ -30,6 +30,7 @@ use crate::edge::sql::driver::{
 use crate::edge::sql::mapping::Described;
 use crate::edge::sql::query::Name;
 use crate::edge::sql::value::{Kind, Value};
+use crate::edge::trust::Distrust;
 
 /// Days and microseconds from 1970 to PostgreSQL's beginning, 2000.
 const EPOCH_DAYS: i32 = 10_957;
@@ -37,6 +38,9 @@ const EPOCH_MICROS: i64 = 946_684_800_000_000;
 /// Rows that are asked for at once where they hold files: the server's time limit counts how long we
 /// take over them.
 const FETCH_ROWS_ATTACHED: usize = 8;
+
+/// What the driver says of a server that answers a request for TLS with no; it has no type for it.
+const NO_TLS: &str = "server does not support TLS";
 
 pub struct Session {
     client: Client,
@@ -436,7 +440,11 @@ fn of_connect(error: tokio_postgres::Error) -> Fault {
         {
             login(&said(&error))
         }
-        _ => unreachable_fault(&said(&error)),
+        _ => match Distrust::of(&error) {
+            Some(distrust) => distrust.fault("tls_ca"),
+            None if said(&error).ends_with(NO_TLS) => Distrust::NoTls.fault("tls_ca"),
+            None => unreachable_fault(&said(&error)),
+        },
     }
 }
 
