@@ -20,7 +20,7 @@ mod sentence;
 #[cfg(feature = "edge")]
 mod strict_json;
 #[cfg(feature = "edge")]
-mod time;
+pub mod time;
 mod written;
 
 use std::collections::BTreeMap;

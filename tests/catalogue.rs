@@ -873,6 +873,39 @@ fn broken_records_name_the_field() {
 }
 
 #[test]
+fn a_dossier_of_the_future_is_refused_where_today_is_known() {
+    let catalogue = shipped();
+    let dossiers = dataset(&catalogue, "ho_so_tthc");
+    let of = |code: &str| {
+        let record = json!({"ma_ho_so": code, "ma_tthc": "1.001193", "ten_tthc": "Đăng ký khai sinh",
+            "nguoi_nop": {"loai": "ca_nhan", "ho_ten": "Lê Thị Mận"}, "co_quan_tiep_nhan": "H53.12",
+            "co_quan_giai_quyet": "H53.12", "ngay_tiep_nhan": "2026-11-20T08:12:45+07:00",
+            "trang_thai_goc": "Mới nộp", "trang_thai_chuan": "MOI_NOP"});
+        record.to_string()
+    };
+    let today = Some("2026-11-20".parse().expect("a day"));
+    for code in ["H53.12-261119-0042", "H53.12-261121-0042"] {
+        let admitted = dossiers.admit_on(of(code).as_bytes(), today);
+        assert!(admitted.is_ok(), "{code}: {admitted:?}");
+    }
+    let late = of("H53.12-261122-0042");
+    let refusal = dossiers
+        .admit_on(late.as_bytes(), today)
+        .expect_err("two days ahead");
+    let faults = refusal.faults();
+    assert_eq!((faults.len(), faults[0].pointer.as_str()), (1, "/ma_ho_so"));
+    assert!(faults[0].message_vi.contains("tương lai"), "{faults:?}");
+    assert!(
+        !faults[0].message_vi.contains("261122"),
+        "a code is not quoted"
+    );
+    assert!(
+        dossiers.admit(late.as_bytes()).is_ok(),
+        "today is not known"
+    );
+}
+
+#[test]
 fn all_faults_are_told_at_once() {
     let catalogue = shipped();
     let record = json!({"ma_ho_so": 1, "ma_tthc": "x", "nguoi_nop": {"loai": "khach"}, "phi": -5});

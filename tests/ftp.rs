@@ -402,6 +402,77 @@ fn an_upload_that_ends_early_leaves_nothing() {
     assert_ok(&bed.python(0, script));
 }
 
+/// A logger that closes TLS without saying so is believed only to the byte that it announced.
+#[test]
+fn tls_that_ends_without_its_end_is_whole_only_with_all_that_was_announced() {
+    let bed = Bed::start(1, "");
+    let upload = |n: u32, announced: usize, expected: &str| {
+        let script = format!(
+            "f = secure()\nf.voidcmd('ALLO {announced}')\nc = f.transfercmd('STOR {}')\nc.send({:?}.encode())\n\
+             s = socket.socket(fileno=c.detach()); s.shutdown(socket.SHUT_RDWR); s.close()\n\
+             try:\n    answer = f.voidresp()\nexcept ftplib.error_temp as e:\n    answer = str(e)\nassert answer.startswith('{expected}'), answer\n",
+            name(n),
+            content(n)
+        );
+        assert_ok(&bed.python(0, &script));
+    };
+    let bytes = content(0).len();
+    upload(0, bytes, "226");
+    upload(1, bytes + 1, "426");
+    upload(2, bytes - 1, "426");
+    assert_eq!(bed.files(0, "done"), [name(0)]);
+    assert_eq!(bed.at_hub().len(), 1);
+}
+
+#[test]
+fn what_was_taken_is_known_after_a_restart_and_to_who_tries_the_source() {
+    let mut bed = Bed::start(2, "");
+    let script = format!(
+        "f = plain()\nf.mkd('NUO001')\nf.cwd('NUO001')\nf.storbinary('STOR {}', io.BytesIO({:?}.encode()))\n\
+         lines = dict(f.mlsd())\nassert lines['{0}']['size'] == '{}', lines\nassert len(lines['{0}']['modify']) == 14, lines\n\
+         assert 'type=file' in f.sendcmd('MLST {0}')\nassert dict(f.mlsd('/'))['NUO001']['type'] == 'dir'\n",
+        name(0),
+        content(0),
+        content(0).len()
+    );
+    assert_ok(&bed.python(0, &script));
+    let mut raw = Raw::logged_in(bed.plain, "tram-0");
+    assert_eq!(raw.store(&name(1), b"khong phai so lieu").0, 226);
+    assert_eq!(raw.store("sau.txt.tmp", b"x").0, 226);
+    bed.rig.kill_box(XA);
+    bed.rig.start_box(XA);
+    bed.wait_until_serving();
+    let mut raw = Raw::logged_in(bed.plain, "tram-0");
+    assert_eq!(raw.say("CWD NUO001").0, 250);
+    assert_eq!(
+        raw.say(&format!("SIZE {}", name(0))).1,
+        format!("213 {}", content(0).len())
+    );
+    assert_eq!(raw.say(&format!("MDTM {}", name(0))).0, 213);
+    let try_source = |name: &str| {
+        let config = bed.rig.boxes[XA].folder.join("tramd.toml");
+        let mut command = tramd();
+        command
+            .args(["sources", "try", name, "--config"])
+            .arg(config);
+        String::from_utf8(run(&mut command, 0).stdout).unwrap()
+    };
+    let said = try_source("tram-do");
+    for part in [
+        format!("/ taken   {}", name(0)),
+        format!("/ refused {}", name(1)),
+        "/ waits       /sau.txt.tmp".to_owned(),
+        "tram-1 (tram-1):\n  chưa có tệp nào".to_owned(),
+    ] {
+        assert!(said.contains(&part), "{part}: {said}");
+    }
+    let said = try_source("tram-1");
+    assert!(
+        said.contains("no file has come yet") && !said.contains("tram-0"),
+        "{said}"
+    );
+}
+
 #[test]
 fn a_client_that_says_goodbye_too_early_is_understood() {
     let bed = Bed::start(1, "");

@@ -141,13 +141,43 @@ impl Checker {
 }
 
 impl Dataset {
-    /// Checks a record that says how its subject now is.
+    /// Checks a record that says how its subject now is, where today is not known.
     pub fn admit(&self, data: &[u8]) -> Result<Admitted<'_>, Refusal> {
+        self.admit_on(data, None)
+    }
+
+    /// As [`Dataset::admit`], on a day: codes that name a later one are refused too.
+    pub fn admit_on(&self, data: &[u8], today: Option<Date>) -> Result<Admitted<'_>, Refusal> {
         let record = self.read(data)?;
         if !self.checker().validator.is_valid(&record) {
             return Err(Refusal::Schema(self.faults(&record)));
         }
+        if let Some(today) = today {
+            self.reached(&record, today)?;
+        }
         self.place(&record)
+    }
+
+    /// Refuses a record with a code of the future.
+    fn reached(&self, record: &Value, today: Date) -> Result<(), Refusal> {
+        let mut faults = Vec::new();
+        for (pattern, scheme) in &self.coded {
+            let pointer = pattern.find(record, &mut |value| {
+                let code = value.as_str();
+                code.is_some_and(|code| self.codes.is_of_the_future(*scheme, code, today))
+            });
+            faults.extend(pointer.map(|pointer| {
+                let later = [
+                    "có ngày ở tương lai (quá ngày mai); kiểm tra 6 chữ số ngày yyMMdd trong mã và đồng hồ của máy cấp mã",
+                    "names a day of the future, later than tomorrow; check the six digits yyMMdd and the clock of the machine that gave the code",
+                ];
+                self.key_fault(&pointer, later)
+            }));
+        }
+        match faults.is_empty() {
+            true => Ok(()),
+            false => Err(Refusal::Schema(faults)),
+        }
     }
 
     /// Checks a record that says that its subject is gone: it needs the key and no more.

@@ -236,6 +236,16 @@ impl Codes {
         }
     }
 
+    /// Whether a code names a day that no office can have reached: a dossier is received on the day
+    /// in its code. A day more is allowed, for clocks that differ.
+    pub fn is_of_the_future(&self, scheme: Scheme, text: &str, today: Date) -> bool {
+        let day = match scheme {
+            Scheme::Dossier => dossier(text).and_then(|(_, date)| date_of("20", date)),
+            Scheme::Agency | Scheme::Document | Scheme::AdminUnit => None,
+        };
+        day.is_some_and(|day| today.tomorrow().is_ok_and(|tomorrow| tomorrow < day))
+    }
+
     /// What is remarkable about a possible code on a day.
     pub fn flag(&self, scheme: Scheme, text: &str, on: Option<Date>) -> Option<Flag> {
         match scheme {
@@ -413,6 +423,8 @@ fn add_fields(schema: &Value, names: &mut Vec<String>, found: &mut Vec<(Pattern,
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn shipped() -> Codes {
@@ -422,6 +434,93 @@ mod tests {
 
     fn day(text: &str) -> Option<Date> {
         Some(text.parse().expect("a day"))
+    }
+
+    #[test]
+    fn a_dossier_of_the_day_after_tomorrow_cannot_be() {
+        let codes = shipped();
+        let today: Date = "2026-11-30".parse().expect("a day");
+        for (scheme, text, is_of_the_future) in [
+            (Scheme::Dossier, "H53.12-261130-0042", false),
+            (Scheme::Dossier, "H53.12-261201-0042", false),
+            (Scheme::Dossier, "H53.12-261202-0042", true),
+            (Scheme::Dossier, "000.00.12.H53-991231-0001", true),
+            (Scheme::Dossier, "không phải mã", false),
+            (Scheme::Agency, "H53.12", false),
+            (Scheme::Document, "H53.12,2099/01/01,1/UBND", false),
+        ] {
+            let found = codes.is_of_the_future(scheme, text, today);
+            assert_eq!(found, is_of_the_future, "{text}");
+        }
+        let last = Date::MAX;
+        assert!(!codes.is_of_the_future(Scheme::Dossier, "H53.12-991231-0001", last));
+    }
+
+    fn agency() -> impl Strategy<Value = (String, char, u8)> {
+        let parts = (
+            "[A-K]",
+            0u8..100,
+            prop::collection::vec("[0-9A-Z]{1,4}", 0..3),
+        );
+        parts.prop_map(|(letter, number, more)| {
+            let letter = letter.chars().next().expect("one letter");
+            let more: String = more.iter().map(|part| format!(".{part}")).collect();
+            (format!("{letter}{number:02}{more}"), letter, number)
+        })
+    }
+
+    proptest! {
+        /// Old and new form of an agency's code are judged alike, and a dossier as its agency and
+        /// its day are.
+        #[test]
+        fn a_dossier_is_as_possible_as_its_agency_and_day(
+            (agency, letter, number) in agency(),
+            (year, month, day) in (0u8..100, 0u8..16, 0u8..34),
+            sequence in 0u32..1_000_000,
+            today in -3i32..4,
+        ) {
+            let codes = shipped();
+            let is_agency = codes.is_possible(Scheme::Agency, &agency);
+            let top = format!("{letter}{number:02}");
+            prop_assert_eq!(is_agency, codes.is_possible(Scheme::Agency, &top));
+            prop_assert_eq!(
+                is_agency,
+                codes.is_possible(Scheme::Agency, &format!("000.00.12.{top}"))
+            );
+            let text = format!("{agency}-{year:02}{month:02}{day:02}-{sequence:04}");
+            let date = Date::new(
+                2000 + i16::from(year),
+                month.cast_signed(),
+                day.cast_signed(),
+            );
+            prop_assert_eq!(
+                codes.is_possible(Scheme::Dossier, &text),
+                is_agency && date.is_ok()
+            );
+            let document = format!("{agency},20{year:02}/{month:02}/{day:02},{sequence}/UBND");
+            prop_assert_eq!(
+                codes.is_possible(Scheme::Document, &document),
+                is_agency && date.is_ok()
+            );
+            if let Ok(date) = date {
+                let from = date.checked_sub(jiff::Span::new().days(today)).expect("a day");
+                prop_assert_eq!(codes.is_of_the_future(Scheme::Dossier, &text, from), 1 < today);
+            }
+        }
+
+        #[test]
+        fn any_text_is_judged_twice_alike(text in "\\PC{0,40}") {
+            let codes = shipped();
+            for scheme in Scheme::ALL {
+                let on = day("2026-11-22");
+                prop_assert_eq!(
+                    codes.flag(scheme, &text, on),
+                    codes.flag(scheme, &text, on)
+                );
+                let is_possible = codes.is_possible(scheme, &text);
+                prop_assert_eq!(is_possible, codes.is_possible(scheme, &text));
+            }
+        }
     }
 
     #[test]

@@ -2,8 +2,20 @@
 
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
+use jiff::tz::Offset;
 
-use crate::model::UnixMs;
+use crate::model::{ClockQuality, Now, UnixMs};
+
+/// The day in Vietnam; none under a clock that no time server keeps, because a code must not be
+/// refused for a clock that is behind.
+pub fn today(now: Now) -> Option<Date> {
+    const OFFSET: Offset = Offset::constant(7);
+    if now.quality != ClockQuality::Synchronized {
+        return None;
+    }
+    let timestamp = Timestamp::from_millisecond(now.wall.0).ok()?;
+    Some(OFFSET.to_datetime(timestamp).date())
+}
 
 /// RFC 3339 with offset. A time without offset is Vietnam's (+07:00), a date its midnight.
 ///
@@ -59,6 +71,26 @@ fn day_first(text: &str) -> Option<DateTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn today_is_vietnams_and_only_of_a_clock_that_is_kept() {
+        let of = |text: &str, quality| {
+            let at: Timestamp = text.parse().expect("a time");
+            today(Now {
+                mono_ms: 0,
+                wall: UnixMs(at.as_millisecond()),
+                quality,
+            })
+            .map(|day| day.to_string())
+        };
+        let evening = "2026-11-30T17:00:00Z";
+        assert_eq!(
+            of(evening, ClockQuality::Synchronized),
+            Some("2026-12-01".to_owned())
+        );
+        assert_eq!(of(evening, ClockQuality::Free), None);
+        assert_eq!(of(evening, ClockQuality::Floor), None);
+    }
 
     #[test]
     fn times_of_offices() {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 
 use crate::catalogue::admit::Refusal;
+use crate::catalogue::time::today;
 use crate::catalogue::{Catalogue, Dataset};
 use crate::edge::blobs::Blobs;
 use crate::edge::config::Config;
@@ -157,7 +158,7 @@ impl Door {
         let bytes = data.get().as_bytes();
         let admitted = match op {
             Op::Delete => dataset.admit_delete(bytes)?,
-            Op::Upsert | Op::Snapshot => dataset.admit(bytes)?,
+            Op::Upsert | Op::Snapshot => dataset.admit_on(bytes, today(self.clock.now()))?,
         };
         let once = id.as_ref().map(|id| {
             let mut content = vec![op_text(op), data.get()];

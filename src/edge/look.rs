@@ -4,6 +4,8 @@
 //! datasets with personal data are masked. A discovery lists tables and columns or files, names
 //! only, and proposes a mapping.
 
+mod stations;
+
 use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -27,7 +29,7 @@ use crate::edge::intake;
 use crate::edge::rows::{Row, reasons};
 use crate::edge::sql::sample;
 use crate::edge::{ftp_fetch, http_pull, mqtt_source};
-use crate::model::UnixMs;
+use crate::model::{DatasetId, SourceName, UnixMs};
 use crate::shell::clock::Clock;
 
 /// Rows, and files, that a try shows.
@@ -45,8 +47,6 @@ pub enum Sample {
     Rows(Vec<Row>),
     /// Lines for a person, about files: Vietnamese and English in one.
     Files(Vec<String>),
-    /// There is nothing that this program could read by itself, and why.
-    Nothing([String; 2]),
 }
 
 /// `tramd sources try NAME`.
@@ -58,7 +58,6 @@ pub fn try_source(path: &Path, name: &str) -> Result<String, Failure> {
             Ok("không có tệp nào đang chờ / no file is waiting\n".to_owned())
         }
         Sample::Files(lines) => Ok(lines.concat()),
-        Sample::Nothing([vi, en]) => Ok(format!("{vi}\n{en}\n")),
     }
 }
 
@@ -124,7 +123,7 @@ impl Look {
         let place = config
             .sources
             .iter()
-            .position(|source| source.name.as_str() == name);
+            .position(|source| source.name.as_str() == name || stations::is_login(source, name));
         let Some(place) = place else {
             let names: Vec<&str> = config
                 .sources
@@ -136,7 +135,8 @@ impl Look {
                 names.join(", ")
             )));
         };
-        let source = config.sources.remove(place);
+        let mut source = config.sources.remove(place);
+        stations::only(&mut source, name);
         let scratch = Scratch::make()?;
         config.store.path = scratch.0.join("store");
         let clock = Clock::start(UnixMs(0));
@@ -184,7 +184,7 @@ impl Look {
                 let rows = sample::rows(config, self.dataset(), SHOWN_MAX).await?;
                 Ok(Sample::Rows(rows))
             }
-            SourceKind::Folder(folder) => self.sample_files(folder).map(Sample::Files),
+            SourceKind::Folder(folder) => self.sample_own_files(folder).map(Sample::Files),
             SourceKind::HttpPull(config) => {
                 http_pull::sample(config, SHOWN_MAX).await.map(Sample::Rows)
             }
@@ -197,27 +197,34 @@ impl Look {
                 };
                 made.map_err(|error| unreadable(&folder, &error))?;
                 ftp_fetch::sample(config, place, self.clock.clone(), SHOWN_MAX).await?;
-                self.sample_files(&folder).map(Sample::Files)
+                self.sample_own_files(&folder).map(Sample::Files)
             }
             SourceKind::Mqtt(config) => {
                 let rows =
                     mqtt_source::sample(config, self.dataset(), &self.clock, SHOWN_MAX, patience);
                 rows.await.map(Sample::Rows)
             }
-            _ => Ok(Sample::Nothing([
-                "nguồn này tự đẩy dữ liệu vào trạm, không đọc thử được; xem kết quả bằng: tramd status".to_owned(),
-                "this source pushes to the box and cannot be tried; look at: tramd status".to_owned(),
-            ])),
+            SourceKind::Ftp(config) => self.sample_stations(config).map(Sample::Files),
         }
     }
 
-    fn sample_files(&self, folder: &FolderConfig) -> Result<Vec<String>, Fault> {
+    fn sample_own_files(&self, folder: &FolderConfig) -> Result<Vec<String>, Fault> {
+        self.sample_files(&self.source.name, &self.source.dataset, folder)
+    }
+
+    /// What would be taken and refused of the files that lie in a folder.
+    fn sample_files(
+        &self,
+        name: &SourceName,
+        dataset: &DatasetId,
+        folder: &FolderConfig,
+    ) -> Result<Vec<String>, Fault> {
         debug_assert!(self.scratch.0.is_dir(), "what is read is kept nowhere else");
         let place = Folder::new(&folder.path, &folder.patterns);
         let listing = place.look().map_err(|error| unreadable(folder, &error))?;
         let source = FolderSource {
-            name: self.source.name.clone(),
-            dataset: self.source.dataset.clone(),
+            name: name.clone(),
+            dataset: dataset.clone(),
             folder: folder.clone(),
             inotify: false,
         };

@@ -29,6 +29,9 @@ pub enum Command {
     Port([u8; 4], u16),
     List(String),
     Nlst(String),
+    /// Listings for machines, of a folder and of one file (RFC 3659).
+    Mlsd(String),
+    Mlst(String),
     Size(String),
     Mdtm(String),
     Stor(String),
@@ -96,6 +99,8 @@ pub fn parse(line: &[u8]) -> Option<Command> {
         "EPRT" => extended_port(rest).unwrap_or(Command::BadParameter),
         "LIST" => Command::List(folder_of(rest)),
         "NLST" => Command::Nlst(folder_of(rest)),
+        "MLSD" => Command::Mlsd(rest.to_owned()),
+        "MLST" => Command::Mlst(rest.to_owned()),
         "SIZE" => text(Command::Size),
         "MDTM" => text(Command::Mdtm),
         "STOR" => text(Command::Stor),
@@ -115,9 +120,7 @@ pub fn parse(line: &[u8]) -> Option<Command> {
         "STOU" => Command::NotOffered("Name the file yourself with STOR"),
         "RETR" => Command::NotOffered("Files can be sent to this box, not fetched from it"),
         "CCC" => Command::NotOffered("The connection stays encrypted"),
-        "AUTH" | "MLSD" | "MLST" | "MFMT" | "SMNT" | "REIN" => {
-            Command::NotOffered("Not offered here")
-        }
+        "AUTH" | "MFMT" | "SMNT" | "REIN" => Command::NotOffered("Not offered here"),
         _ => Command::Unknown,
     })
 }
@@ -167,6 +170,8 @@ mod tests {
             (b"STOR", Command::BadParameter),
             (b"LIST -la", Command::List(String::new())),
             (b"NLST -a x", Command::Nlst("x".to_owned())),
+            (b"MLSD", Command::Mlsd(String::new())),
+            (b"MLST a b", Command::Mlst("a b".to_owned())),
             (b"PORT 10,0,0,7,4,1", Command::Port([10, 0, 0, 7], 1025)),
             (b"PORT 10,0,0,7,4", Command::BadParameter),
             (

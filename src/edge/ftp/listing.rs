@@ -36,6 +36,22 @@ pub fn names(listed: &[Listed]) -> String {
         .collect()
 }
 
+/// What [`facts`] tells, as the list of features says it.
+pub const FACTS: &str = "MLST type*;size*;modify*;";
+
+/// One line a name as machines read it (RFC 3659, 7.2).
+pub fn facts(listed: &[Listed]) -> String {
+    let line = |listed: &Listed| match listed.file {
+        Some(Facts { bytes, modified }) => format!(
+            "type=file;size={bytes};modify={}; {}\r\n",
+            stamp(modified),
+            listed.name
+        ),
+        None => format!("type=dir; {}\r\n", listed.name),
+    };
+    listed.iter().map(line).collect()
+}
+
 /// `20261120081245`, in UTC.
 pub fn stamp(at: UnixMs) -> String {
     utc(at).strftime("%Y%m%d%H%M%S").to_string()
@@ -78,6 +94,10 @@ mod tests {
                         -rw-r----- 1 ftp ftp         1234 Jan  1  1970 old.txt\r\n";
         assert_eq!(list(&listed, now), expected);
         assert_eq!(names(&listed[1..]), "a b.txt\r\nold.txt\r\n");
+        assert_eq!(
+            super::facts(&listed[..2]),
+            "type=dir; 2026\r\ntype=file;size=1234;modify=20261120010000; a b.txt\r\n"
+        );
         assert_eq!(stamp(now), "20261120010000");
     }
 }

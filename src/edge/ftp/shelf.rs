@@ -11,7 +11,9 @@
 //! | `done/`, `refused/` | as in a drop folder |
 //!
 //! Folders and taken files are remembered in memory only: a logger asks for SIZE and MDTM right
-//! after its upload, and it may enter any folder that it names.
+//! after its upload, and it may enter any folder that it names. After a start the latest files of
+//! `done/` and `refused/` answer too, by their names alone, because nobody knows in which folder a
+//! logger had put them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
@@ -32,6 +34,7 @@ const WAITING_MAX: usize = 1_000;
 const WAITING_KEEP_MS: i64 = 7 * 86_400_000;
 const INCOMING: &str = "incoming";
 const WAITING: &str = "waiting";
+const REASON: &str = ".reason.txt";
 
 /// The files of one login. Its methods with `io::Result` block.
 #[derive(Debug)]
@@ -47,6 +50,8 @@ struct State {
     taken: BTreeMap<VirtualPath, Facts>,
     /// The oldest first.
     taken_order: VecDeque<VirtualPath>,
+    /// Files that were taken before the start, by name.
+    before: BTreeMap<String, Facts>,
     uploads: u64,
 }
 
@@ -109,6 +114,11 @@ impl Shelf {
                 state.waiting.insert(path, facts);
             }
         }
+        let before = latest(home, TAKEN_MAX)?;
+        state.before = before
+            .into_iter()
+            .map(|kept| (kept.name, kept.facts))
+            .collect();
         Ok(Shelf {
             home: home.to_owned(),
             state: Mutex::new(state),
@@ -224,7 +234,8 @@ impl Shelf {
     pub fn forget_taken(&self, path: &VirtualPath) -> Option<Facts> {
         let mut state = self.lock();
         state.taken_order.retain(|taken| taken != path);
-        state.taken.remove(path)
+        let before = path.name().and_then(|name| state.before.remove(name));
+        state.taken.remove(path).or(before)
     }
 
     /// A waiting file was taken under another name.
@@ -238,7 +249,9 @@ impl Shelf {
             .waiting
             .get(path)
             .map(|facts| (Place::Waiting, *facts));
-        waiting.or_else(|| state.taken.get(path).map(|facts| (Place::Taken, *facts)))
+        let taken = || state.taken.get(path);
+        let before = || state.before.get(path.name()?);
+        waiting.or_else(|| Some((Place::Taken, *taken().or_else(before)?)))
     }
 
     /// False when there is one already, or too many.
@@ -286,6 +299,73 @@ impl Shelf {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder panics")
+    }
+}
+
+/// A file that was taken, and where it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    pub name: String,
+    pub facts: Facts,
+    /// The text beside a refused one.
+    pub reason: Option<PathBuf>,
+}
+
+/// The files of a login that were taken last, the latest first.
+pub fn latest(home: &Path, count: usize) -> io::Result<Vec<Kept>> {
+    let mut kept = Vec::new();
+    let mut days = Vec::new();
+    for day in entries(&home.join("done"))? {
+        if day.file_type()?.is_dir() {
+            days.push(day.path());
+        }
+    }
+    // The names of the folders are days.
+    days.sort();
+    for day in days.iter().rev() {
+        if count <= kept.len() {
+            break;
+        }
+        add_kept(day, &mut kept)?;
+    }
+    add_kept(&home.join("refused"), &mut kept)?;
+    kept.sort_by(|a, b| (b.facts.modified, &b.name).cmp(&(a.facts.modified, &a.name)));
+    kept.truncate(count);
+    Ok(kept)
+}
+
+/// The names of the files that wait for their final name.
+pub fn waiting(home: &Path) -> io::Result<Vec<VirtualPath>> {
+    let names = entries(&home.join(WAITING))?;
+    let path = |entry: &fs::DirEntry| VirtualPath::of_flat(entry.file_name().to_str()?);
+    Ok(names.iter().filter_map(path).collect())
+}
+
+fn add_kept(folder: &Path, kept: &mut Vec<Kept>) -> io::Result<()> {
+    for entry in entries(folder)? {
+        let data = entry.metadata()?;
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        if !data.is_file() || name.ends_with(REASON) {
+            continue;
+        }
+        let reason = folder.join(format!("{name}{REASON}"));
+        kept.push(Kept {
+            name,
+            facts: facts(&data),
+            reason: reason.exists().then_some(reason),
+        });
+    }
+    Ok(())
+}
+
+/// None where the folder is not there.
+fn entries(folder: &Path) -> io::Result<Vec<fs::DirEntry>> {
+    match fs::read_dir(folder) {
+        Ok(entries) => entries.collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
 }
 
@@ -407,6 +487,31 @@ mod tests {
         assert!(
             shelf.delete(&path("/x/9.txt")).unwrap() && !shelf.delete(&path("/x/9.txt")).unwrap()
         );
+    }
+
+    #[test]
+    fn what_was_taken_before_the_start_answers_by_its_name() {
+        let home = tempfile::tempdir().unwrap();
+        for file in [
+            "done/2026-11-20/a.txt",
+            "refused/b.txt",
+            "refused/b.txt.reason.txt",
+        ] {
+            let file = home.path().join(file);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, "12345").unwrap();
+        }
+        let shelf = Shelf::open(home.path(), NOW).unwrap();
+        let (place, facts) = shelf.find(&path("/NUO001/2026/a.txt")).unwrap();
+        assert_eq!((place, facts.bytes), (Place::Taken, 5));
+        assert!(shelf.find(&path("/b.txt")).is_some());
+        assert_eq!(shelf.find(&path("/b.txt.reason.txt")), None);
+        assert!(names(&shelf, "/").is_empty(), "nobody knows where it was");
+        assert!(shelf.delete(&path("/x/a.txt")).unwrap());
+        assert_eq!(shelf.find(&path("/a.txt")), None);
+        let kept = latest(home.path(), 9).unwrap();
+        let reasons = kept.iter().filter(|kept| kept.reason.is_some()).count();
+        assert_eq!((kept.len(), reasons), (2, 1));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! FTP itself does not say where a file ends: the connection is closed, by a client that is done and
 //! by one that has died. So a file counts as whole only when TLS said that it ended or, without TLS,
 //! when the client is still there a moment later, waiting for its answer; and never when it is
-//! shorter than the client announced with ALLO.
+//! shorter than the client announced with ALLO. Where TLS was cut without its own end, a file is
+//! whole only if it has just as many bytes as were announced: nothing else could be known of it.
 
 use std::io;
 use std::time::Duration;
@@ -63,6 +64,13 @@ pub async fn receive(
         };
         let count = match read {
             Ok(Ok(count)) => count,
+            // Some loggers close TLS without its own end. What was announced to the byte is whole.
+            Ok(Err(error))
+                if error.kind() == io::ErrorKind::UnexpectedEof
+                    && announced_bytes == Some(upload.bytes + buffer.len() as u64) =>
+            {
+                0
+            }
             Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 return Received::Broken("The connection was cut: TLS did not say that it ended");
             }
