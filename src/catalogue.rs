@@ -9,6 +9,7 @@
 
 #[cfg(feature = "edge")]
 pub mod admit;
+pub mod bundle;
 pub mod codes;
 pub mod condition;
 pub mod directory;
@@ -37,7 +38,7 @@ use condition::{Condition, Pattern};
 #[derive(Debug)]
 pub struct Catalogue {
     /// In the order of `code`.
-    datasets: Vec<Dataset>,
+    datasets: Vec<Arc<Dataset>>,
     places: BTreeMap<DatasetId, usize>,
 }
 
@@ -253,6 +254,7 @@ impl Catalogue {
             .enumerate()
             .map(|(place, dataset)| (dataset.id.clone(), place))
             .collect();
+        let datasets = datasets.into_iter().map(Arc::new).collect();
         Ok(Catalogue { datasets, places })
     }
 
@@ -261,24 +263,40 @@ impl Catalogue {
     pub fn with_codes(mut self, codes: Codes) -> Catalogue {
         let codes = Arc::new(codes);
         for dataset in &mut self.datasets {
+            let dataset = Arc::get_mut(dataset).expect("a new catalogue is not shared");
             dataset.codes = Arc::clone(&codes);
         }
         self
     }
 
     pub fn get(&self, id: &DatasetId) -> Option<&Dataset> {
-        self.places.get(id).map(|&place| &self.datasets[place])
+        self.places.get(id).map(|&place| &*self.datasets[place])
+    }
+
+    /// As [`Catalogue::get`], for whoever goes on with it while another catalogue takes over.
+    pub fn shared(&self, id: &DatasetId) -> Option<Arc<Dataset>> {
+        let place = self.places.get(id)?;
+        Some(Arc::clone(&self.datasets[*place]))
     }
 
     /// The datasets in the order of their codes.
-    pub fn iter(&self) -> std::slice::Iter<'_, Dataset> {
-        self.datasets.iter()
+    pub fn iter(&self) -> Datasets<'_> {
+        self.datasets.iter().map(|dataset| dataset)
+    }
+
+    /// What is known of codes.
+    pub fn codes(&self) -> Option<&Arc<Codes>> {
+        self.datasets.first().map(|dataset| &dataset.codes)
     }
 }
 
+/// Goes through the datasets of a catalogue.
+pub type Datasets<'a> =
+    std::iter::Map<std::slice::Iter<'a, Arc<Dataset>>, fn(&'a Arc<Dataset>) -> &'a Dataset>;
+
 impl<'a> IntoIterator for &'a Catalogue {
     type Item = &'a Dataset;
-    type IntoIter = std::slice::Iter<'a, Dataset>;
+    type IntoIter = Datasets<'a>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()

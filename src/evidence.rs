@@ -77,6 +77,30 @@ pub struct ReceiptClaim<'a> {
     pub hub_time: UnixMs,
 }
 
+/// What the hub signs of a catalogue: "this content is version so and so and holds from that day".
+#[derive(Debug, Clone, Copy)]
+pub struct CatalogueClaim<'a> {
+    pub version: u32,
+    /// `yyyy-MM-dd`.
+    pub effective: &'a str,
+    pub bytes: u64,
+    /// SHA-256 of the content, hexadecimal.
+    pub sha256: &'a str,
+    pub by: &'a str,
+}
+
+/// What the hub signs of a command: "this box is to do that until then".
+#[derive(Debug, Clone, Copy)]
+pub struct CommandClaim<'a> {
+    pub box_id: &'a BoxId,
+    pub id: &'a str,
+    pub name: &'a str,
+    /// JSON, byte for byte.
+    pub arguments: &'a str,
+    pub expires: UnixMs,
+    pub by: &'a str,
+}
+
 /// Something whose canonical bytes can be signed.
 pub trait Claim {
     fn to_signed_bytes(&self) -> Vec<u8>;
@@ -103,6 +127,40 @@ impl Claim for ReceiptClaim<'_> {
         bytes.push(self.refused);
         bytes.extend_from_slice(&self.hub_time.0.to_be_bytes());
         bytes
+    }
+}
+
+impl Claim for CatalogueClaim<'_> {
+    fn to_signed_bytes(&self) -> Vec<u8> {
+        let mut bytes = b"lienthong/1 catalogue\0".to_vec();
+        bytes.extend_from_slice(&self.version.to_be_bytes());
+        bytes.extend_from_slice(&self.bytes.to_be_bytes());
+        add_texts(&mut bytes, &[self.effective, self.sha256, self.by]);
+        bytes
+    }
+}
+
+impl Claim for CommandClaim<'_> {
+    fn to_signed_bytes(&self) -> Vec<u8> {
+        let mut bytes = b"lienthong/1 command\0".to_vec();
+        bytes.extend_from_slice(&self.expires.0.to_be_bytes());
+        let texts = [
+            self.box_id.as_str(),
+            self.id,
+            self.name,
+            self.arguments,
+            self.by,
+        ];
+        add_texts(&mut bytes, &texts);
+        bytes
+    }
+}
+
+/// Texts with their lengths before them, so that no two lists give the same bytes.
+fn add_texts(bytes: &mut Vec<u8>, texts: &[&str]) {
+    for text in texts {
+        bytes.extend_from_slice(&(text.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(text.as_bytes());
     }
 }
 
@@ -261,6 +319,78 @@ mod tests {
                 key.public_key().verify(&claim, &signature),
                 Err(EvidenceError::Signature)
             );
+        }
+    }
+
+    #[test]
+    fn every_field_of_an_order_is_signed() {
+        let key = SigningKey::from_pkcs8(&SigningKey::generate()).expect("own key");
+        let [box_a, box_b]: [BoxId; 2] = ["a", "b"].map(|id| id.parse().expect("valid"));
+        let command = CommandClaim {
+            box_id: &box_a,
+            id: "1",
+            name: "restart",
+            arguments: "{}",
+            expires: UnixMs(5),
+            by: "quản trị",
+        };
+        let signature = key.sign(&command);
+        assert_eq!(key.public_key().verify(&command, &signature), Ok(()));
+        for other in [
+            CommandClaim {
+                box_id: &box_b,
+                ..command
+            },
+            CommandClaim { id: "2", ..command },
+            CommandClaim {
+                id: "1restart",
+                name: "",
+                ..command
+            },
+            CommandClaim {
+                arguments: "{ }",
+                ..command
+            },
+            CommandClaim {
+                expires: UnixMs(6),
+                ..command
+            },
+            CommandClaim { by: "", ..command },
+        ] {
+            assert!(key.public_key().verify(&other, &signature).is_err());
+        }
+        let catalogue = CatalogueClaim {
+            version: 2,
+            effective: "2026-12-01",
+            bytes: 9,
+            sha256: "00",
+            by: "a",
+        };
+        let signature = key.sign(&catalogue);
+        assert_eq!(key.public_key().verify(&catalogue, &signature), Ok(()));
+        for other in [
+            CatalogueClaim {
+                version: 3,
+                ..catalogue
+            },
+            CatalogueClaim {
+                effective: "2026-12-02",
+                ..catalogue
+            },
+            CatalogueClaim {
+                bytes: 8,
+                ..catalogue
+            },
+            CatalogueClaim {
+                sha256: "01",
+                ..catalogue
+            },
+            CatalogueClaim {
+                by: "b",
+                ..catalogue
+            },
+        ] {
+            assert!(key.public_key().verify(&other, &signature).is_err());
         }
     }
 

@@ -95,7 +95,7 @@ impl Pair {
                 original: None,
                 id: None,
             };
-            self.door.admit(dataset, &source, incoming)
+            self.door.admit(&dataset, &source, incoming)
         };
         records
             .into_iter()

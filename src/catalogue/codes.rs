@@ -16,8 +16,12 @@ use serde_json::Value;
 use super::CatalogueFault;
 use super::condition::Pattern;
 use super::directory::{Directory, Place};
+use super::file::line_and_column;
 use super::schema::describing;
 
+/// The files of the folder `codes`.
+pub const AGENCIES: &str = "agencies.toml";
+pub const UNITS: &str = "units.toml";
 /// Fields inside of fields that are looked into for codes.
 const DEPTH_MAX: usize = 6;
 
@@ -184,7 +188,7 @@ impl Codes {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             text => Some(text.map_err(|error| error.to_string())),
         };
-        Codes::from_texts(text("agencies.toml"), text("units.toml"))
+        Codes::from_texts(text(AGENCIES), text(UNITS))
     }
 
     /// As [`Codes::load`], from the texts of the files, or why they cannot be read.
@@ -193,8 +197,8 @@ impl Codes {
         units: Option<Result<String, String>>,
     ) -> Result<Codes, Vec<CatalogueFault>> {
         let mut faults = Vec::new();
-        let agencies: Option<WrittenAgencies> = read("agencies.toml", agencies, &mut faults);
-        let units: Option<WrittenUnits> = read("units.toml", units, &mut faults);
+        let agencies: Option<WrittenAgencies> = read(AGENCIES, agencies, &mut faults);
+        let units: Option<WrittenUnits> = read(UNITS, units, &mut faults);
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -364,12 +368,18 @@ fn read<T: serde::de::DeserializeOwned>(
     text: Option<Result<String, String>>,
     faults: &mut Vec<CatalogueFault>,
 ) -> Option<T> {
-    let read =
-        text?.and_then(|text| toml::from_str(&text).map_err(|error| error.message().to_owned()));
-    read.map_err(|error| {
+    let read = text?
+        .map_err(|error| ("-".to_owned(), error))
+        .and_then(|text| {
+            toml::from_str(&text).map_err(|error| {
+                let place = error.span().map(|span| line_and_column(&text, span.start));
+                (place.unwrap_or("-".to_owned()), error.message().to_owned())
+            })
+        });
+    read.map_err(|(place, error)| {
         faults.push(CatalogueFault {
             file: format!("codes/{name}"),
-            place: "-".to_owned(),
+            place,
             message_vi: format!("không đọc được danh mục mã: {error}"),
             message_en: format!("the catalogue of codes cannot be read: {error}"),
             hint_vi: "Sửa tệp theo mẫu của bộ cài; ngày viết dạng \"2025-07-01\".".to_owned(),

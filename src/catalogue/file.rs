@@ -43,19 +43,18 @@ pub fn read(name: &str, text: &str) -> Result<Dataset, Vec<CatalogueFault>> {
     }
 }
 
+/// `line:column` of a byte, both from 1.
+pub(super) fn line_and_column(text: &str, at: usize) -> String {
+    let before = &text[..text.floor_char_boundary(at)];
+    let line = before.matches('\n').count() + 1;
+    let last = before.rsplit('\n').next().unwrap_or_default();
+    format!("{line}:{}", last.chars().count() + 1)
+}
+
 fn not_toml(file: &str, text: &str, error: &toml::de::Error) -> CatalogueFault {
-    let place = error.span().map_or("-".to_owned(), |span| {
-        let before = &text[..span.start.min(text.len())];
-        let line = before.matches('\n').count() + 1;
-        let column = before
-            .rsplit('\n')
-            .next()
-            .unwrap_or_default()
-            .chars()
-            .count()
-            + 1;
-        format!("{line}:{column}")
-    });
+    let place = error
+        .span()
+        .map_or("-".to_owned(), |span| line_and_column(text, span.start));
     let message = error.message().lines().collect::<Vec<_>>().join(" ");
     CatalogueFault {
         file: file.to_owned(),

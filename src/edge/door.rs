@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -43,7 +43,8 @@ pub struct Incoming<'a> {
 
 /// The check at the door.
 pub struct Door {
-    catalogue: Catalogue,
+    /// What holds now; whoever has work in hand finishes it with what held when it began.
+    catalogue: RwLock<Arc<Catalogue>>,
     box_id: BoxId,
     agency: AgencyCode,
     alarm_dataset: DatasetId,
@@ -67,7 +68,7 @@ struct Alarm {
 impl Door {
     pub fn new(config: &Config, catalogue: Catalogue, intake: Intake, clock: Clock) -> Door {
         Door {
-            catalogue,
+            catalogue: RwLock::new(Arc::new(catalogue)),
             box_id: config.box_id.clone(),
             agency: config.agency.clone(),
             alarm_dataset: config.alarm_dataset.clone(),
@@ -111,8 +112,18 @@ impl Door {
         turn.lock_owned().await
     }
 
-    pub fn dataset(&self, id: &DatasetId) -> Option<&Dataset> {
-        self.catalogue.get(id)
+    /// The dataset as it holds now; to be asked anew for every file, request or round of a poll.
+    pub fn dataset(&self, id: &DatasetId) -> Option<Arc<Dataset>> {
+        self.catalogue().shared(id)
+    }
+
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        Arc::clone(&self.catalogue.read().expect("no holder panics"))
+    }
+
+    /// From now on this one holds.
+    pub fn set_catalogue(&self, catalogue: Catalogue) {
+        *self.catalogue.write().expect("no holder panics") = Arc::new(catalogue);
     }
 
     pub fn intake(&self) -> &Intake {
@@ -285,7 +296,7 @@ impl Door {
             original: None,
             id: None,
         };
-        match self.admit(security, own, incoming) {
+        match self.admit(&security, own, incoming) {
             Ok(record) => Some(record),
             Err(refusal) => {
                 tracing::warn!(dataset = %self.alarm_dataset, %refusal, "the catalogue does not take alarms");

@@ -88,7 +88,7 @@ pub fn discover(path: &Path, name: &str) -> Result<String, Failure> {
     match &look.source.kind {
         SourceKind::Sql(config) => {
             let tables = look.block_on(sample::tables(config))?;
-            Ok(sample::proposal(&tables, look.dataset()))
+            Ok(sample::proposal(&tables, &look.dataset()))
         }
         SourceKind::Folder(folder) => {
             let lines = look.block_on(async { files(folder) })?;
@@ -150,7 +150,7 @@ impl Look {
         })
     }
 
-    fn dataset(&self) -> &Dataset {
+    fn dataset(&self) -> std::sync::Arc<Dataset> {
         let dataset = self.door.dataset(&self.source.dataset);
         dataset.expect("the configuration names datasets of the catalogue")
     }
@@ -181,7 +181,7 @@ impl Look {
     async fn sample(&self, patience: Duration) -> Result<Sample, Fault> {
         match &self.source.kind {
             SourceKind::Sql(config) => {
-                let rows = sample::rows(config, self.dataset(), SHOWN_MAX).await?;
+                let rows = sample::rows(config, &self.dataset(), SHOWN_MAX).await?;
                 Ok(Sample::Rows(rows))
             }
             SourceKind::Folder(folder) => self.sample_own_files(folder).map(Sample::Files),
@@ -200,8 +200,9 @@ impl Look {
                 self.sample_own_files(&folder).map(Sample::Files)
             }
             SourceKind::Mqtt(config) => {
+                let dataset = self.dataset();
                 let rows =
-                    mqtt_source::sample(config, self.dataset(), &self.clock, SHOWN_MAX, patience);
+                    mqtt_source::sample(config, &dataset, &self.clock, SHOWN_MAX, patience);
                 rows.await.map(Sample::Rows)
             }
             SourceKind::Ftp(config) => self.sample_stations(config).map(Sample::Files),
@@ -265,7 +266,7 @@ impl Look {
             };
             let verdict = match (
                 &row.flaw,
-                self.door.admit_row(dataset, &self.source.name, incoming),
+                self.door.admit_row(&dataset, &self.source.name, incoming),
             ) {
                 (Some([vi, en]), _) => Err((vi.clone(), en.clone())),
                 (None, Ok((record, subject))) => Ok((record.lane, subject)),

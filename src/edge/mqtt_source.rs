@@ -238,7 +238,7 @@ impl Listener {
         let content_type = message.content_type.as_deref();
         match message::rows(
             &self.config,
-            dataset,
+            &dataset,
             &message.topic,
             content_type,
             &message.payload,

@@ -224,7 +224,7 @@ impl Request {
                     original: None,
                     id,
                 };
-                app.door.admit(dataset, &self.source, incoming)
+                app.door.admit(&dataset, &self.source, incoming)
             });
             match admitted {
                 Ok(record) => records.push(record),
@@ -233,7 +233,7 @@ impl Request {
         }
         if let Some(first) = refused.first {
             let problem = unfit(
-                dataset,
+                &dataset,
                 &first,
                 refused.errors,
                 refused.records,

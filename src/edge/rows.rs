@@ -231,7 +231,7 @@ impl Rows {
             let names = row.names();
             let admitted = self
                 .door
-                .admit_attached(dataset, &self.source, incoming, &names);
+                .admit_attached(&dataset, &self.source, incoming, &names);
             let (subject, mut verdict) = match admitted {
                 Ok((record, subject)) if ENTRY_BYTES_MAX < record.tail.len() + ENTRY_HEAD_BYTES => {
                     (Some(subject), Verdict::Unusable(TOO_LARGE))

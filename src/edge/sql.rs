@@ -168,7 +168,7 @@ fn planned(
     others: &[&str],
     before: (&mut String, &mut String),
 ) -> Result<(Plan, Vec<usize>), Fault> {
-    let plan = Plan::new(config, described, others, dataset_of(rows))?;
+    let plan = Plan::new(config, described, others, &dataset_of(rows))?;
     let places = others.iter().map(|name| place_of(described, name));
     let places = places.collect::<Result<_, _>>()?;
     let (schema, digest) = (plan.signature(), config_digest(config));
@@ -179,7 +179,7 @@ fn planned(
     Ok((plan, places))
 }
 
-fn dataset_of(rows: &Rows) -> &Dataset {
+fn dataset_of(rows: &Rows) -> std::sync::Arc<Dataset> {
     let dataset = rows.door().dataset(rows.dataset());
     dataset.expect("the configuration names datasets of the catalogue")
 }

@@ -4,6 +4,8 @@
 //! record, its bytes are built once, chained and signed, and only copied after that. What a box does
 //! not know it keeps as received and passes over, so that a newer hub can say more.
 
+use jiff::civil::Date;
+use jiff::tz::{TimeZone, offset};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -25,8 +27,10 @@ pub enum Down {
     Document(Box<Document>),
     /// What became of a document that this office has sent or received.
     Status(DocumentStatus),
-    /// A catalogue that takes effect at a date; its content comes as an attachment.
+    /// A catalogue that takes effect at a date; its content comes in parts.
     Catalogue(CatalogueNews),
+    /// A piece of a catalogue's content.
+    CataloguePart(CataloguePart),
     /// Something to do, from a closed list.
     Command(Command),
 }
@@ -40,6 +44,7 @@ impl Down {
             Down::Copy(copy) if copy.initial => Lane::P4,
             Down::Copy(_) | Down::Withdraw(_) | Down::Catalogue(_) => Lane::P2,
             Down::Load(_) => Lane::P4,
+            Down::CataloguePart(_) => Lane::P4,
         }
     }
 }
@@ -142,14 +147,33 @@ pub struct DocumentStatus {
     pub note: String,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// A consistent set of datasets and codes that takes the place of the one before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CatalogueNews {
-    /// A dataset's id, or `codes/agencies` and the like.
-    pub name: String,
+    /// Rising; the greater one that holds wins.
     pub version: u32,
     /// Local date from which it holds, `yyyy-MM-dd`; it changes at that midnight, Vietnam time.
     pub effective: String,
-    pub content: Attachment,
+    /// Of the compressed content.
+    pub bytes: u64,
+    /// SHA-256 of the compressed content, 64 hexadecimal digits.
+    pub sha256: String,
+    /// How many [`CataloguePart`]s hold it.
+    pub parts: u32,
+    /// Who has published it.
+    pub by: String,
+    /// The hub's, over all of this (`evidence::CatalogueClaim`), base64.
+    pub signature: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CataloguePart {
+    /// SHA-256 of the whole content, as in [`CatalogueNews`].
+    pub sha256: String,
+    /// From 0.
+    pub part: u32,
+    /// base64.
+    pub data: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -157,12 +181,29 @@ pub struct Command {
     /// A repeat is harmless.
     pub id: RecordId,
     pub name: String,
-    #[serde(default)]
-    pub arguments: serde_json::Map<String, serde_json::Value>,
+    /// A JSON object, signed byte for byte.
+    pub arguments: Box<RawValue>,
     /// After this it is answered with "expired" and not done.
     pub expires: UnixMs,
     /// Who has given it, for both audit logs.
     pub by: String,
+    /// The hub's, over the box and all of this (`evidence::CommandClaim`), base64: it proves the
+    /// order long after the batch that brought it is gone.
+    pub signature: String,
+}
+
+/// The midnight, Vietnam time, with which a day `yyyy-MM-dd` begins.
+pub fn midnight(day: &str) -> Option<UnixMs> {
+    // What jiff reads besides, such as a time behind the day, is not written the one way that is
+    // signed.
+    let date: Date = (day.len() == 10).then(|| day.parse().ok())??;
+    let zoned = date.to_zoned(TimeZone::fixed(offset(7))).ok()?;
+    Some(UnixMs(zoned.timestamp().as_millisecond()))
+}
+
+/// The day, Vietnam time, as [`midnight`] reads it.
+pub fn day_of(time: UnixMs) -> String {
+    time.to_string()[..10].to_owned()
 }
 
 #[cfg(test)]
@@ -200,6 +241,16 @@ mod tests {
                 assert_eq!((copy.version, copy.load), (Version(9), Version(3)));
             }
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_day_begins_at_midnight_in_vietnam() {
+        assert_eq!(midnight("1970-01-02"), Some(UnixMs(17 * 3_600_000)));
+        assert_eq!(day_of(UnixMs(17 * 3_600_000)), "1970-01-02");
+        assert_eq!(day_of(UnixMs(17 * 3_600_000 - 1)), "1970-01-01");
+        for bad in ["", "2026-02-30", "2026-1-1", "2026-01-01T00", "hôm nay"] {
+            assert_eq!(midnight(bad), None, "{bad}");
         }
     }
 }

@@ -15,7 +15,8 @@ use crate::model::{BoxId, Chain, Epoch, Lane, Seq, UnixMs};
 pub(super) const MIGRATIONS: &[&str] = &[concat!(
     include_str!("down.sql"),
     include_str!("copies.sql"),
-    include_str!("inbox.sql")
+    include_str!("inbox.sql"),
+    include_str!("orders.sql")
 )];
 const PAGE_BYTES: u64 = 4096;
 /// Entries that are not understood, and gaps, are kept up to so many.
@@ -207,7 +208,9 @@ impl DownStore {
             Down::Withdraw(withdraw) => self.apply_withdraw(withdraw)?,
             Down::Document(document) => self.apply_document(document, now)?,
             Down::Status(status) => self.apply_status(status)?,
-            Down::Catalogue(_) | Down::Command(_) => return Ok(false),
+            Down::Catalogue(news) => self.take_catalogue(news, now)?,
+            Down::CataloguePart(part) => self.take_catalogue_part(part)?,
+            Down::Command(command) => self.take_command(command, now)?,
         }
         Ok(true)
     }

@@ -2,6 +2,7 @@
 
 mod boxes;
 pub mod feed;
+pub mod orders;
 pub mod rights;
 
 use std::path::Path;
@@ -15,7 +16,8 @@ use crate::model::{AgencyCode, BoxId, Capture, Chain, DatasetId, Epoch, Lane, Se
 const PAGE_BYTES: u64 = 8192;
 pub(super) const MIGRATIONS: &[&str] = &[concat!(
     include_str!("hub.sql"),
-    include_str!("hub_feed.sql")
+    include_str!("hub_feed.sql"),
+    include_str!("hub_orders.sql")
 )];
 pub(super) const LOG_SHIFT: u32 = 40;
 

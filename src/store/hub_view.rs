@@ -150,6 +150,11 @@ impl HubView {
 }
 
 impl Snapshot<'_> {
+    /// For the store's other rooms.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.transaction
+    }
+
     // === Boxes and logs ===
 
     /// All boxes, by name.

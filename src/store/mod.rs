@@ -12,6 +12,7 @@ pub mod hub;
 pub mod hub_view;
 pub mod inbox;
 pub mod log;
+pub mod orders;
 pub mod outputs;
 pub mod rows;
 

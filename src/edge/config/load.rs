@@ -14,8 +14,10 @@ use crate::edge::config::{
     Token, sql, table,
 };
 use crate::edge::config::{ftp_fetch, http_pull, mqtt};
+use crate::edge::published;
 use crate::edge::reserve::RESERVE_BYTES_MIN;
-use crate::model::{DatasetId, InvalidId, SourceName};
+use crate::model::{DatasetId, InvalidId, SourceName, UnixMs};
+use crate::shell::clock::Clock;
 use crate::shell::dial::Address;
 use crate::shell::settings::section::Section;
 use crate::shell::settings::units::{self, Wrong};
@@ -271,9 +273,12 @@ fn folder(mut section: Section) -> Option<FolderConfig> {
     })
 }
 
-/// Loads the catalogue, and holds the datasets that the configuration names against it.
+/// Loads the catalogue that holds, the hub's or the installed one, and holds the configuration
+/// against it.
 fn catalogue(settings: &mut Settings, config: &Config) -> Option<Catalogue> {
-    let catalogue = match Catalogue::load(&config.catalogue) {
+    let now = Clock::start(UnixMs(0)).now().wall;
+    let published = published::holding(&config.store.path, now).map(|(catalogue, _)| catalogue);
+    let catalogue = match published.map_or_else(|| Catalogue::load(&config.catalogue), Ok) {
         Ok(catalogue) => catalogue,
         Err(faults) => {
             faults
@@ -282,6 +287,15 @@ fn catalogue(settings: &mut Settings, config: &Config) -> Option<Catalogue> {
             return None;
         }
     };
+    for (key, wrong) in misfits(config, &catalogue) {
+        settings.fault(&key, wrong);
+    }
+    Some(catalogue)
+}
+
+/// What of the configuration a catalogue does not serve: settings, and what is wrong with them.
+pub fn misfits(config: &Config, catalogue: &Catalogue) -> Vec<(String, Wrong)> {
+    let mut found = Vec::new();
     let tokens = config.http.tokens.iter().flat_map(|token| {
         token
             .datasets
@@ -304,13 +318,13 @@ fn catalogue(settings: &mut Settings, config: &Config) -> Option<Catalogue> {
     });
     for (key, dataset) in tokens.chain(sources).chain(logins) {
         if catalogue.get(dataset).is_none() {
-            settings.fault(&key, unknown_dataset(dataset, &catalogue));
+            found.push((key, unknown_dataset(dataset, catalogue)));
         }
     }
     for source in &config.sources {
         let faults = match (&source.kind, catalogue.get(&source.dataset)) {
             (SourceKind::Ftp(config), _) => {
-                let mut faults = ftp::faults(config, &catalogue);
+                let mut faults = ftp::faults(config, catalogue);
                 for login in &config.logins {
                     let dataset = catalogue.get(&login.dataset);
                     let columns = dataset.map(|dataset| columns::of(dataset, &login.folder.table));
@@ -334,11 +348,14 @@ fn catalogue(settings: &mut Settings, config: &Config) -> Option<Catalogue> {
                 .unwrap_or_default(),
             _ => Vec::new(),
         };
-        for (key, wrong) in faults {
-            settings.fault(&format!("source[{}].{key}", source.name), wrong);
-        }
+        let prefix = format!("source[{}]", source.name);
+        found.extend(
+            faults
+                .into_iter()
+                .map(|(key, wrong)| (format!("{prefix}.{key}"), wrong)),
+        );
     }
-    Some(catalogue)
+    found
 }
 
 fn unknown_dataset(dataset: &DatasetId, catalogue: &Catalogue) -> Wrong {

@@ -100,7 +100,7 @@ pub fn take(folder: &Folder, source: &FolderSource, door: &Door, found: &Found, 
     };
     let file = File {
         door,
-        dataset,
+        dataset: &dataset,
         source,
         name,
         bytes: &bytes,

@@ -77,7 +77,7 @@ impl Request {
         let mut refused = Refused::default();
         for (index, event) in events.iter().enumerate() {
             let read = match is_array == (mode == Mode::Batch) {
-                true => self.event(app, dataset, event),
+                true => self.event(app, &dataset, event),
                 false => Err(of_mode(mode)),
             };
             match read {
@@ -87,7 +87,7 @@ impl Request {
         }
         if let Some(first) = refused.first {
             let problem = unfit(
-                dataset,
+                &dataset,
                 &first,
                 refused.errors,
                 refused.records,

@@ -143,7 +143,7 @@ impl Request {
         for part in &files.parts {
             let file = File {
                 door: &app.door,
-                dataset,
+                dataset: &dataset,
                 source: &source,
                 name: &part.name,
                 bytes: &part.content,
@@ -164,7 +164,7 @@ impl Request {
             }
         }
         if !refused.is_empty() {
-            return Err(not_fit(dataset, refused, files.boundary.is_some()));
+            return Err(not_fit(&dataset, refused, files.boundary.is_some()));
         }
         if RECORDS_MAX < records.len() {
             return Err(Unfit::Body(too_many(RECORDS_MAX, Vec::new())));

@@ -231,7 +231,7 @@ fn admit(door: &Door, source: &SourceName, parked: &Parked) -> Verdict {
             .and_then(|id| id.parse::<RecordId>().ok()),
     };
     let (record, _) = door
-        .admit_attached(dataset, source, incoming, &parked.attachments)
+        .admit_attached(&dataset, source, incoming, &parked.attachments)
         .map_err(|refusal: Refusal| Some(reasons(&refusal)))?;
     let is_here = |file: &Attachment| matches!(door.blobs().get(&file.sha256), Ok(Some(_)));
     if !parked.attachments.iter().all(is_here) {

@@ -303,7 +303,7 @@ impl Taker for Sweep<'_> {
                 }
                 None => {}
             }
-            let fields = delete_fields(dataset_of(&self.reader.rows), row.data.get());
+            let fields = delete_fields(&dataset_of(&self.reader.rows), row.data.get());
             changes.push(SeenChange::Put(Seen {
                 key,
                 hash,
