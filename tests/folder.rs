@@ -197,6 +197,7 @@ impl Bed {
                 receipt_keys: Vec::new(),
                 allow_tls12: false,
                 keep_alive_ms: 30_000,
+                bandwidth: lienthong::model::order::Timetable::default(),
             },
             http: HttpConfig {
                 listen: "127.0.0.1:0".parse().unwrap(),

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use lienthong::edge::check::check;
 use lienthong::edge::commands::{self, Failure, config_path};
 use lienthong::edge::look;
+use lienthong::edge::orders;
 use lienthong::edge::put::{Put, put};
 use lienthong::edge::run::run;
 use lienthong::edge::sources;
@@ -42,6 +43,12 @@ enum Command {
     /// Kiểm tra tại chỗ, chỉ ra chỗ hỏng và cách sửa / field diagnosis
     Check {
         /// JSON cho chương trình đọc / JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Trục đã ra lệnh gì, trạm đã làm gì / what was done on the hub's word
+    Audit {
+        /// JSON, mỗi dòng một mục / JSON, a line each
         #[arg(long)]
         json: bool,
     },
@@ -165,6 +172,7 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
         Command::Run => run(&config, log_level.as_deref()).map(|()| String::new()),
         Command::Config => commands::config(&config),
         Command::Status { json } => commands::status(&config, json),
+        Command::Audit { json } => orders::audit(&config, json),
         Command::Check { json } => check(&config, json),
         Command::Sources(command) => match command {
             Sources::List { json } => sources::list(&config, json),

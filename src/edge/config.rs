@@ -15,6 +15,7 @@ use crate::edge::config::ftp::FtpConfig;
 use crate::edge::config::mqtt::MqttConfig;
 use crate::edge::config::table::TableConfig;
 use crate::formats::station::mapping::StationMapping;
+use crate::model::order::Timetable;
 use crate::model::{AgencyCode, BoxId, DatasetId, SourceName};
 use crate::shell::dial::Address;
 
@@ -77,6 +78,9 @@ pub struct HubConfig {
     pub allow_tls12: bool,
     /// A link on which nothing is heard for half as long again is dead.
     pub keep_alive_ms: u64,
+    /// How much of the link the lanes P2 to P4 may use at which hours, unless the hub orders
+    /// otherwise.
+    pub bandwidth: Timetable,
 }
 
 #[derive(Debug, Clone)]

@@ -6,7 +6,8 @@
 //! it. A fault stands until the connector says that a round went well: being started again proves
 //! nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -221,6 +222,27 @@ impl Post {
         self.change(|live| live.progress = progress);
     }
 
+    /// Tells when this run of the connector is to end.
+    pub fn stop_signal(&self) -> watch::Receiver<bool> {
+        self.stop.clone()
+    }
+
+    /// The hub has told the source to rest, or no longer.
+    async fn rest(&self, is_resting: bool) {
+        let state = match is_resting {
+            true => SourceState::Paused,
+            false => SourceState::Working,
+        };
+        self.change(|live| live.state = state);
+        let code = if is_resting {
+            "source_paused"
+        } else {
+            "source_resumed"
+        };
+        let detail = self.source.to_string();
+        self.intake.note(Level::Info, code, detail).await;
+    }
+
     pub fn is_stopping(&self) -> bool {
         *self.stop.borrow() || self.stop.has_changed().is_err()
     }
@@ -272,7 +294,8 @@ impl Connectors {
     {
         let (clock, stop) = (self.clock.clone(), self.stop.clone());
         let post = Post::new(source.clone(), &self.door, clock, stop);
-        self.tasks.spawn(supervise(post, make));
+        let paused = self.door.steering().paused.subscribe();
+        self.tasks.spawn(supervise(post, paused, make));
     }
 
     /// Waits until every connector has ended.
@@ -281,17 +304,32 @@ impl Connectors {
     }
 }
 
-async fn supervise<M, F>(post: Post, mut make: M)
+async fn supervise<M, F>(post: Post, mut paused: watch::Receiver<BTreeSet<SourceName>>, mut make: M)
 where
     M: FnMut(Post) -> F,
     F: Future<Output = Result<(), Fault>>,
 {
     let mut backoff = Backoff::new(Duration::from_millis(CAP_MS));
     loop {
+        if is_paused(&paused, &post.source) {
+            post.rest(true).await;
+            tokio::select! {
+                () = post.stopped() => return,
+                resumed = paused.wait_for(|paused| !paused.contains(&post.source)) => {
+                    if resumed.is_err() {
+                        return;
+                    }
+                }
+            }
+            post.rest(false).await;
+        }
         let began_ms = post.clock.mono_ms();
         post.working();
-        let Err(fault) = make(post.clone()).await else {
-            return;
+        let Err(fault) = run(&post, &mut paused, &mut make).await else {
+            match is_paused(&paused, &post.source) && !post.is_stopping() {
+                true => continue,
+                false => return,
+            }
         };
         post.progress(None);
         post.failed(&fault).await;
@@ -305,4 +343,33 @@ where
             return;
         }
     }
+}
+
+fn is_paused(paused: &watch::Receiver<BTreeSet<SourceName>>, source: &SourceName) -> bool {
+    paused.borrow().contains(source)
+}
+
+/// One run, which is told to end in order when the program stops and when the source is to rest.
+async fn run<M, F>(
+    post: &Post,
+    paused: &mut watch::Receiver<BTreeSet<SourceName>>,
+    make: &mut M,
+) -> Result<(), Fault>
+where
+    M: FnMut(Post) -> F,
+    F: Future<Output = Result<(), Fault>>,
+{
+    let (end, stop) = watch::channel(false);
+    let mut running = pin!(make(Post {
+        stop,
+        ..post.clone()
+    }));
+    tokio::select! {
+        ended = &mut running => return ended,
+        () = post.stopped() => {}
+        // Without anybody who could pause, this never comes.
+        Ok(_) = paused.wait_for(|paused| paused.contains(&post.source)) => {}
+    }
+    end.send_replace(true);
+    running.await
 }

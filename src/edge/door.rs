@@ -15,6 +15,7 @@ use crate::edge::config::Config;
 use crate::edge::config::load::OWN_SOURCE;
 use crate::edge::connectors::Board;
 use crate::edge::intake::Intake;
+use crate::edge::orders::Steering;
 use crate::engine::sending::{Answer, Level, NewRecord, Submission};
 use crate::evidence::sha256;
 use crate::model::record::{Attachment, Draft, Op};
@@ -52,6 +53,7 @@ pub struct Door {
     clock: Clock,
     alarms: Mutex<BTreeMap<(SourceName, DatasetId), Alarm>>,
     board: Arc<Board>,
+    steering: Arc<Steering>,
     store: PathBuf,
     blobs: Blobs,
     turns: Mutex<BTreeMap<SourceName, Arc<tokio::sync::Mutex<u64>>>>,
@@ -76,6 +78,7 @@ impl Door {
             clock,
             alarms: Mutex::default(),
             board: Arc::default(),
+            steering: Arc::default(),
             store: config.store.path.clone(),
             blobs: Blobs::beside(&config.store.path, config.store.blobs_bytes_max),
             turns: Mutex::default(),
@@ -85,6 +88,11 @@ impl Door {
     /// How the sources stand.
     pub fn board(&self) -> &Arc<Board> {
         &self.board
+    }
+
+    /// What the hub's commands steer.
+    pub fn steering(&self) -> &Arc<Steering> {
+        &self.steering
     }
 
     /// The store's file, for short looks.

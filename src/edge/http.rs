@@ -1,6 +1,7 @@
 //! The box's HTTP API on the office's network:
 //!
 //! - `POST /v1/records/{dataset}`: records (see `records`)
+//! - `GET /v1/catalogue`: which catalogue holds, and its datasets
 //! - `GET /v1/openapi.json`: the API's description of itself
 //! - `GET /status.json`, `GET /metrics`, `GET /`: the status for programs, Prometheus and people
 //! - `POST /v1/local/parked/…`: the commands about parked rows, by the socket beside the store only
@@ -65,6 +66,7 @@ impl App {
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/records/{dataset}", post(records::post))
+        .route("/v1/catalogue", get(catalogue))
         .route("/v1/openapi.json", get(openapi))
         .route("/status.json", get(status_json))
         .route("/metrics", get(metrics_text))
@@ -78,6 +80,30 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .with_state(app)
+}
+
+async fn catalogue(State(app): State<Arc<App>>) -> Response<Body> {
+    let catalogue = app.door.catalogue();
+    let datasets: Vec<serde_json::Value> = catalogue
+        .iter()
+        .map(|dataset| {
+            serde_json::json!({
+                "id": dataset.id,
+                "version": dataset.version,
+                "code": dataset.code,
+                "title_vi": dataset.title_vi,
+                "title_en": dataset.title_en,
+            })
+        })
+        .collect();
+    let status = app.status().await.catalogue;
+    let answer = serde_json::json!({
+        "current": status.current,
+        "next": status.next,
+        "refused": status.refused,
+        "datasets": datasets,
+    });
+    text("application/json", answer.to_string())
 }
 
 async fn openapi() -> Response<Body> {

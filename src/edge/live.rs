@@ -3,9 +3,11 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::edge::connectors::Board;
+use crate::edge::orders::Steering;
 use crate::edge::status::{LinkReason, LinkState, LinkStatus, RefusedByHub, Stamp, Trouble};
 use crate::edge::texts;
 use crate::model::UnixMs;
+use crate::model::order::Timetable;
 use crate::shell::down::DownReason;
 use crate::store::StoreError;
 use crate::wire::RefusalCode;
@@ -14,6 +16,9 @@ use crate::wire::RefusalCode;
 pub struct Live {
     facts: Mutex<Facts>,
     pub board: Arc<Board>,
+    steering: Arc<Steering>,
+    /// The configuration's, where no command has set another.
+    bandwidth: Timetable,
     pub running_since: UnixMs,
 }
 
@@ -28,7 +33,12 @@ pub struct Facts {
 }
 
 impl Live {
-    pub fn new(now: UnixMs, board: Arc<Board>) -> Live {
+    pub fn new(
+        now: UnixMs,
+        board: Arc<Board>,
+        steering: Arc<Steering>,
+        bandwidth: Timetable,
+    ) -> Live {
         let link = LinkStatus {
             state: LinkState::Connecting,
             address: None,
@@ -45,8 +55,16 @@ impl Live {
         Live {
             facts: Mutex::new(facts),
             board,
+            steering,
+            bandwidth,
             running_since: now,
         }
+    }
+
+    /// Kilobits a second that the lanes P2 to P4 may use at this time.
+    pub fn bandwidth_kbps(&self, now: UnixMs) -> Option<u32> {
+        let ordered = self.steering.bandwidth.borrow();
+        ordered.as_ref().unwrap_or(&self.bandwidth).kbps(now)
     }
 
     pub fn facts(&self) -> Facts {

@@ -95,6 +95,16 @@ fn replace<T: PartialEq>(before: &mut T, after: T) -> bool {
     is_new
 }
 
+/// What commands had set before this start, so that a source that is to rest does not begin.
+pub fn recall(store: &Path, steering: &Steering) {
+    let path = down_path(store);
+    if path.exists()
+        && let Ok(settings) = OrdersView::open(&path).and_then(|view| view.settings())
+    {
+        steering.follow(&settings);
+    }
+}
+
 /// Does what the hub orders.
 pub struct Orders {
     pub config: Arc<Config>,
@@ -102,7 +112,6 @@ pub struct Orders {
     pub door: Arc<Door>,
     pub clock: Clock,
     pub reader: Reader,
-    pub steering: Arc<Steering>,
 }
 
 /// What a look at the store has led to.
@@ -130,7 +139,7 @@ impl Orders {
                 Ok(Ok(round)) => {
                     told = false;
                     is_first = false;
-                    this.steering.follow(&round.settings);
+                    this.door.steering().follow(&round.settings);
                     if let Some(catalogue) = round.catalogue {
                         this.door.set_catalogue(catalogue);
                     }
@@ -140,7 +149,7 @@ impl Orders {
                     }
                     this.answer(round.answers).await;
                     if round.restart {
-                        this.steering.restart.notify_one();
+                        this.door.steering().restart.notify_one();
                     }
                 }
                 Ok(Err(error)) if !told => {
@@ -152,7 +161,7 @@ impl Orders {
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = this.steering.wake.notified() => {}
+                () = this.door.steering().wake.notified() => {}
                 _ = stop.wait_for(|stop| *stop) => return,
             }
         }
@@ -280,3 +289,6 @@ pub fn audit(path: &Path, as_json: bool) -> Result<String, Failure> {
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests;

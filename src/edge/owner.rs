@@ -68,6 +68,8 @@ pub struct Owner {
     /// The last pause before the store was opened again; 0 once a step has worked.
     pause_ms: MonoMs,
     wear: Wear,
+    /// The bound of the link, kilobits a second, that the engine knows of.
+    bandwidth: Option<u32>,
 }
 
 enum State {
@@ -122,6 +124,7 @@ impl Owner {
             damaged_at: None,
             pause_ms: 0,
             wear,
+            bandwidth: None,
         };
         match (owner.open)() {
             Ok(engine) => owner.opened(engine),
@@ -195,6 +198,7 @@ impl Owner {
             ..
         } = batch;
         let (mut events, submissions) = self.remember(events, submissions, now_ms);
+        self.follow_timetable(&mut events);
         if !events.is_empty()
             && let Some(bytes) = self.wear.due(now_ms)
         {
@@ -213,6 +217,15 @@ impl Owner {
         let is_ready = matches!(self.state, State::Open(_)) && self.full.is_none();
         for reply in pings {
             let _ = reply.send(Pong { is_ready });
+        }
+    }
+
+    /// Tells the engine how much of the link is allowed at this hour, when that has changed.
+    fn follow_timetable(&mut self, events: &mut Vec<Event<Reply>>) {
+        let kbps = self.live.bandwidth_kbps(self.clock.now().wall);
+        if matches!(self.state, State::Open(_)) && self.bandwidth != kbps {
+            self.bandwidth = kbps;
+            events.push(Event::Bandwidth(kbps));
         }
     }
 
@@ -345,6 +358,7 @@ impl Owner {
     fn opened(&mut self, engine: EdgeEngine<Reply>) {
         self.clock.raise_floor(engine.time_floor());
         self.state = State::Open(Box::new(engine));
+        self.bandwidth = None;
         if let Some(message_bytes_max) = self.link {
             self.notes.insert(0, Event::LinkUp { message_bytes_max });
         }

@@ -19,6 +19,7 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 use tokio::time::timeout;
 
+use crate::catalogue::Dataset;
 use crate::catalogue::admit::Refusal;
 use crate::edge::door::{Incoming, op_named, op_text, short_digest};
 use crate::edge::http::App;
@@ -26,7 +27,7 @@ use crate::edge::listen::LocalPeer;
 use crate::edge::problem::{ERRORS_MAX, ErrorItem, Problem};
 use crate::edge::records::refusal::{
     bad_request, body_too_large, body_too_slow, not_allowed, not_readable, of_intake,
-    other_content, record_too_large, too_many_records, unfit, unknown_dataset,
+    other_content, paused, record_too_large, too_many_records, unfit, unknown_dataset,
 };
 use crate::edge::tokens::Caller;
 use crate::engine::sending::{Accepted, Answer, NewRecord, Submission};
@@ -66,6 +67,8 @@ enum Media {
 struct Request {
     source: SourceName,
     dataset: DatasetId,
+    /// As it held when the request came.
+    known: Arc<Dataset>,
     media: Media,
     op: Op,
     idempotency_key: Option<String>,
@@ -122,16 +125,20 @@ impl Request {
         headers: &HeaderMap,
     ) -> Result<Request, Problem> {
         let caller = caller.ok_or_else(Problem::unauthorized)?;
-        let dataset = dataset
-            .and_then(|dataset| dataset.parse::<DatasetId>().ok())
-            .filter(|dataset| app.door.dataset(dataset).is_some())
+        let known = dataset
+            .and_then(|dataset| app.door.dataset(&dataset.parse().ok()?))
             .ok_or_else(unknown_dataset)?;
+        let dataset = known.id.clone();
         if !caller.may_write(&dataset) {
             return Err(not_allowed(&dataset));
+        }
+        if app.door.steering().paused.borrow().contains(caller.name()) {
+            return Err(paused());
         }
         Ok(Request {
             source: caller.name().clone(),
             dataset,
+            known,
             media: media(headers, parameters.as_ref())?,
             op: op(parameters)?,
             idempotency_key: idempotency_key(headers)?,
@@ -209,10 +216,7 @@ impl Request {
                 false => not_readable(&faults),
             })
         })?;
-        let dataset = app
-            .door
-            .dataset(&self.dataset)
-            .expect("it was looked up before");
+        let dataset = &*self.known;
         let is_array = kind == Kind::Json && body.trim_ascii_start().first() == Some(&b'[');
         let mut records = Vec::with_capacity(split.len());
         let mut refused = Refused::default();
@@ -224,7 +228,7 @@ impl Request {
                     original: None,
                     id,
                 };
-                app.door.admit(&dataset, &self.source, incoming)
+                app.door.admit(dataset, &self.source, incoming)
             });
             match admitted {
                 Ok(record) => records.push(record),
@@ -233,7 +237,7 @@ impl Request {
         }
         if let Some(first) = refused.first {
             let problem = unfit(
-                &dataset,
+                dataset,
                 &first,
                 refused.errors,
                 refused.records,

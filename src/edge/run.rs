@@ -41,6 +41,7 @@ use crate::edge::listen::{self, Bound};
 use crate::edge::live::Live;
 use crate::edge::lock::{StoreLock, hand_over};
 use crate::edge::mqtt_source;
+use crate::edge::orders::{self, Orders};
 use crate::edge::owner::{OpenEngine, Outgoing, Owner};
 use crate::edge::reserve::Reserve;
 use crate::edge::rows::Rows;
@@ -132,7 +133,16 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
         );
         let app = App::new(&config.http, Arc::clone(&door), reader.clone());
         let server = tokio::spawn(bound.serve(http::router(Arc::new(app)), stop.clone()));
+        orders::recall(&config.store.path, door.steering());
         let connectors = start_connectors(&config, &door, &clock, &stop);
+        let orders = Orders {
+            config: Arc::clone(&config),
+            hub_keys: core.keys.hub_keys(),
+            door: Arc::clone(&door),
+            clock: clock.clone(),
+            reader: reader.clone(),
+        };
+        tokio::spawn(orders.run(stop.clone()));
         manager.ready();
         let daemon = Daemon {
             intake: core.intake,
@@ -169,7 +179,12 @@ impl Core {
         let config = Arc::new(config);
         let (intake, queue) = intake::channel();
         let door = Arc::new(Door::new(&config, catalogue, intake.clone(), clock.clone()));
-        let live = Arc::new(Live::new(clock.now().wall, Arc::clone(door.board())));
+        let live = Arc::new(Live::new(
+            clock.now().wall,
+            Arc::clone(door.board()),
+            Arc::clone(door.steering()),
+            config.hub.bandwidth.clone(),
+        ));
         let (outbox, outgoing) = mpsc::channel(OUTGOING);
         let owner = Owner::new(
             open_engine(&config, &keys),
@@ -312,9 +327,10 @@ fn start_connectors(
                     folder: folder.clone(),
                     inotify: true,
                 };
-                let (door, clock, stop) = (Arc::clone(door), clock.clone(), stop.clone());
-                connectors.spawn(&source.name, move |_| {
-                    let (door, clock, stop) = (Arc::clone(&door), clock.clone(), stop.clone());
+                let (door, clock) = (Arc::clone(door), clock.clone());
+                connectors.spawn(&source.name, move |post| {
+                    let (door, clock) = (Arc::clone(&door), clock.clone());
+                    let stop = post.stop_signal();
                     let watching = folder::watch(watched.clone(), door, clock, stop);
                     async {
                         watching.await;
@@ -323,9 +339,10 @@ fn start_connectors(
                 });
             }
             SourceKind::Ftp(config) => {
-                let (config, door, stop) = (config.clone(), Arc::clone(door), stop.clone());
+                let (config, door) = (config.clone(), Arc::clone(door));
                 connectors.spawn(&source.name, move |post| {
-                    ftp::serve(config.clone(), Arc::clone(&door), post, stop.clone())
+                    let stop = post.stop_signal();
+                    ftp::serve(config.clone(), Arc::clone(&door), post, stop)
                 });
             }
             SourceKind::Sql(settings) => {
@@ -408,6 +425,10 @@ impl Daemon {
             },
             _ = &mut self.engine_ended => Err(anyhow!("the engine has ended")),
             never = self.door.send_alarms_held_back() => match never {},
+            () = self.door.steering().restart.notified() => {
+                tracing::info!("the hub has ordered a restart");
+                Ok(())
+            }
         };
         ending?;
         tracing::info!("stopping");

@@ -87,6 +87,7 @@ pub fn state_texts(state: SourceState) -> [&'static str; 2] {
         SourceState::Working => ["đang làm việc", "working"],
         SourceState::Waiting => ["đang chờ lượt sau", "waiting"],
         SourceState::Failed => ["hỏng, đang thử lại", "failed, tried again"],
+        SourceState::Paused => ["tạm dừng theo lệnh của trục", "paused by the hub"],
     }
 }
 

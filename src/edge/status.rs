@@ -9,6 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::edge::published::CatalogueStatus;
 use crate::engine::sending::Level;
 use crate::model::{AgencyCode, BoxId, ClockQuality, Lane, Seq, UnixMs};
 
@@ -30,6 +31,12 @@ pub struct Status {
     pub clock: ClockStatus,
     /// None when the certificate cannot be read.
     pub certificate: Option<CertificateStatus>,
+    /// Which catalogue holds, and which one is coming.
+    #[serde(default)]
+    pub catalogue: CatalogueStatus,
+    /// Kilobits a second that the lanes P2 to P4 may use now; none: as many as there are.
+    #[serde(default)]
+    pub bandwidth_kbps: Option<u32>,
     /// Newest first.
     pub events: Vec<EventStatus>,
     /// What the hub last said when it refused a batch since the daemon started.
@@ -121,6 +128,8 @@ pub enum SourceState {
     Waiting,
     /// Tried again with growing pauses.
     Failed,
+    /// Rests, because the hub has said so.
+    Paused,
 }
 
 /// How far a long piece of work is.

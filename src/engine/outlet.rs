@@ -10,10 +10,14 @@ use crate::model::limits::{BATCH_ENTRIES_MAX, MESSAGE_BYTES_MAX};
 use crate::model::{BoxId, Capture, Epoch, Lane, MonoMs, Now, Seq, UnixMs};
 use crate::store::StoreError;
 use crate::store::log::Mark;
+use crate::sync::bucket::Bucket;
 use crate::sync::lanes::Lanes;
 use crate::sync::sender::{Fit, Sender};
 use crate::sync::{Limits, LogName, Offer};
 use crate::wire::{Receipt, WireError};
+
+/// The lanes from this one on may be bounded: what is urgent never waits for a timetable.
+const BOUND_FROM: Lane = Lane::P2;
 
 /// Numbers only; what is to be offered lies in the store.
 pub(super) struct Outlet {
@@ -24,6 +28,8 @@ pub(super) struct Outlet {
     /// Per lane, where the log stands with the last entry that was sent.
     sent: [Option<Mark>; 5],
     message_bytes_max: usize,
+    /// Bounds the lanes from [`BOUND_FROM`] on.
+    bucket: Bucket,
 }
 
 /// Whose logs these are, and who signs what is offered.
@@ -66,6 +72,7 @@ impl Outlet {
             acked_sum: [0; 5],
             sent: [None; 5],
             message_bytes_max: MESSAGE_BYTES_MAX,
+            bucket: Bucket::default(),
         };
         outlet.load_marks(store)?;
         Ok(outlet)
@@ -149,7 +156,19 @@ impl Outlet {
     }
 
     pub fn poll_timeout(&self) -> Option<MonoMs> {
-        self.lanes.poll_timeout()
+        let opens = self.bucket.opens_at();
+        [
+            self.lanes.poll_timeout(),
+            opens.filter(|_| self.lanes.is_up()),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// From now on the less urgent lanes send at most so many kilobits a second.
+    pub fn set_bandwidth(&mut self, now: MonoMs, kbps: Option<u32>) {
+        self.bucket.set(kbps, now);
     }
 
     /// Whether the link makes no progress; the lanes then rest until the next one.
@@ -170,8 +189,11 @@ impl Outlet {
             logs,
             sent,
             message_bytes_max,
+            bucket,
             ..
         } = self;
+        let is_open = bucket.is_open(now);
+        lanes.hold((!is_open).then_some(BOUND_FROM));
         let mut message = None;
         let offer = lanes.poll_transmit(now, |offer| {
             let log = LogReader { store, logs, tools };
@@ -181,10 +203,13 @@ impl Outlet {
         });
         match offer {
             Ok(None) => Ok(None),
-            Ok(Some(offer)) => Ok(Some(Offered::Message {
-                message: message.expect("an offer was built"),
-                offer,
-            })),
+            Ok(Some(offer)) => {
+                let message = message.expect("an offer was built");
+                if BOUND_FROM <= offer.log.lane {
+                    bucket.spend(message.len());
+                }
+                Ok(Some(Offered::Message { message, offer }))
+            }
             Err(BuildError::Store(error)) => Err(error),
             Err(BuildError::Limit { lane, bytes, limit }) => {
                 self.lanes.pause(lane);

@@ -70,6 +70,8 @@ pub enum Event<R> {
     },
     /// So many bytes more were written to the disk.
     Written(u64),
+    /// The lanes P2 to P4 may use so many kilobits a second from now on; none: as many as there are.
+    Bandwidth(Option<u32>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -324,6 +326,7 @@ impl<R> EdgeEngine<R> {
                     .add_event(now.wall, level.as_str(), code, &detail)?;
             }
             Event::Written(bytes) => self.store.add_written(now.wall, bytes)?,
+            Event::Bandwidth(kbps) => self.outlet.set_bandwidth(now.mono_ms, kbps),
         }
         Ok(())
     }

@@ -64,6 +64,9 @@ impl Order {
             return Err(NotAnOrder::Unknown);
         }
         let wrong = |why: &str| NotAnOrder::Arguments(why.to_owned());
+        if !arguments.trim_start().starts_with('{') {
+            return Err(wrong("arguments are not a JSON object"));
+        }
         let Arguments {
             hours,
             source,
@@ -134,6 +137,12 @@ impl Timetable {
         let minute = local_min.rem_euclid(i64::from(DAY_MIN)) as u16;
         let span = self.0.iter().find(|span| span.covers(minute))?;
         Some(span.kbps)
+    }
+}
+
+impl From<Vec<Span>> for Timetable {
+    fn from(spans: Vec<Span>) -> Timetable {
+        Timetable(spans)
     }
 }
 

@@ -14,6 +14,8 @@ use crate::model::{Lane, MonoMs, Seq};
 pub struct Lanes {
     limits: Limits,
     senders: [Sender; 5],
+    /// Lanes from this one on must wait; 5: none.
+    held_from: usize,
     /// How often each lane had something to send and another went first.
     passed_over: [u32; 5],
     up: bool,
@@ -33,6 +35,7 @@ impl Lanes {
         Self {
             limits,
             senders,
+            held_from: Lane::ALL.len(),
             passed_over: [0; 5],
             up: false,
             greet_at: None,
@@ -80,6 +83,11 @@ impl Lanes {
         self.senders[lane.index()].handle_down();
     }
 
+    /// Lanes from `first` on send nothing until they are let go with `None`.
+    pub fn hold(&mut self, first: Option<Lane>) {
+        self.held_from = first.map_or(Lane::ALL.len(), Lane::index);
+    }
+
     pub fn handle_ack(&mut self, now: MonoMs, ack: Ack) -> Result<(), SenderError> {
         let sender = &mut self.senders[ack.log.lane.index()];
         let acked = sender.acked();
@@ -114,7 +122,7 @@ impl Lanes {
             return Ok(None);
         };
         for lane in Lane::ALL.map(Lane::index) {
-            if lane != turn && self.senders[lane].wants_to_transmit() {
+            if lane != turn && lane < self.held_from && self.senders[lane].wants_to_transmit() {
                 self.passed_over[lane] += 1;
             }
         }
@@ -143,7 +151,11 @@ impl Lanes {
     }
 
     fn turn(&self) -> Option<usize> {
-        let waiting = || (0..5).filter(|&lane| self.senders[lane].wants_to_transmit());
+        let open = 0..self.held_from;
+        let waiting = || {
+            let open = open.clone();
+            open.filter(|&lane| self.senders[lane].wants_to_transmit())
+        };
         if fault::is_planted(Fault::UrgentLast) {
             return waiting().next_back();
         }

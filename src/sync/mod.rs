@@ -16,6 +16,7 @@
 //! what happened (with the time where it matters), `poll_*` for what is to be done now, getters.
 //! After any `handle_*` the caller drains every `poll_*`. Time must not run backwards.
 
+pub mod bucket;
 pub mod lanes;
 pub mod receiver;
 pub mod sender;

@@ -16,6 +16,7 @@ use crate::edge::config::{
 use crate::edge::config::{ftp_fetch, http_pull, mqtt};
 use crate::edge::published;
 use crate::edge::reserve::RESERVE_BYTES_MIN;
+use crate::model::order::{Span, Timetable};
 use crate::model::{DatasetId, InvalidId, SourceName, UnixMs};
 use crate::shell::clock::Clock;
 use crate::shell::dial::Address;
@@ -135,6 +136,16 @@ fn hub(mut section: Section) -> Option<HubConfig> {
         _ => Err(one_of(text, &["1.3", "1.2"])),
     });
     let keep_alive_ms = section.duration("keep_alive", "30 s", 2_000..=60_000);
+    let bandwidth = section.texts("bandwidth", Some(&[]), |text| {
+        text.parse::<Span>().map_err(|_| Wrong {
+            vi: format!("“{text}” không phải là giờ và kbit/s"),
+            en: format!("{text:?} is not hours and kbit/s"),
+            hint_vi: "Ví dụ: \"07:30-17:00 256\"; ngoài các giờ đã ghi thì không giới hạn."
+                .to_owned(),
+            hint_en: "For example: \"07:30-17:00 256\"; outside of the hours there is no limit."
+                .to_owned(),
+        })
+    });
     Some(HubConfig {
         addresses: addresses?,
         authority: authority?,
@@ -143,6 +154,7 @@ fn hub(mut section: Section) -> Option<HubConfig> {
         receipt_keys: receipt_keys?,
         allow_tls12: allow_tls12?,
         keep_alive_ms: keep_alive_ms?,
+        bandwidth: Timetable::from(bandwidth?),
     })
 }
 

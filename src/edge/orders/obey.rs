@@ -9,7 +9,6 @@ use super::{BANDWIDTH, Orders, PAUSED};
 use crate::edge::published::CatalogueStatus;
 use crate::evidence::CommandClaim;
 use crate::model::UnixMs;
-use crate::model::down::Command;
 use crate::model::order::{NotAnOrder, Order};
 use crate::store::StoreError;
 use crate::store::down::DownStore;
@@ -55,7 +54,7 @@ impl Orders {
         let mut restart = false;
         for row in store.open_commands()? {
             let now = self.clock.now().wall;
-            let order = match self.understand(&row.command, now) {
+            let order = match self.understand(&row, now) {
                 Ok(order) => order,
                 Err(outcome) => {
                     self.conclude(store, &row, &outcome, now)?;
@@ -85,7 +84,8 @@ impl Orders {
     }
 
     /// What is to be done, or why nothing is.
-    fn understand(&self, command: &Command, now: UnixMs) -> Result<Order, Outcome> {
+    fn understand(&self, row: &CommandRow, now: UnixMs) -> Result<Order, Outcome> {
+        let command = &row.command;
         let claim = CommandClaim {
             box_id: &self.config.box_id,
             id: command.id.as_str(),
@@ -104,7 +104,8 @@ impl Orders {
             let why = "chữ ký không phải của trục / the signature is not the hub's";
             return Err(Outcome::new(CommandState::Refused, why));
         }
-        if command.expires < now {
+        // What has begun is brought to its end.
+        if row.state == CommandState::Waiting && command.expires < now {
             return Err(Outcome::new(CommandState::Expired, ""));
         }
         Order::parse(&command.name, command.arguments.get()).map_err(|error| match error {

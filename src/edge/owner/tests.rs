@@ -8,6 +8,7 @@ use super::*;
 use crate::edge::intake::{self, Intake};
 use crate::engine::sending::{self, NewRecord, Space};
 use crate::evidence::SigningKey;
+use crate::model::order::Timetable;
 use crate::model::{Epoch, Lane};
 use crate::store::Options;
 use crate::store::rows::Beside;
@@ -64,7 +65,12 @@ fn rig(faults: Vec<StoreError>) -> Rig {
     // On the disk of the sources, because the kernel counts no writes to memory.
     let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a folder");
     let faults = Arc::new(Mutex::new(faults));
-    let live = Arc::new(Live::new(UnixMs(0), Arc::default()));
+    let live = Arc::new(Live::new(
+        UnixMs(0),
+        Arc::default(),
+        Arc::default(),
+        Timetable::default(),
+    ));
     let owner = owner(folder.path(), &faults, &live).expect("it may begin");
     let (intake, queue) = intake::channel();
     let (end, ended): (SyncSender<()>, _) = sync_channel(1);
@@ -178,7 +184,12 @@ async fn the_stop_takes_what_is_queued_before_it_and_nothing_after() {
 #[test]
 fn what_a_restart_cannot_mend_is_no_state() {
     let folder = tempfile::tempdir().expect("a folder");
-    let live = Arc::new(Live::new(UnixMs(0), Arc::default()));
+    let live = Arc::new(Live::new(
+        UnixMs(0),
+        Arc::default(),
+        Arc::default(),
+        Timetable::default(),
+    ));
     let faults = Arc::new(Mutex::new(vec![StoreError::Newer { found: 9, known: 1 }]));
     let refused = owner(folder.path(), &faults, &live).map(|_| ());
     assert!(matches!(refused, Err(StoreError::Newer { .. })));

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 
 use super::*;
+use crate::edge::published::CatalogueStatus;
 use crate::edge::status::{
     CardStatus, CertificateStatus, ClockStatus, EventStatus, LinkReason, LinkStatus, Stamp,
     StoreStatus, Trouble,
@@ -79,6 +80,8 @@ pub fn full() -> Status {
             not_after: Stamp(UnixMs(1_850_000_000_000)),
             days_left: 694,
         }),
+        catalogue: CatalogueStatus::default(),
+        bandwidth_kbps: None,
         events: Vec::new(),
         refused_by_hub: None,
     }

@@ -69,15 +69,12 @@ impl Request {
             })
         })?;
         let is_array = body.trim_ascii_start().first() == Some(&b'[');
-        let dataset = app
-            .door
-            .dataset(&self.dataset)
-            .expect("it was looked up before");
+        let dataset = &*self.known;
         let mut records = Vec::with_capacity(events.len());
         let mut refused = Refused::default();
         for (index, event) in events.iter().enumerate() {
             let read = match is_array == (mode == Mode::Batch) {
-                true => self.event(app, &dataset, event),
+                true => self.event(app, dataset, event),
                 false => Err(of_mode(mode)),
             };
             match read {
@@ -87,7 +84,7 @@ impl Request {
         }
         if let Some(first) = refused.first {
             let problem = unfit(
-                &dataset,
+                dataset,
                 &first,
                 refused.errors,
                 refused.records,

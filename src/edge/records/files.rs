@@ -128,10 +128,7 @@ impl Request {
         body: &Bytes,
         files: &Files,
     ) -> Result<Prepared, Unfit> {
-        let dataset = app
-            .door
-            .dataset(&self.dataset)
-            .expect("it was looked up before");
+        let dataset = &*self.known;
         let source = FolderSource::of_request(
             self.source.clone(),
             self.dataset.clone(),
@@ -143,7 +140,7 @@ impl Request {
         for part in &files.parts {
             let file = File {
                 door: &app.door,
-                dataset: &dataset,
+                dataset,
                 source: &source,
                 name: &part.name,
                 bytes: &part.content,
@@ -164,7 +161,7 @@ impl Request {
             }
         }
         if !refused.is_empty() {
-            return Err(not_fit(&dataset, refused, files.boundary.is_some()));
+            return Err(not_fit(dataset, refused, files.boundary.is_some()));
         }
         if RECORDS_MAX < records.len() {
             return Err(Unfit::Body(too_many(RECORDS_MAX, Vec::new())));

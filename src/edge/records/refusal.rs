@@ -173,6 +173,22 @@ pub fn busy() -> Problem {
     )
 }
 
+/// The hub has ordered that nothing is taken from this source for now.
+pub fn paused() -> Problem {
+    Problem::unavailable(
+        "source-paused",
+        [
+            "Trục đã tạm dừng nguồn này. Không bản ghi nào của lần gửi này được lưu.",
+            "The hub has paused this source. Nothing of this request was kept.",
+        ],
+        [
+            "Gửi lại sau; hỏi người quản trị trục khi nào mở lại.",
+            "Send it again later; ask the hub's administrator when it is resumed.",
+        ],
+        60,
+    )
+}
+
 pub fn other_content(index: Option<usize>) -> Problem {
     let problem = Problem::new(
         StatusCode::CONFLICT,

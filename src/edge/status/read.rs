@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::edge::config::Config;
 use crate::edge::config::load::{OWN_SOURCE, PUT_SOURCE};
 use crate::edge::live::Live;
+use crate::edge::published::CatalogueStatus;
 use crate::edge::reserve::disk_free_bytes;
 use crate::edge::status::{
     CardStatus, CertificateStatus, ClockStatus, EventStatus, LaneStatus, LinkState, LinkStatus,
@@ -105,6 +106,11 @@ impl Reader {
                 not_after: Stamp(facts.not_after),
                 days_left: facts.days_left(now.wall),
             }),
+            catalogue: CatalogueStatus::read(&self.config.store.path),
+            bandwidth_kbps: self
+                .live
+                .as_ref()
+                .and_then(|live| live.bandwidth_kbps(now.wall)),
             events,
             refused_by_hub: facts.and_then(|facts| facts.refused_by_hub),
         }
