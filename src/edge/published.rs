@@ -30,7 +30,7 @@ const FAULTS_TOLD: usize = 3;
 
 /// Where the store of what the hub sends lies: beside the box's store.
 pub fn down_path(store: &Path) -> PathBuf {
-    store.with_extension("down.db")
+    store.with_file_name("down.db")
 }
 
 /// The published catalogue that holds at `now`, when there is one that can be read. What was
