@@ -201,8 +201,7 @@ impl Look {
             }
             SourceKind::Mqtt(config) => {
                 let dataset = self.dataset();
-                let rows =
-                    mqtt_source::sample(config, &dataset, &self.clock, SHOWN_MAX, patience);
+                let rows = mqtt_source::sample(config, &dataset, &self.clock, SHOWN_MAX, patience);
                 rows.await.map(Sample::Rows)
             }
             SourceKind::Ftp(config) => self.sample_stations(config).map(Sample::Files),
