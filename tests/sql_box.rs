@@ -24,6 +24,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
+use lienthong::edge::blobs::Blobs;
 use lienthong::edge::config::sql::Place;
 use offices::{Kind, Office, SELECT};
 use rig::{Broker, Rig, run, tramd, wait_for};
@@ -70,6 +71,34 @@ fn place(office: &Office) -> String {
 
 const COLUMNS: &str = "[source.columns]\nso = \"ma_ho_so\"\ntthc = \"ma_tthc\"\ncq = \"co_quan_tiep_nhan\"\ncq2 = \"co_quan_giai_quyet\"\nloai = \"nguoi_nop.loai\"\nten = \"nguoi_nop.ho_ten\"\nngay = \"ngay_tiep_nhan\"\nphi = \"phi\"\nda_thu = \"da_thu\"\ngoc = \"trang_thai_goc\"\nchuan = \"trang_thai_chuan\"\n";
 
+/// Every third dossier has a file, another one for each.
+const FILES: &str =
+    "[[source.attachment]]\ncolumn = \"tep\"\nname = \"{so}.pdf\"\nmime = \"application/pdf\"\n";
+
+fn source_with_files(name: &str, mode: &str, tail: &str, office: &Office) -> String {
+    let plain = source(name, mode, tail, office);
+    plain.replacen(" FROM ho_so", ", tep FROM ho_so", 1) + FILES
+}
+
+fn content(id: u64) -> Option<Vec<u8>> {
+    let length = 1_000 + id as usize % 7 * 9_000;
+    let byte = |at: usize| (at as u64 * 31 + id * 7 + at as u64 / 251) as u8;
+    id.is_multiple_of(3)
+        .then(|| (0..length).map(byte).collect())
+}
+
+/// Adds dossiers with their files, in one transaction: a row is never there without its file.
+async fn add(office: &mut Office, ids: std::ops::RangeInclusive<u64>) {
+    office.run("BEGIN").await;
+    office.add(ids.clone()).await;
+    for id in ids {
+        if let Some(content) = content(id) {
+            office.attach(id, Some(&content)).await;
+        }
+    }
+    office.run("COMMIT").await;
+}
+
 fn source(name: &str, mode: &str, tail: &str, office: &Office) -> String {
     format!(
         "[[source]]\nname = \"{name}\"\nkind = \"sql\"\ndataset = \"ho_so_tthc\"\npoll = \"100 ms\"\nrows_max = 200\n{}{mode}query = \"\"\"{SELECT} {tail}\"\"\"\n{COLUMNS}\n",
@@ -77,7 +106,15 @@ fn source(name: &str, mode: &str, tail: &str, office: &Office) -> String {
     )
 }
 
+fn three_sources_with_files(office: &Office) -> String {
+    three(office, source_with_files)
+}
+
 fn three_sources(office: &Office) -> String {
+    three(office, source)
+}
+
+fn three(office: &Office, source: fn(&str, &str, &str, &Office) -> String) -> String {
     let by_id = source(
         "theo-so",
         "mode = \"increasing\"\nwatermark = \"id\"\n",
@@ -135,15 +172,16 @@ fn given(rig: &Rig) -> BTreeMap<String, BTreeMap<String, Vec<String>>> {
 async fn killed_at_random_moments(kind: Kind) {
     let rounds = number("SQL_CRASH_ROUNDS", 20);
     let mut office = Office::open(kind).await;
-    office.add(1..=600).await;
+    office.add_file_columns().await;
+    add(&mut office, 1..=600).await;
     let mut rig = a_box();
-    configure(&rig, &three_sources(&office));
+    configure(&rig, &three_sources_with_files(&office));
     let (mut last, mut kept) = (600, Vec::new());
     for round in 0..rounds {
         rig.launch_box(XA);
         let pause_ms = getrandom::u64().unwrap() % 900;
         tokio::time::sleep(Duration::from_millis(pause_ms / 2)).await;
-        office.add(last + 1..=last + 150).await;
+        add(&mut office, last + 1..=last + 150).await;
         last += 150;
         // Every other round some rows that were there go.
         if round % 2 == 1 {
@@ -191,7 +229,29 @@ async fn killed_at_random_moments(kind: Kind) {
         assert_eq!(present.count() as u64, rest, "{source}: none is lost");
     }
     assert_eq!(given.len(), 3);
+    every_file_is_there(&rig, last);
     rig.verify();
+}
+
+/// Every record of a dossier with a file names it, and the box's store has it byte for byte; no
+/// other record names one.
+fn every_file_is_there(rig: &Rig, last: u64) {
+    let ids: BTreeMap<String, u64> = (1..=last + 1).map(|id| (offices::code(id), id)).collect();
+    let blobs = Blobs::beside(&rig.boxes[XA].folder.join("box.db"), 1 << 30);
+    let mut files = 0;
+    for entry in rig.entries(XA) {
+        let id = ids[entry["subject"].as_str().unwrap()];
+        let named = entry["attachments"].as_array().cloned().unwrap_or_default();
+        let expected = content(id).filter(|_| entry["op"] != "delete");
+        let expected: Vec<Vec<u8>> = expected.into_iter().collect();
+        assert_eq!(named.len(), expected.len(), "{id}: {named:?}");
+        for (file, content) in named.iter().zip(expected) {
+            let kept = blobs.get(file["sha256"].as_str().unwrap()).unwrap();
+            assert!(kept.is_some_and(|kept| kept == content), "{id}: {file}");
+            files += 1;
+        }
+    }
+    assert!(last / 3 <= files, "{files} files of {last} dossiers");
 }
 
 #[tokio::test(flavor = "multi_thread")]

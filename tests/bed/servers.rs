@@ -61,6 +61,7 @@ pub struct Postgres {
 }
 
 /// Puts a server's certificate and key into its folder, for it alone; none takes them away.
+#[allow(dead_code)]
 fn show(folder: &Path, shown: Option<(&str, &str)>) {
     for (name, content) in [
         ("tls.crt", shown.map(|pair| pair.0)),
@@ -108,6 +109,7 @@ impl Postgres {
     }
 
     /// Starts again with this certificate and key, or without TLS.
+    #[allow(dead_code)]
     pub async fn show(&mut self, shown: Option<(&str, &str)>) {
         self.stop();
         show(self.folder.path(), shown);
@@ -227,6 +229,7 @@ impl Mariadb {
     }
 
     /// Starts again with this certificate and key, or without TLS.
+    #[allow(dead_code)]
     pub async fn show(&mut self, shown: Option<(&str, &str)>) {
         self.stop();
         show(self.folder.path(), shown);

@@ -33,6 +33,9 @@ impl Query {
         let mut code = String::new();
         let mut rest = text;
         while let Some(c) = rest.chars().next() {
+            if rest.starts_with("/*!") || rest.starts_with("/*M!") {
+                return Err(runs_comments());
+            }
             let skipped = skip(rest).ok_or_else(unfinished)?;
             if 0 < skipped {
                 plain.push_str(&rest[..skipped]);
@@ -143,14 +146,24 @@ fn skip(rest: &str) -> Option<usize> {
     }
 }
 
-/// One statement that begins with SELECT or WITH.
+/// Words that no reading statement has outside of quotes: they write, run something, or lock rows.
+/// An account without rights is what keeps a database safe; this keeps a slip from being tried.
+const WRITING: [&str; 14] = [
+    "insert", "update", "delete", "merge", "into", "exec", "execute", "create", "alter", "drop",
+    "truncate", "grant", "revoke", "waitfor",
+];
+
+/// One statement that begins with SELECT or WITH and has no word of writing.
 fn reads_only(code: &str) -> Result<(), Wrong> {
-    let first: String = code
-        .trim_start()
-        .chars()
-        .take_while(char::is_ascii_alphabetic)
-        .collect();
-    let is_reading = ["select", "with"].contains(&first.to_lowercase().as_str());
+    let code = code.to_lowercase();
+    let is_part = |c: char| c.is_alphanumeric() || "_$#@".contains(c);
+    let mut words = code
+        .split(|c: char| !is_part(c))
+        .filter(|word| !word.is_empty());
+    let is_reading = matches!(words.next(), Some("select" | "with"));
+    if let Some(word) = words.find(|word| WRITING.contains(word)) {
+        return Err(writes(word));
+    }
     match is_reading && !code.contains(';') {
         true => Ok(()),
         false => Err(Wrong::new(
@@ -160,6 +173,25 @@ fn reads_only(code: &str) -> Result<(), Wrong> {
             "Take semicolons and other statements out.",
         )),
     }
+}
+
+fn writes(word: &str) -> Wrong {
+    let word = word.to_uppercase();
+    Wrong {
+        vi: format!("chỉ được đọc dữ liệu, không được có từ {word}"),
+        en: format!("must only read, without the word {word}"),
+        hint_vi: "Bỏ phần ghi, khóa hoặc chạy lệnh; nếu đó là tên cột thì đặt trong dấu nháy của cơ sở dữ liệu.".to_owned(),
+        hint_en: "Take out what writes, locks or runs something; a column of that name goes in the database's quotes.".to_owned(),
+    }
+}
+
+fn runs_comments() -> Wrong {
+    Wrong::new(
+        "có chú thích mà MySQL chạy như câu lệnh (/*! … */)",
+        "has a comment that MySQL runs as a statement (/*! … */)",
+        "Bỏ chú thích đó.",
+        "Take that comment out.",
+    )
 }
 
 fn unknown(word: &str) -> Wrong {
@@ -223,11 +255,24 @@ mod tests {
             "SELECT 'chưa đóng",
             "SELECT /* chưa đóng",
             "EXEC xp_cmdshell 'dir'",
+            "WITH a AS (SELECT 1 AS x) DELETE FROM t",
+            "WITH a AS (INSERT INTO t VALUES (1) RETURNING x) SELECT x FROM a",
+            "SELECT * INTO moi FROM t",
+            "SELECT * FROM t FOR UPDATE",
+            "SELECT * FROM t /*! INTO OUTFILE 'a' */",
+            "SELECT * FROM t /*M!100100 INTO OUTFILE 'a' */",
+            "SELECT 1 EXEC sp_who",
         ] {
             assert!(Query::parse(bad).is_err(), "{bad}");
         }
         assert!(Query::parse("with a as (select 1) select * from a").is_ok());
         assert!(Query::parse("SELECT ';' FROM t").is_ok());
+        for good in [
+            "SELECT update_date, [update], \"delete\", 'drop', into_ FROM inserts -- delete",
+            "SELECT id, @update FROM t",
+        ] {
+            assert!(Query::parse(good).is_ok(), "{good}");
+        }
     }
 
     proptest! {
