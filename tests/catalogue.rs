@@ -31,13 +31,13 @@ fn all_are_there_once_and_in_order() {
         .map(|dataset| dataset.code.as_str())
         .collect();
     let plan = (1..=15).map(|n| format!("D{n:02}"));
-    let expected: Vec<String> = plan.chain(["T01".to_owned()]).collect();
+    let expected: Vec<String> = plan.chain(["T01".to_owned(), "T02".to_owned()]).collect();
     assert_eq!(codes, expected);
     let ids: BTreeSet<&str> = catalogue
         .iter()
         .map(|dataset| dataset.id.as_str())
         .collect();
-    assert_eq!(ids.len(), 16);
+    assert_eq!(ids.len(), 17);
     for dataset in &catalogue {
         assert!(
             is_nfc(&dataset.title_vi) && is_nfc(&dataset.owner),
@@ -340,6 +340,14 @@ fn good_records() -> Vec<Good> {
             "2026-11-20T02:15:00+07:00",
             Lane::P3,
         ),
+        good(
+            "trang_thai_giao_nhan",
+            json!({"tai_lieu": "019a-mau", "tu": {"ma": "H53.07"}, "den": {"ma": "H53.09"}, "trang_thai": "03",
+                "thoi_diem": "2026-11-20T02:15:00+07:00", "mo_ta": "đã vào sổ"}),
+            "",
+            "2026-11-20T02:15:00+07:00",
+            Lane::P1,
+        ),
     ]
 }
 
@@ -386,7 +394,7 @@ fn good_records_of_every_dataset_are_taken() {
         assert_eq!(admitted.lane, lane, "{id}");
         assert!(!admitted.classification.is_empty(), "{id}");
     }
-    assert_eq!(covered.len(), 15, "{covered:?}");
+    assert_eq!(covered.len(), 16, "{covered:?}");
 }
 
 /// The good record of the dataset (its `number`-th, from 0) with one field changed or, with null
@@ -844,6 +852,14 @@ fn broken_records_name_the_field() {
             "/thiet_bi",
             "(đang là “a|b”)",
         ),
+        (
+            "trang_thai_giao_nhan",
+            0,
+            "/trang_thai",
+            Set(json!("3")),
+            "/trang_thai",
+            "hai chữ số",
+        ),
     ];
     let mut covered = BTreeSet::new();
     for (id, number, pointer, change, named, words) in cases {
@@ -870,7 +886,7 @@ fn broken_records_name_the_field() {
         assert!(is_nfc(&fault.message_vi) && !fault.message_en.is_empty());
         assert_eq!(faults.len(), 1, "{id} {pointer}: {faults:#?}");
     }
-    assert_eq!(covered.len(), 15, "{covered:?}");
+    assert_eq!(covered.len(), 16, "{covered:?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 pub mod ftp;
 pub mod ftp_fetch;
 pub mod http_pull;
+pub mod inbox;
 pub mod load;
 pub mod mqtt;
 pub mod sql;
@@ -12,6 +13,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::edge::config::ftp::FtpConfig;
+use crate::edge::config::inbox::InboxConfig;
 use crate::edge::config::mqtt::MqttConfig;
 use crate::edge::config::table::TableConfig;
 use crate::formats::station::mapping::StationMapping;
@@ -30,6 +32,8 @@ pub struct Config {
     /// Folder of the dataset catalogue.
     pub catalogue: PathBuf,
     pub sources: Vec<SourceConfig>,
+    /// Ways by which documents go to the office's software, beside the inbox over HTTP.
+    pub inboxes: Vec<InboxConfig>,
     /// The dataset that takes the box's own alarms.
     pub alarm_dataset: DatasetId,
     pub log_level: String,
@@ -61,6 +65,11 @@ impl StoreConfig {
     /// Bytes of entries that may wait in each lane.
     pub fn lane_bytes_max(&self) -> [u64; 5] {
         LANE_PERCENT.map(|percent| self.quota_bytes / 100 * percent)
+    }
+
+    /// What the hub has sent, in a file of its own beside the store.
+    pub fn down_path(&self) -> PathBuf {
+        self.path.with_file_name("down.db")
     }
 }
 
@@ -106,6 +115,10 @@ pub struct Token {
     /// SHA-256 of the bearer token.
     pub sha256: [u8; 32],
     pub datasets: Vec<DatasetId>,
+    /// Copies that it may look up.
+    pub lookup: Vec<DatasetId>,
+    /// It may use the documents that are addressed to this office.
+    pub inbox: bool,
 }
 
 /// A `[[source]]`.

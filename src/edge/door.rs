@@ -95,6 +95,18 @@ impl Door {
         &self.steering
     }
 
+    /// The office that the box stands in.
+    pub fn agency(&self) -> &AgencyCode {
+        &self.agency
+    }
+
+    /// The dataset whose records say what became of documents.
+    pub fn status_dataset(&self) -> Option<Arc<Dataset>> {
+        let catalogue = self.catalogue();
+        let found = catalogue.iter().find(|dataset| dataset.status.is_some())?;
+        catalogue.shared(&found.id)
+    }
+
     /// The store's file, for short looks.
     pub fn store(&self) -> &Path {
         &self.store

@@ -2,6 +2,8 @@
 //!
 //! - `POST /v1/records/{dataset}`: records (see `records`)
 //! - `GET /v1/catalogue`: which catalogue holds, and its datasets
+//! - `GET /v1/lookup/{dataset}`: others' data (see `lookup`); `/v1/inbox`, `/v1/sent`: documents
+//!   between offices (see `inbox`)
 //! - `GET /v1/openapi.json`: the API's description of itself
 //! - `GET /status.json`, `GET /metrics`, `GET /`: the status for programs, Prometheus and people
 //! - `POST /v1/local/parked/…`: the commands about parked rows, by the socket beside the store only
@@ -21,11 +23,13 @@ use tokio::time::timeout;
 
 use crate::edge::config::HttpConfig;
 use crate::edge::door::Door;
+use crate::edge::inbox::Documents;
+use crate::edge::lookup::Lookup;
 use crate::edge::problem::Problem;
 use crate::edge::status::Status;
 use crate::edge::status::read::Reader;
 use crate::edge::tokens::Tokens;
-use crate::edge::{metrics, page, records, sources};
+use crate::edge::{inbox, lookup, metrics, page, records, sources};
 
 /// The API's description of itself.
 pub const OPENAPI: &str = include_str!("../../docs/openapi.json");
@@ -38,13 +42,22 @@ pub struct App {
     pub tokens: Tokens,
     pub room: Arc<Semaphore>,
     pub body_bytes_max: usize,
+    pub lookup: Lookup,
+    pub documents: Arc<Documents>,
     reader: Reader,
     turn: Mutex<()>,
 }
 
 impl App {
-    pub fn new(config: &HttpConfig, door: Arc<Door>, reader: Reader) -> App {
+    pub fn new(
+        config: &HttpConfig,
+        door: Arc<Door>,
+        documents: Arc<Documents>,
+        reader: Reader,
+    ) -> App {
         App {
+            lookup: Lookup::new(documents.store().to_owned()),
+            documents,
             door,
             tokens: Tokens::new(&config.tokens),
             room: records::body::room(config.body_bytes_max),
@@ -67,6 +80,14 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/records/{dataset}", post(records::post))
         .route("/v1/catalogue", get(catalogue))
+        .route("/v1/lookup/{dataset}", get(lookup::get))
+        .route("/v1/inbox", get(inbox::list))
+        .route("/v1/inbox/{number}", get(inbox::one))
+        .route("/v1/inbox/{number}/original", get(inbox::original))
+        .route("/v1/inbox/{number}/done", post(inbox::done))
+        .route("/v1/inbox/{number}/status", post(inbox::say))
+        .route("/v1/sent/{id}", get(inbox::sent))
+        .route("/v1/sent/{id}/status", post(inbox::say_sent))
         .route("/v1/openapi.json", get(openapi))
         .route("/status.json", get(status_json))
         .route("/metrics", get(metrics_text))

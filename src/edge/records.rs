@@ -382,7 +382,7 @@ impl Refused {
     }
 }
 
-fn caller<'t>(app: &'t App, headers: &HeaderMap) -> Option<Caller<'t>> {
+pub fn caller<'t>(app: &'t App, headers: &HeaderMap) -> Option<Caller<'t>> {
     let value = headers.get(header::AUTHORIZATION)?.as_bytes();
     let (scheme, token) = value.split_at_checked(7)?;
     if !scheme.eq_ignore_ascii_case(b"Bearer ") {

@@ -35,6 +35,7 @@ use crate::edge::ftp_fetch;
 use crate::edge::http::{self, App};
 use crate::edge::http_pull;
 use crate::edge::identity::Keys;
+use crate::edge::inbox::{Documents, outward};
 use crate::edge::intake::{self, Input, Intake};
 use crate::edge::link::{Link, OUTGOING};
 use crate::edge::listen::{self, Bound};
@@ -131,7 +132,19 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
             reader.clone(),
             core.outgoing,
         );
-        let app = App::new(&config.http, Arc::clone(&door), reader.clone());
+        let documents = Arc::new(Documents::new(config.store.down_path()));
+        let app = App::new(
+            &config.http,
+            Arc::clone(&door),
+            Arc::clone(&documents),
+            reader.clone(),
+        );
+        tokio::spawn(outward::run(
+            Arc::clone(&door),
+            documents,
+            config.inboxes.clone(),
+            stop.clone(),
+        ));
         let server = tokio::spawn(bound.serve(http::router(Arc::new(app)), stop.clone()));
         orders::recall(&config.store.path, door.steering());
         let connectors = start_connectors(&config, &door, &clock, &stop);
@@ -219,7 +232,13 @@ impl Core {
     /// Serves one request of this process itself, while no daemon runs, and closes the store.
     pub fn serve_one(self, request: Request) -> Result<(StatusCode, Bytes), Failure> {
         let runtime = new_runtime()?;
-        let app = App::new(&self.config.http, Arc::clone(&self.door), self.reader());
+        let documents = Arc::new(Documents::new(self.config.store.down_path()));
+        let app = App::new(
+            &self.config.http,
+            Arc::clone(&self.door),
+            documents,
+            self.reader(),
+        );
         let (engine, _ended) = self.engine.start()?;
         let answered = runtime.block_on(async {
             let response = listen::answer(http::router(Arc::new(app)), request).await;

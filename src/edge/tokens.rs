@@ -1,4 +1,4 @@
-//! Who may hand in what over HTTP.
+//! Who may hand in what over HTTP, look up what, and use the inbox.
 //!
 //! A token is known by its SHA-256 and compared in constant time, with every token that there is,
 //! so that the time of an answer tells nothing. Who comes through the socket beside the store needs
@@ -21,6 +21,8 @@ struct Known {
     sha256: [u8; 32],
     /// None: every dataset.
     datasets: Option<Vec<DatasetId>>,
+    lookup: Option<Vec<DatasetId>>,
+    inbox: bool,
 }
 
 /// Somebody whom we know.
@@ -35,11 +37,15 @@ impl Tokens {
             name: token.name.clone(),
             sha256: token.sha256,
             datasets: Some(token.datasets.clone()),
+            lookup: Some(token.lookup.clone()),
+            inbox: token.inbox,
         });
         let put = Known {
             name: put_source(),
             sha256: [0; 32],
             datasets: None,
+            lookup: None,
+            inbox: true,
         };
         Tokens {
             known: known.collect(),
@@ -67,6 +73,17 @@ impl Tokens {
 impl<'t> Caller<'t> {
     pub fn name(self) -> &'t SourceName {
         &self.known.name
+    }
+
+    pub fn may_look_up(self, dataset: &DatasetId) -> bool {
+        self.known
+            .lookup
+            .as_ref()
+            .is_none_or(|datasets| datasets.contains(dataset))
+    }
+
+    pub fn may_use_inbox(self) -> bool {
+        self.known.inbox
     }
 
     pub fn may_write(self, dataset: &DatasetId) -> bool {
@@ -101,11 +118,17 @@ mod tests {
             name: "mot-cua".parse().expect("valid"),
             sha256: sha256(b"bi-mat"),
             datasets: vec![dataset("ho_so_tthc")],
+            lookup: vec![dataset("ho_tich")],
+            inbox: false,
         };
         let tokens = Tokens::new(&[token]);
         let caller = tokens.find(b"bi-mat").expect("known");
         assert_eq!(caller.name().as_str(), "mot-cua");
         assert!(caller.may_write(&dataset("ho_so_tthc")) && !caller.may_write(&dataset("ho_tich")));
+        assert!(
+            caller.may_look_up(&dataset("ho_tich")) && !caller.may_look_up(&dataset("ho_so_tthc"))
+        );
+        assert!(!caller.may_use_inbox());
         let put = tokens.put();
         assert!(put.may_write(&dataset("ho_tich")) && put.name() == &put_source());
         for stranger in [&b""[..], b"bi-mat ", b"Bi-mat", b"put"] {

@@ -2,6 +2,7 @@
 
 pub mod down;
 pub mod fault;
+pub mod handover;
 pub mod order;
 pub mod record;
 

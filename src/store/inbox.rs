@@ -50,6 +50,8 @@ pub struct Unsaid {
     pub code: String,
     pub at: UnixMs,
     pub note: String,
+    /// Of what this office says as the document's sender: to whom; else empty.
+    pub to: String,
 }
 
 impl DownStore {
@@ -89,9 +91,8 @@ impl DownStore {
                 &self.connection,
                 (sender, id),
                 (ARRIVED, ""),
-                "",
+                Who::Us(""),
                 now,
-                false,
             )?;
         }
         Ok(())
@@ -100,16 +101,18 @@ impl DownStore {
     pub(super) fn apply_status(&mut self, status: &DocumentStatus) -> Result<(), StoreError> {
         let document = (status.from.as_str(), status.document.as_str());
         let said = (status.code.as_str(), status.note.as_str());
-        add_status(
-            &self.connection,
-            document,
-            said,
-            status.by.as_str(),
-            status.at,
-            true,
-        )?;
+        let who = Who::Other(status.by.as_str());
+        add_status(&self.connection, document, said, who, status.at)?;
         Ok(())
     }
+}
+
+/// Who says something of a document.
+#[derive(Clone, Copy)]
+enum Who<'a> {
+    /// This office, to another one when it is the sender: to be handed in as a record.
+    Us(&'a str),
+    Other(&'a str),
 }
 
 /// False: this was said already.
@@ -117,16 +120,19 @@ fn add_status(
     connection: &Connection,
     (sender, id): (&str, &str),
     (code, note): (&str, &str),
-    by: &str,
+    who: Who<'_>,
     at: UnixMs,
-    said: bool,
 ) -> Result<bool, StoreError> {
+    let (by, said_to, said) = match who {
+        Who::Us(to) => ("", to, false),
+        Who::Other(by) => (by, "", true),
+    };
     let added = connection
         .prepare_cached(
-            "INSERT INTO document_status (sender, id, code, by, at_ms, note, said)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+            "INSERT INTO document_status (sender, id, code, by, at_ms, note, said_to, said)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
         )?
-        .execute(params![sender, id, code, by, at.0, note, said])?;
+        .execute(params![sender, id, code, by, at.0, note, said_to, said])?;
     Ok(added == 1)
 }
 
@@ -243,22 +249,23 @@ impl Inbox {
         Ok(found)
     }
 
-    /// What this office says of a document; it is handed in as a record soon after. False: it has
+    /// What this office says of a document, `to` another when it is the sender; it is handed in as a record soon after. False: it has
     /// said so before.
     pub fn say(
         &mut self,
         sender: &AgencyCode,
         id: &RecordId,
+        to: &str,
         said: (&str, &str),
         at: UnixMs,
     ) -> Result<bool, StoreError> {
         let document = (sender.as_str(), id.as_str());
-        add_status(&self.connection, document, said, "", at, false)
+        add_status(&self.connection, document, said, Who::Us(to), at)
     }
 
     pub fn unsaid(&self, limit: u32) -> Result<Vec<Unsaid>, StoreError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT status, sender, id, code, at_ms, note FROM document_status
+            "SELECT status, sender, id, code, at_ms, note, said_to FROM document_status
              WHERE said = 0 ORDER BY status LIMIT ?1",
         )?;
         let mut rows = statement.query([limit])?;
@@ -271,6 +278,7 @@ impl Inbox {
                 code: row.get(3)?,
                 at: UnixMs(row.get(4)?),
                 note: row.get(5)?,
+                to: row.get(6)?,
             });
         }
         Ok(found)

@@ -26,6 +26,7 @@ CREATE TABLE document_status (
     by       TEXT    NOT NULL,  -- agency code; empty: this office
     at_ms    INTEGER NOT NULL,
     note     TEXT    NOT NULL,
+    said_to  TEXT    NOT NULL,  -- agency code, of what this office says as the sender; else empty
     said     INTEGER NOT NULL,  -- 0: is still to be handed in as a record of ours
     UNIQUE (sender, id, code, by)
 ) STRICT;

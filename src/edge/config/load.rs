@@ -9,6 +9,7 @@ use crate::catalogue::{Catalogue, CatalogueFault};
 use crate::edge::columns;
 use crate::edge::config::ftp::{self, FtpLogin};
 
+use crate::edge::config::inbox::{self, InboxConfig};
 use crate::edge::config::{
     Config, FolderConfig, HttpConfig, HttpTls, HubConfig, SourceConfig, SourceKind, StoreConfig,
     Token, sql, table,
@@ -87,6 +88,7 @@ fn config(settings: &mut Settings) -> Option<Config> {
         .as_ref()
         .map(|http| http.tokens.iter().map(|token| token.name.clone()));
     let sources = sources(settings, taken.into_iter().flatten().collect());
+    let inboxes = inboxes(settings);
     Some(Config {
         box_id: box_id?,
         agency: agency?,
@@ -97,6 +99,7 @@ fn config(settings: &mut Settings) -> Option<Config> {
         alarm_dataset: alarm_dataset?,
         log_level: log_level?,
         sources: sources?,
+        inboxes: inboxes?,
     })
 }
 
@@ -176,13 +179,20 @@ fn http(mut section: Section) -> Option<HttpConfig> {
     for mut entry in section.list("token") {
         let name = source_name(&mut entry, &mut names);
         let sha256 = entry.secret("sha256", digest);
-        let datasets = entry.texts("datasets", None, |text| id(text, "ho_so_tthc"));
-        match (name, sha256, datasets, &mut tokens) {
-            (Some(name), Some(sha256), Some(datasets), Some(tokens)) => {
+        let datasets = entry.texts("datasets", Some(&[]), |text| id(text, "ho_so_tthc"));
+        let lookup = entry.texts("lookup", Some(&[]), |text| id(text, "ho_so_tthc"));
+        let inbox = entry.flag("inbox", false);
+        if let (Some([]), Some([]), Some(false)) = (datasets.as_deref(), lookup.as_deref(), inbox) {
+            entry.fault("datasets", Wrong::missing());
+        }
+        match (name, sha256, datasets.zip(lookup.zip(inbox)), &mut tokens) {
+            (Some(name), Some(sha256), Some((datasets, (lookup, inbox))), Some(tokens)) => {
                 tokens.push(Token {
                     name,
                     sha256,
                     datasets,
+                    lookup,
+                    inbox,
                 });
             }
             _ => tokens = None,
@@ -222,6 +232,20 @@ fn http(mut section: Section) -> Option<HttpConfig> {
 fn missing<T>(section: &mut Section, key: &str) -> Option<T> {
     section.fault(key, Wrong::missing());
     None
+}
+
+fn inboxes(settings: &mut Settings) -> Option<Vec<InboxConfig>> {
+    let mut names = BTreeSet::new();
+    let mut inboxes = Some(Vec::new());
+    for mut section in settings.list("inbox") {
+        let name = source_name(&mut section, &mut names);
+        let kind = inbox::read(&mut section);
+        match (name, kind, &mut inboxes) {
+            (Some(name), Some(kind), Some(inboxes)) => inboxes.push(InboxConfig { name, kind }),
+            _ => inboxes = section.leave(),
+        }
+    }
+    inboxes
 }
 
 fn sources(settings: &mut Settings, taken: Vec<SourceName>) -> Option<Vec<SourceConfig>> {

@@ -130,13 +130,13 @@ fn each_office_says_a_code_once_and_all_are_kept_with_their_times() {
     assert!(
         stage
             .inbox
-            .say(&sender, &id, ("13", "gửi nhầm"), UnixMs(13))
+            .say(&sender, &id, "H53.2", ("13", "gửi nhầm"), UnixMs(13))
             .expect("written")
     );
     assert!(
         !stage
             .inbox
-            .say(&sender, &id, ("13", ""), UnixMs(14))
+            .say(&sender, &id, "H53.2", ("13", ""), UnixMs(14))
             .expect("written")
     );
     let rows = stage.inbox.statuses(&sender, &id).expect("read");

@@ -59,7 +59,7 @@ fn a_small_configuration_has_sensible_defaults() {
     );
     assert!(config.http.listen.ip().is_loopback() && config.http.tls.is_none());
     assert!(!config.hub.allow_tls12);
-    assert_eq!(catalogue.iter().count(), 15);
+    assert_eq!(catalogue.iter().count(), 17);
     let effective = effective.to_string();
     assert!(
         effective.contains("quota = \"2 GiB\"  # default\n"),

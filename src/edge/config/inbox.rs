@@ -1,0 +1,112 @@
+//! `[[inbox]]`: by which ways documents that are addressed to this office go to its software.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use ureq::Agent;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+use crate::edge::mqtt_source::read_password;
+use crate::model::SourceName;
+use crate::shell::settings::section::Section;
+use crate::shell::settings::units::Wrong;
+use crate::shell::tls;
+
+#[derive(Debug, Clone)]
+pub struct InboxConfig {
+    pub name: SourceName,
+    pub kind: InboxKind,
+}
+
+#[derive(Debug, Clone)]
+pub enum InboxKind {
+    Folder { path: PathBuf },
+    Http(Service),
+}
+
+/// A web service of the office's software.
+#[derive(Debug, Clone)]
+pub struct Service {
+    pub url: String,
+    /// Whose certificates count, for https.
+    pub authority: Option<PathBuf>,
+    pub token_file: Option<PathBuf>,
+    pub timeout_ms: u64,
+}
+
+const KINDS: [&str; 2] = ["folder", "http"];
+
+pub fn read(section: &mut Section) -> Option<InboxKind> {
+    let kind = section.value("kind", None, |text| match KINDS.contains(&text) {
+        true => Ok(text.to_owned()),
+        false => Err(Wrong::new(
+            &format!("không có lựa chọn “{text}”"),
+            &format!("{text:?} is not one of the choices"),
+            "Chọn folder hoặc http.",
+            "Choose folder or http.",
+        )),
+    })?;
+    if kind == "folder" {
+        let path = section.path("path", None)?;
+        return Some(InboxKind::Folder { path });
+    }
+    let url = section.value("url", None, |text| {
+        match text.starts_with("http://") || text.starts_with("https://") {
+            true => Ok(text.to_owned()),
+            false => Err(Wrong::new(
+                &format!("“{text}” không phải là địa chỉ dịch vụ"),
+                &format!("{text:?} is not a service's address"),
+                "Ví dụ: \"https://qlvb.xa.example/nhan\".",
+                "For example: \"https://qlvb.xa.example/nhan\".",
+            )),
+        }
+    });
+    let authority = section.optional_path("ca");
+    let token_file = section.optional_path("token_file");
+    let timeout_ms = section.duration("timeout", "30 s", 1_000..=600_000);
+    Some(InboxKind::Http(Service {
+        url: url?,
+        authority: authority?,
+        token_file: token_file?,
+        timeout_ms: timeout_ms?,
+    }))
+}
+
+impl Service {
+    pub fn agent(&self) -> anyhow::Result<Agent> {
+        let mut builder = Agent::config_builder()
+            .http_status_as_error(false)
+            // A redirect would hand our token to somebody.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .user_agent(concat!("lienthong/", env!("CARGO_PKG_VERSION")))
+            .timeout_global(Some(Duration::from_millis(self.timeout_ms)));
+        if self.url.starts_with("https://") {
+            let file = self
+                .authority
+                .as_ref()
+                .context("https needs the setting ca")?;
+            let found = tls::read_authorities(file).map_err(|fault| anyhow!("{fault}"))?;
+            let roots: Vec<Certificate<'static>> = found
+                .iter()
+                .map(|der| Certificate::from_der(der).to_owned())
+                .collect();
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let tls = TlsConfig::builder()
+                .unversioned_rustls_crypto_provider(provider)
+                .root_certs(RootCerts::Specific(Arc::new(roots)));
+            builder = builder.tls_config(tls.build());
+        }
+        Ok(builder.build().into())
+    }
+
+    pub fn token(&self) -> anyhow::Result<Option<String>> {
+        let Some(file) = &self.token_file else {
+            return Ok(None);
+        };
+        let token = read_password(file).map_err(|fault| anyhow!("{fault}"))?;
+        Ok(Some(token))
+    }
+}
