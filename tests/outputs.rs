@@ -7,8 +7,12 @@
     reason = "a test that cannot set its stage has failed; it waits for real processes"
 )]
 
+#[path = "outputs/edxml.rs"]
+mod edxml;
 #[path = "outputs/files.rs"]
 mod files;
+#[path = "outputs/guide.rs"]
+mod guide;
 #[path = "trucd/live.rs"]
 #[allow(dead_code, reason = "boxes on the network are not needed here")]
 mod live;
@@ -18,6 +22,8 @@ mod servers;
 #[path = "trucd/stage.rs"]
 #[allow(dead_code, reason = "some of the stage is for other tests")]
 mod stage;
+#[path = "outputs/station.rs"]
+mod station;
 #[path = "outputs/table.rs"]
 mod table;
 #[path = "outputs/webhook.rs"]

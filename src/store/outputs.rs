@@ -238,14 +238,14 @@ impl OutputStore {
         Ok(cursors)
     }
 
-    /// Everything is to be delivered again from the beginning; what was held is among it.
+    /// Everything is to be delivered again from the beginning; what was held is among it. What a far
+    /// end must not hear twice stays remembered.
     pub fn rewind(&mut self, output: i64) -> Result<(), StoreError> {
         let transaction = self.connection.transaction()?;
         for sql in [
             "UPDATE output SET generation = generation + 1, plan = NULL WHERE output = ?1",
             "DELETE FROM cursor WHERE output = ?1",
             "DELETE FROM held WHERE output = ?1",
-            "DELETE FROM once WHERE output = ?1",
         ] {
             transaction.execute(sql, [output])?;
         }

@@ -21,6 +21,7 @@
 //! subject wait behind it, and others pass.
 
 pub mod commands;
+mod edxml;
 mod event;
 mod feed;
 mod files;
@@ -29,6 +30,7 @@ pub mod outlook;
 pub mod pick;
 mod runner;
 pub mod settings;
+mod station;
 pub mod supervise;
 mod table;
 mod webhook;
@@ -37,9 +39,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hub::output::edxml::{Edxml, EdxmlConfig};
 use crate::hub::output::event::Event;
 use crate::hub::output::files::FilesConfig;
 use crate::hub::output::pick::Mask;
+use crate::hub::output::station::{Station, StationConfig};
 use crate::hub::output::table::{Place, TableConfig};
 use crate::hub::output::webhook::{Webhook, WebhookConfig};
 use crate::model::{AgencyCode, DatasetId, UnixMs};
@@ -47,6 +51,7 @@ use crate::store::StoreError;
 
 /// Events of a batch that go out one by one: so many may go out again after a crash.
 const REQUESTS_MAX: usize = 20;
+const FILES_MAX: usize = 50;
 
 /// One `[[output]]`.
 #[derive(Debug, Clone)]
@@ -68,7 +73,9 @@ pub struct OutputConfig {
 
 #[derive(Debug, Clone)]
 pub enum Kind {
+    Edxml(EdxmlConfig),
     Files(FilesConfig),
+    Station(StationConfig),
     Table(TableConfig),
     Webhook(WebhookConfig),
 }
@@ -76,7 +83,9 @@ pub enum Kind {
 impl Kind {
     pub fn name(&self) -> &'static str {
         match self {
+            Kind::Edxml(_) => "edxml",
             Kind::Files(_) => "files",
+            Kind::Station(_) => "station",
             Kind::Table(config) => match config.place {
                 Place::Postgres(_) => "postgres",
                 Place::Sqlite(_) => "sqlite",
@@ -88,7 +97,7 @@ impl Kind {
     /// Whether the present state of subjects is delivered instead of each entry.
     pub fn is_state(&self) -> bool {
         match self {
-            Kind::Files(_) | Kind::Webhook(_) => false,
+            Kind::Edxml(_) | Kind::Files(_) | Kind::Station(_) | Kind::Webhook(_) => false,
             Kind::Table(_) => true,
         }
     }
@@ -97,12 +106,15 @@ impl Kind {
     fn needs_original(&self) -> bool {
         match self {
             Kind::Files(_) | Kind::Table(_) | Kind::Webhook(_) => false,
+            Kind::Edxml(_) | Kind::Station(_) => true,
         }
     }
 
     fn open(&self, name: &str) -> Result<Box<dyn Adapter>, Trouble> {
         match self {
+            Kind::Edxml(config) => Ok(Box::new(Edxml::open(config)?)),
             Kind::Files(config) => Ok(Box::new(files::Files::new(name, config))),
+            Kind::Station(config) => Ok(Box::new(Station::open(config)?)),
             Kind::Table(config) => config.open(),
             Kind::Webhook(config) => Ok(Box::new(Webhook::open(config)?)),
         }
@@ -111,7 +123,10 @@ impl Kind {
     /// Entries of one batch.
     fn batch_max(&self) -> usize {
         match self {
+            // Each is settled before the next goes out.
+            Kind::Edxml(_) => 1,
             Kind::Files(config) => config.batch_max,
+            Kind::Station(_) => FILES_MAX,
             Kind::Table(config) => config.batch_max,
             Kind::Webhook(config) => config.events_max.max(REQUESTS_MAX),
         }
@@ -121,6 +136,7 @@ impl Kind {
     fn gather(&self) -> Duration {
         match self {
             Kind::Files(config) => Duration::from_millis(config.every_ms),
+            Kind::Edxml(_) | Kind::Station(_) => Duration::ZERO,
             Kind::Table(config) => Duration::from_millis(config.every_ms),
             Kind::Webhook(config) => config.gather(),
         }
@@ -129,7 +145,8 @@ impl Kind {
     /// Pauses between attempts where a rule names them; the last one stands for all later ones.
     fn pauses(&self) -> &[Duration] {
         match self {
-            Kind::Files(_) | Kind::Table(_) | Kind::Webhook(_) => &[],
+            Kind::Edxml(config) => &config.pauses,
+            Kind::Files(_) | Kind::Station(_) | Kind::Table(_) | Kind::Webhook(_) => &[],
         }
     }
 }

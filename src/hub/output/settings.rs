@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::hub::output::pick::{Hiding, Mask, Pointer};
-use crate::hub::output::{Kind, OutputConfig, files, table, webhook};
+use crate::hub::output::{Kind, OutputConfig, edxml, files, station, table, webhook};
 use crate::model::{InvalidId, SourceName};
 use crate::shell::settings::Settings;
 use crate::shell::settings::section::Section;
 use crate::shell::settings::units::Wrong;
 
-const KINDS: [&str; 4] = ["files", "postgres", "sqlite", "webhook"];
+const KINDS: [&str; 6] = ["edxml", "files", "postgres", "sqlite", "station", "webhook"];
 /// Records of this sensitivity leave only with a legal basis.
 const SENSITIVE: u64 = 3;
 const SECOND_MS: u64 = 1_000;
@@ -48,9 +48,11 @@ fn output(mut section: Section, names: &mut BTreeSet<String>) -> Option<OutputCo
         false => Err(one_of(text, &KINDS)),
     });
     let kind = match kind.as_deref() {
+        Some("edxml") => edxml::settings(&mut section).map(Kind::Edxml),
         Some("files") => files::settings(&mut section).map(Kind::Files),
         Some("postgres") => table::postgres(&mut section).map(Kind::Table),
         Some("sqlite") => table::sqlite(&mut section).map(Kind::Table),
+        Some("station") => station::settings(&mut section).map(Kind::Station),
         Some("webhook") => webhook::settings(&mut section).map(Kind::Webhook),
         _ => return section.leave(),
     };
