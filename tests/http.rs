@@ -915,6 +915,33 @@ fn csv_is_taken_whole_in_the_encoding_that_the_request_says() {
             answer.body
         );
     }
+    let answer = plain(
+        "text/csv",
+        TABLE
+            .replace("15.000", "1")
+            .replace("20/11", "31/11")
+            .as_bytes(),
+    );
+    let error = &answer.body["errors"][0];
+    assert_eq!(
+        (&error["line"], &error["column"]),
+        (&json!(2), &json!(7)),
+        "{error}"
+    );
+    let answer = plain(
+        "text/csv",
+        TABLE
+            .replace("15.000", "1")
+            .replace("1.001193", "x")
+            .as_bytes(),
+    );
+    let error = &answer.body["errors"][0];
+    assert_eq!(
+        (&error["line"], &error["record"]),
+        (&json!(2), &json!(0)),
+        "{error}"
+    );
+    assert_eq!(error["pointer"], "/ma_tthc");
     // In TCVN3, told and found.
     let table = TABLE
         .replace("15.000", "1")
@@ -975,6 +1002,11 @@ fn a_form_is_taken_with_all_its_files_or_none() {
         refused.body.to_string().contains("tệp “c.json”"),
         "{}",
         refused.body
+    );
+    let error = &refused.body["errors"][0];
+    assert_eq!(
+        (&error["file"], &error["record"]),
+        (&json!("c.json"), &json!(0))
     );
     let unknown = send(DATASET, &form(&[("a.pdf", "application/pdf", b"%PDF")]));
     assert_eq!(unknown.status, 400, "{}", unknown.body);

@@ -14,7 +14,7 @@ mod documents;
 pub mod files;
 pub(in crate::edge) mod handing;
 pub mod reading;
-mod reason;
+pub mod reason;
 mod tables;
 
 use std::collections::BTreeMap;

@@ -31,10 +31,13 @@ pub struct Problem {
 /// What is wrong at one place of the body.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ErrorItem {
-    /// Which record of the body, from 0.
+    /// Which file of a form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Which record of the body or of the file, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record: Option<usize>,
-    /// JSON pointer to the field, in an array's body beginning with the record's place.
+    /// JSON pointer to the field; in an array's body it begins with the record's place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

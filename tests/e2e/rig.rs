@@ -97,7 +97,7 @@ pub struct Rig {
 pub struct TheBox {
     pub folder: PathBuf,
     pub http_port: u16,
-    process: Option<Process>,
+    pub process: Option<Process>,
 }
 
 /// A port that was free a moment ago.

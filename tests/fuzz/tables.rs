@@ -84,6 +84,7 @@ pub fn sheet_file(bytes: &[u8]) {
             ("content.xml", bytes),
         ]),
         (Some(b'<'), false) => packed(&[
+            ("_rels/.rels", br#"<Relationships><Relationship Id="rId1" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument" Target="xl/workbook.xml"/></Relationships>"#),
             ("xl/workbook.xml", br#"<workbook xmlns:r="r"><sheets><sheet name="a" sheetId="1" r:id="rId1"/></sheets></workbook>"#),
             ("xl/_rels/workbook.xml.rels", br#"<Relationships><Relationship Id="rId1" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet" Target="worksheets/sheet1.xml"/></Relationships>"#),
             ("xl/sharedStrings.xml", "<sst><si><t>Mã hồ sơ</t></si><si><t>x</t></si></sst>".as_bytes()),

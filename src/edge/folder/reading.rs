@@ -13,7 +13,7 @@ use crate::edge::door::{Door, Incoming, op_named};
 use crate::edge::folder::FolderSource;
 use crate::edge::folder::files::{FILE_BYTES_MAX, Folder, Found};
 use crate::edge::folder::handing::once_key;
-use crate::edge::folder::reason::Reason;
+use crate::edge::folder::reason::{Place, Reason, Told};
 use crate::engine::sending::NewRecord;
 use crate::evidence::sha256;
 use crate::formats::encoding::{self, Encoding, How};
@@ -53,8 +53,7 @@ pub struct Refused {
     pub summary: String,
     /// The catalogue's own reason, which may ask for an alarm.
     pub refusal: Option<Box<Refusal>>,
-    /// Each fault in Vietnamese and in English.
-    pub faults: Vec<[String; 2]>,
+    pub faults: Vec<Told>,
     pub cause: Cause,
 }
 
@@ -295,7 +294,14 @@ impl Wrong {
             "" => (String::new(), String::new()),
             pointer => (format!(", trường {pointer}"), format!(", field {pointer}")),
         };
-        self.reason.fault(
+        let place = Place {
+            record: Some(index),
+            pointer: (!pointer.is_empty()).then(|| pointer.to_owned()),
+            line: u32::try_from(line).ok(),
+            column: None,
+        };
+        self.reason.fault_at(
+            place,
             format!("bản ghi {number} (dòng {line}){at_vi}: {vi}"),
             format!("record {number} (line {line}){at_en}: {en}"),
         );
@@ -359,7 +365,7 @@ impl Wrong {
             records: records as u64,
             summary: headline[0].to_owned(),
             refusal: self.refusal.map(Box::new),
-            faults: self.reason.pairs(),
+            faults: self.reason.into_faults(),
             cause: Cause::Records,
         }
     }
@@ -377,7 +383,7 @@ impl Refused {
             records,
             summary: headline[0].to_owned(),
             refusal: None,
-            faults: faults.pairs(),
+            faults: faults.into_faults(),
             cause: Cause::Content,
         }
     }
@@ -467,7 +473,13 @@ pub(super) fn unreadable(found: &Faults) -> Refused {
     let mut faults = Reason::default();
     for fault in found.list() {
         let (line, column) = (fault.line, fault.column);
-        faults.fault(
+        let place = Place {
+            line: Some(line),
+            column: Some(column),
+            ..Place::default()
+        };
+        faults.fault_at(
+            place,
             format!("dòng {line}, cột {column}: {}", fault.message_vi),
             format!("line {line}, column {column}: {}", fault.message_en),
         );

@@ -6,6 +6,7 @@ use crate::edge::config::FileFormat;
 use crate::edge::config::table::TableConfig;
 use crate::edge::folder::FolderSource;
 use crate::edge::folder::reading::{Cause, File, Refused, format_of, unknown_format};
+use crate::edge::folder::reason::{Place, Told};
 use crate::edge::http::App;
 use crate::edge::problem::{ERRORS_MAX, ErrorItem, Problem};
 use crate::edge::records::refusal::{bad_request, busy, too_many, unfit};
@@ -196,18 +197,26 @@ fn not_fit(
         if why.cause != Cause::Records {
             cause = why.cause;
         }
-        let faults = match why.faults.is_empty() {
-            true => vec![[why.summary.clone(), "the file is refused".to_owned()]],
-            false => why.faults,
-        };
+        let mut faults = why.faults;
+        if faults.is_empty() {
+            faults.push(Told {
+                place: Place::default(),
+                vi: why.summary.clone(),
+                en: "the file is refused".to_owned(),
+            });
+        }
         let at = match is_form {
             true => [format!("tệp “{name}”, "), format!("file {name:?}, ")],
             false => [String::new(), String::new()],
         };
-        errors.extend(faults.into_iter().map(|[vi, en]| ErrorItem {
+        errors.extend(faults.into_iter().map(|Told { place, vi, en }| ErrorItem {
+            file: is_form.then(|| name.to_owned()),
+            record: place.record,
+            pointer: place.pointer,
+            line: place.line,
+            column: place.column,
             detail: format!("{}{vi}", at[0]),
             detail_en: format!("{}{en}", at[1]),
-            ..ErrorItem::default()
         }));
         let is_worse = |refusal: &Option<Box<crate::catalogue::admit::Refusal>>| {
             refusal.as_ref().is_none_or(|refusal| !refusal.alarm())
