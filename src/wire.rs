@@ -18,12 +18,12 @@ const VERSION: u8 = 1;
 const KIND_BATCH: u8 = 1;
 const KIND_RECEIPT: u8 = 2;
 
-/// Where a box's batches go.
+/// Where a box speaks: its batches, and its receipts for the hub's.
 pub fn topic_up(box_id: &BoxId) -> String {
     format!("lt/1/{box_id}/up")
 }
 
-/// Where a box hears the hub.
+/// Where a box hears the hub: receipts, and batches of what comes down.
 pub fn topic_down(box_id: &BoxId) -> String {
     format!("lt/1/{box_id}/down")
 }
@@ -50,6 +50,12 @@ pub enum TopicKind {
     Presence,
 }
 
+/// Whether this claims to be a receipt; if not, it claims to be a batch. Both go in both directions,
+/// and the topic says who speaks.
+pub fn is_receipt(message: &[u8]) -> bool {
+    matches!(message, [m0, m1, VERSION, KIND_RECEIPT, ..] if [*m0, *m1] == MAGIC)
+}
+
 /// Which box a topic belongs to.
 pub fn parse_topic(topic: &str) -> Option<(BoxId, TopicKind)> {
     let (box_id, kind) = topic.strip_prefix("lt/1/")?.split_once('/')?;
@@ -74,7 +80,7 @@ pub enum WireError {
     TooLarge { bytes: usize, limit: usize },
 }
 
-/// Why the hub refused a batch.
+/// Why the receiver refused a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RefusalCode {
     /// The box is not registered.
@@ -87,15 +93,19 @@ pub enum RefusalCode {
     BrokenChain,
     /// The message cannot be read.
     Unreadable,
+    /// Not this batch is at fault: the receiver lacks what the sender no longer holds, and asks for all
+    /// that counts to be sent again. A box says so to the hub.
+    Lost,
 }
 
 impl RefusalCode {
-    pub const ALL: [RefusalCode; 5] = [
+    pub const ALL: [RefusalCode; 6] = [
         RefusalCode::UnknownBox,
         RefusalCode::Suspended,
         RefusalCode::Forged,
         RefusalCode::BrokenChain,
         RefusalCode::Unreadable,
+        RefusalCode::Lost,
     ];
 
     /// 1 and up; 0 on the wire is "not refused".
@@ -115,6 +125,7 @@ impl RefusalCode {
             RefusalCode::Forged => "forged",
             RefusalCode::BrokenChain => "broken_chain",
             RefusalCode::Unreadable => "unreadable",
+            RefusalCode::Lost => "lost",
         }
     }
 }
@@ -258,7 +269,7 @@ impl Batch {
         self.pack.iter()
     }
 
-    /// What the box claims about this batch when its entries lead to `chain`.
+    /// What the sender claims about this batch when its entries lead to `chain`.
     pub fn claim<'a>(&self, box_id: &'a BoxId, chain: Chain) -> BatchClaim<'a> {
         BatchClaim {
             box_id,
@@ -274,7 +285,7 @@ impl Batch {
     }
 }
 
-/// The hub's answer: a signed receipt.
+/// The receiver's answer: a signed receipt. `hub_time` is the clock of whoever signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
     pub ack: Ack,

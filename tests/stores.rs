@@ -152,7 +152,7 @@ fn step_hub(hub: &mut receiving::HubEngine, at: u64, messages: Vec<Bytes>) -> Ve
     let published = effects.into_iter().filter_map(|effect| match effect {
         receiving::Effect::Publish { message, .. } => Some(message),
         receiving::Effect::Committed { .. } => None,
-        receiving::Effect::Refused { code, .. } => panic!("refused: {code:?}"),
+        other => panic!("{other:?}"),
     });
     published.collect()
 }

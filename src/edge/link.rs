@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+use crate::edge::arrivals::Arrivals;
 use crate::edge::config::Config;
 use crate::edge::intake::Intake;
 use crate::edge::live::Live;
@@ -38,6 +39,9 @@ pub struct Link {
     courier: Courier,
     events: mpsc::Receiver<CourierEvent>,
     outgoing: mpsc::Receiver<Outgoing>,
+    /// What comes down goes there, and its receipts come from there.
+    arrivals: Arrivals,
+    receipts: mpsc::Receiver<Bytes>,
     intake: Intake,
     live: Arc<Live>,
     clock: Clock,
@@ -73,6 +77,7 @@ impl Link {
         intake: Intake,
         reader: Reader,
         outgoing: mpsc::Receiver<Outgoing>,
+        (arrivals, receipts): (Arrivals, mpsc::Receiver<Bytes>),
     ) -> Link {
         let box_id = &config.box_id;
         let topic_presence = wire::topic_presence(box_id);
@@ -96,6 +101,8 @@ impl Link {
             courier: Courier::start(courier, clock.clone(), sender),
             events,
             outgoing,
+            arrivals,
+            receipts,
             intake,
             live,
             clock,
@@ -114,6 +121,7 @@ impl Link {
         loop {
             tokio::select! {
                 Some(event) = self.events.recv() => self.heard(event).await,
+                Some(receipt) = self.receipts.recv() => self.send_receipt(receipt),
                 Some(outgoing) = self.outgoing.recv() => self.send(outgoing),
                 () = tokio::time::sleep(PRESENCE_EVERY), if self.is_up => self.say_presence().await,
                 else => return,
@@ -141,13 +149,17 @@ impl Link {
                 self.live.link_up(address.to_string(), now);
                 let message_bytes_max = payload_bytes_max(&self.topic_up, max_packet_bytes);
                 self.intake.link(Event::LinkUp { message_bytes_max }).await;
+                self.arrivals.link(true).await;
                 self.intake
                     .note(Level::Info, "link_up", address.to_string())
                     .await;
                 self.say_presence().await;
             }
             CourierEvent::Message { topic, payload } if topic == self.topic_down => {
-                self.intake.link(Event::Received(payload)).await;
+                match wire::is_receipt(&payload) {
+                    true => self.intake.link(Event::Received(payload)).await,
+                    false => self.arrivals.batch(payload),
+                }
             }
             CourierEvent::Message { topic, .. } => {
                 tracing::debug!(topic, "a message on a topic that we did not ask for");
@@ -162,6 +174,7 @@ impl Link {
                 self.live.link_down(address.to_string(), reason, now);
                 if std::mem::take(&mut self.is_up) {
                     self.intake.link(Event::LinkDown).await;
+                    self.arrivals.link(false).await;
                     let detail = format!("{address}: {reason}");
                     self.intake.note(Level::Warning, "link_down", detail).await;
                 }
@@ -178,6 +191,14 @@ impl Link {
             // Of a link that is gone; the engine offers it again on the next.
             Outgoing::Publish(_) => {}
             Outgoing::Rebuild => self.courier.rebuild(Rebuild::NoProgress),
+        }
+    }
+
+    /// A receipt is small, and the hub waits for it: it goes before the batches.
+    fn send_receipt(&mut self, receipt: Bytes) {
+        if self.is_up {
+            self.waiting.push_front(receipt);
+            self.flush();
         }
     }
 

@@ -30,6 +30,12 @@ pub struct Facts {
     pub refused_by_hub: Option<RefusedByHub>,
     /// Receipts without a valid signature.
     pub forged_receipts: u64,
+    /// When entries of the hub last came.
+    pub heard_down: Option<Stamp>,
+    /// What the store of what comes down suffers from; none while it works.
+    pub down_trouble: Option<String>,
+    /// Batches of the hub that were refused.
+    pub refused_down: u64,
 }
 
 impl Live {
@@ -51,6 +57,9 @@ impl Live {
             trouble: None,
             refused_by_hub: None,
             forged_receipts: 0,
+            heard_down: None,
+            down_trouble: None,
+            refused_down: 0,
         };
         Live {
             facts: Mutex::new(facts),
@@ -132,6 +141,27 @@ impl Live {
         let mut facts = self.lock();
         facts.forged_receipts += 1;
         facts.forged_receipts == 1
+    }
+
+    /// Entries of the hub have come.
+    pub fn heard_down(&self, now: UnixMs) {
+        self.lock().heard_down = Some(Stamp(now));
+    }
+
+    /// Says how the store of what comes down is; true when that is new.
+    pub fn down_store(&self, error: Option<&StoreError>) -> bool {
+        let mut facts = self.lock();
+        let trouble = error.map(StoreError::to_string);
+        let changed = facts.down_trouble != trouble;
+        facts.down_trouble = trouble;
+        changed
+    }
+
+    /// Counts a batch of the hub that was refused; true for the first.
+    pub fn refused_down(&self) -> bool {
+        let mut facts = self.lock();
+        facts.refused_down += 1;
+        facts.refused_down == 1
     }
 
     fn lock(&self) -> MutexGuard<'_, Facts> {

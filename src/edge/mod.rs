@@ -3,6 +3,8 @@
 //! Sources hand records in through [`intake::Intake`]; one thread owns the engine and answers
 //! after the commit. Everything that shows the box's state prints one [`status::Status`].
 
+mod arrivals;
+mod aside;
 pub mod blobs;
 pub mod check;
 pub mod columns;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
+use crate::edge::aside::set_aside;
 use crate::edge::intake::{Input, IntakeError, Pong, Reply};
 use crate::edge::live::Live;
 use crate::edge::reserve::{self, Reserve};
@@ -447,25 +448,8 @@ impl Owner {
     /// Keeps the damaged files under another name, for whoever can read something out of them.
     fn set_aside(&mut self, now: UnixMs) {
         self.damaged_at = None;
-        let named = |suffix: &str| PathBuf::from(format!("{}{suffix}", self.store.display()));
-        let aside = format!(".damaged-{}", now.0 / 1_000);
-        let mut kept = Vec::new();
-        for suffix in ["", "-wal", "-shm"] {
-            let from = named(suffix);
-            let to = named(&format!("{aside}{suffix}"));
-            match std::fs::rename(&from, &to) {
-                Ok(()) => kept.push(to.display().to_string()),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    tracing::error!(%error, file = %from.display(), "a damaged file cannot be set aside");
-                }
-            }
-        }
-        tracing::error!(
-            files = kept.join(" "),
-            "the damaged store was set aside, a new one begins"
-        );
-        self.note(Level::Alarm, "store_set_aside", kept.join(" "));
+        let kept = set_aside(&self.store, now);
+        self.note(Level::Alarm, "store_set_aside", kept);
     }
 }
 

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::catalogue::Catalogue;
+use crate::edge::arrivals::{self, OpenCopies};
 use crate::edge::commands::Failure;
 use crate::edge::config::ftp_fetch::FtpFetchConfig;
 use crate::edge::config::http_pull::HttpPullConfig;
@@ -48,6 +49,7 @@ use crate::edge::reserve::Reserve;
 use crate::edge::rows::Rows;
 use crate::edge::sql;
 use crate::edge::status::read::Reader;
+use crate::engine::copying::{self, CopyEngine};
 use crate::engine::sending::{self, EdgeEngine, Space};
 use crate::model::{Epoch, UnixMs};
 use crate::shell::clock::Clock;
@@ -59,6 +61,8 @@ use crate::sync::Limits;
 
 /// SQLite's page cache in the engine.
 const CACHE_BYTES: u64 = 2 * 1024 * 1024;
+/// The same for what comes down.
+const DOWN_CACHE_BYTES: u64 = 1024 * 1024;
 /// Threads are few and shallow.
 const STACK_BYTES: usize = 512 * 1024;
 /// Name lookups, large bodies and status reads run beside the runtime.
@@ -120,6 +124,13 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
         "tramd takes records in"
     );
     let (engine, engine_ended) = core.engine.start()?;
+    let (arrivals, receipts, arrivals_thread) = arrivals::start(
+        open_copies(&config, &core.keys),
+        &config.store.down_path(),
+        clock.clone(),
+        Arc::clone(&core.live),
+        STACK_BYTES,
+    )?;
     let (begin_stop, stop) = watch::channel(false);
     let is_ordered = runtime.block_on(async {
         let mut signals = StopSignals::listen()?;
@@ -131,6 +142,7 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
             core.intake.clone(),
             reader.clone(),
             core.outgoing,
+            (arrivals, receipts),
         );
         let documents = Arc::new(Documents::new(config.store.down_path()));
         let app = App::new(
@@ -174,6 +186,9 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
         engine
             .join()
             .map_err(|_| anyhow!("the engine's thread has panicked"))?;
+        arrivals_thread
+            .join()
+            .map_err(|_| anyhow!("the thread for what comes down has panicked"))?;
         tracing::info!("stopped in order");
     } else {
         tracing::warn!("stopped at once; the next start goes on from what is committed");
@@ -308,6 +323,31 @@ pub fn open_engine(config: &Arc<Config>, keys: &Keys) -> OpenEngine {
             },
             mint: Box::new(mint),
         })
+    })
+}
+
+/// Opens the engine of what comes down, as often as needed.
+fn open_copies(config: &Arc<Config>, keys: &Keys) -> OpenCopies {
+    let config = Arc::clone(config);
+    let signing_key = keys.signing_keys();
+    let hub_keys = keys.hub_keys();
+    Box::new(move |now| {
+        let store = config.store.down_path();
+        make_store_file(&store);
+        CopyEngine::open(
+            copying::Config {
+                store,
+                options: Options {
+                    quota_bytes: config.store.quota_bytes,
+                    cache_bytes: DOWN_CACHE_BYTES,
+                },
+                box_id: config.box_id.clone(),
+                key: signing_key(),
+                hub_keys: hub_keys.clone(),
+                limits: Limits::FIELD,
+            },
+            now,
+        )
     })
 }
 

@@ -69,5 +69,6 @@ pub fn refusal_vi(code: RefusalCode) -> &'static str {
             "Chuỗi băm không khớp với dữ liệu trục đang giữ; báo đơn vị hỗ trợ."
         }
         RefusalCode::Unreadable => "Trục không đọc được gói tin; có thể hai bên khác phiên bản.",
+        RefusalCode::Lost => "Trục thiếu dữ liệu mà trạm không còn giữ.",
     }
 }

@@ -202,6 +202,14 @@ impl Logs {
         Ok(log.seq)
     }
 
+    /// Frees what blocks were collected in; nothing may wait.
+    pub fn give_memory_back(&mut self) {
+        for log in &mut self.lanes {
+            assert!(log.block.is_empty());
+            log.block = Pack::default();
+        }
+    }
+
     /// Writes what waits into the store.
     pub fn flush<S: LogStore>(
         &mut self,

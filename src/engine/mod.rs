@@ -5,9 +5,11 @@
 //! by construction, and a burst of captures costs one sync. After an error the engine is to be
 //! dropped and opened again: recovery is the start path.
 
+pub mod copying;
 mod inlet;
 mod log;
 mod outlet;
+pub mod posting;
 pub mod receiving;
 pub mod sending;
 

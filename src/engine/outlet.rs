@@ -126,6 +126,11 @@ impl Outlet {
         }
     }
 
+    /// Gives back the memory in which entries are collected.
+    pub fn give_memory_back(&mut self) {
+        self.logs.give_memory_back();
+    }
+
     /// Writes what was added into the store.
     pub fn flush<S: LogStore>(
         &mut self,
@@ -314,9 +319,23 @@ impl Outlet {
         Ok(false)
     }
 
+    /// The store has dropped what is older than `oldest`, received or not.
+    pub fn dropped(
+        &mut self,
+        store: &impl LogStore,
+        lane: Lane,
+        oldest: Seq,
+    ) -> Result<(), StoreError> {
+        self.lanes.handle_dropped(lane, oldest);
+        self.sent[lane.index()] = None;
+        self.load_marks(store)
+    }
+
     fn load_marks(&mut self, store: &impl LogStore) -> Result<(), StoreError> {
         for lane in Lane::ALL {
-            self.acked_sum[lane.index()] = store.lane_state(lane)?.acked.sum_bytes;
+            let state = store.lane_state(lane)?;
+            // What was dropped without a receipt does not wait either.
+            self.acked_sum[lane.index()] = state.acked.sum_bytes.max(state.tail.sum_bytes);
         }
         Ok(())
     }

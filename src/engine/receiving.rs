@@ -9,15 +9,17 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use super::inlet::{self, Heard, Stand};
+use super::posting::{DownSpace, Post, Posting};
 use crate::evidence::{PublicKey, SigningKey};
 use crate::model::fault::{self, Fault};
 use crate::model::record::{Entry, Op};
-use crate::model::{BoxId, Capture, Chain, Now, Seq, UnixMs};
+use crate::model::{BoxId, Capture, Chain, Lane, MonoMs, Now, Seq, UnixMs};
+use crate::store::hub::down::Reload;
 use crate::store::hub::{BatchRow, BoxState, EntryRow, Growth, HubStore, LogState, StateRow};
 use crate::store::{Options, StoreError};
 use crate::sync::receiver::Receiver;
-use crate::sync::{Ack, LogName, Offer};
-use crate::wire::{Batch, BatchDecoder, RefusalCode};
+use crate::sync::{Ack, Limits, LogName, Offer};
+use crate::wire::{self, Batch, BatchDecoder, Receipt, RefusalCode};
 
 /// What an engine is made with.
 pub struct Config {
@@ -30,10 +32,17 @@ pub struct Config {
 pub enum Event {
     /// The broker is there: say to every box where its logs stand.
     LinkUp,
-    /// A batch, from the topic of this box.
-    Received { box_id: BoxId, message: Bytes },
+    LinkDown,
+    /// A batch or a receipt, from the topic of this box.
+    Received {
+        box_id: BoxId,
+        message: Bytes,
+    },
     /// A box's retained presence changed; the text is JSON.
-    Presence { box_id: BoxId, presence: String },
+    Presence {
+        box_id: BoxId,
+        presence: String,
+    },
 }
 
 /// What is to be done now that the commit is through.
@@ -43,7 +52,28 @@ pub enum Effect {
         box_id: BoxId,
         message: Bytes,
     },
-    /// A batch was refused; for the log.
+    /// A batch of what goes down; what is not sent is offered again.
+    Offer {
+        box_id: BoxId,
+        message: Bytes,
+    },
+    /// What this box holds of the hub is to be loaded again.
+    Reload {
+        box_id: BoxId,
+        why: Reload,
+    },
+    /// An entry to this box does not pass the link's limit; its lane waits for another link.
+    TooLarge {
+        box_id: BoxId,
+        lane: Lane,
+        bytes: usize,
+    },
+    /// The box has refused what was sent down.
+    RefusedByBox {
+        box_id: BoxId,
+        code: RefusalCode,
+    },
+    /// A batch or a receipt was refused; for the log.
     Refused {
         box_id: BoxId,
         code: RefusalCode,
@@ -60,6 +90,10 @@ pub struct HubEngine {
     key: SigningKey,
     receivers: HashMap<(BoxId, LogName), Receiver>,
     decoder: BatchDecoder,
+    posting: Posting,
+    /// Bytes of offers that a step may return.
+    room_bytes: usize,
+    posts: Vec<Post>,
     effects: Vec<Effect>,
 }
 
@@ -79,8 +113,35 @@ impl HubEngine {
             key: config.key,
             receivers: HashMap::new(),
             decoder: BatchDecoder::default(),
+            posting: Posting::new(Limits::FIELD, DownSpace::FIELD),
+            room_bytes: usize::MAX,
+            posts: Vec::new(),
             effects: Vec::new(),
         })
+    }
+
+    pub fn set_down_space(&mut self, space: DownSpace) {
+        self.posting.set_space(space);
+    }
+
+    /// The link carries messages of at most so many bytes; to be said before [`Event::LinkUp`].
+    pub fn set_message_bytes_max(&mut self, message_bytes_max: usize) {
+        self.posting.set_message_bytes_max(message_bytes_max);
+    }
+
+    /// How many bytes of offers the next step may return, at about; more wait for another step.
+    pub fn set_room(&mut self, room_bytes: usize) {
+        self.room_bytes = room_bytes;
+    }
+
+    /// Whether another process may have ordered something; looks at shared memory only.
+    pub fn may_have_orders(&mut self) -> Result<bool, StoreError> {
+        self.posting.may_have_orders(&mut self.store)
+    }
+
+    /// When `step` wants to be called though nothing has happened.
+    pub fn poll_timeout(&self, now: MonoMs) -> Option<MonoMs> {
+        self.posting.poll_timeout(now)
     }
 
     /// Applies events in one transaction; returns what is to be done after its commit.
@@ -88,13 +149,28 @@ impl HubEngine {
         self.store.begin()?;
         for event in events {
             match event {
-                Event::LinkUp => self.announce(now)?,
-                Event::Received { box_id, message } => self.receive(now, &box_id, &message)?,
+                Event::LinkUp => {
+                    self.posting.forget_all();
+                    self.announce(now)?;
+                }
+                Event::LinkDown => self.posting.forget_all(),
+                Event::Received { box_id, message } => {
+                    match wire::is_receipt(&message) {
+                        true => self.receive_receipt(now, &box_id, &message)?,
+                        false => self.receive(now, &box_id, &message)?,
+                    }
+                    self.posting.heard(&self.store, now, &box_id)?;
+                }
                 Event::Presence { box_id, presence } => {
                     self.store.set_presence(&box_id, &presence, now.wall)?;
+                    match is_online(&presence) {
+                        true => self.posting.heard(&self.store, now, &box_id)?,
+                        false => self.posting.gone(&box_id),
+                    }
                 }
             }
         }
+        self.send_down(now)?;
         if fault::is_crash_due() {
             if fault::is_planted(Fault::ReceiptBeforeCommit) {
                 self.store.roll_back()?;
@@ -118,6 +194,60 @@ impl HubEngine {
         }
         Ok(())
     }
+
+    // === Down ===
+
+    /// Takes up what was ordered, by this step or by others, and offers it.
+    fn send_down(&mut self, now: Now) -> Result<(), StoreError> {
+        let Self {
+            store,
+            posting,
+            posts,
+            key,
+            room_bytes,
+            effects,
+            ..
+        } = self;
+        if posting.may_have_orders(store)? {
+            posting.take_orders(store, now)?;
+        }
+        posting.turn(store, now, key, *room_bytes, posts)?;
+        effects.extend(posts.drain(..).map(Effect::from));
+        Ok(())
+    }
+
+    fn receive_receipt(
+        &mut self,
+        now: Now,
+        box_id: &BoxId,
+        message: &[u8],
+    ) -> Result<(), StoreError> {
+        let Ok(receipt) = Receipt::decode(message) else {
+            return self.refuse(now, box_id, RefusalCode::Unreadable);
+        };
+        let known = match self.store.box_key(box_id)? {
+            None => return self.refuse(now, box_id, RefusalCode::UnknownBox),
+            Some(known) if known.state != BoxState::Active => {
+                return self.refuse(now, box_id, RefusalCode::Suspended);
+            }
+            Some(known) => known,
+        };
+        let key = PublicKey::from_bytes(&known.public_key).map_err(|_| StoreError::Damaged)?;
+        let signed = key.verify(&receipt.claim(box_id), &receipt.signature);
+        if signed.is_err() && !fault::is_planted(Fault::AnyDownReceipt) {
+            return self.refuse(now, box_id, RefusalCode::Forged);
+        }
+        if let Some(code) = receipt.refused.filter(|&code| code != RefusalCode::Lost) {
+            self.effects.push(Effect::RefusedByBox {
+                box_id: box_id.clone(),
+                code,
+            });
+        }
+        let Self { store, posting, .. } = self;
+        posting.take_receipt(store, now, box_id, (message, &receipt))
+    }
+
+    // === Up ===
 
     fn receive(&mut self, now: Now, box_id: &BoxId, message: &[u8]) -> Result<(), StoreError> {
         let Ok(batch) = self.decoder.decode(message) else {
@@ -283,6 +413,33 @@ impl HubEngine {
             box_id: box_id.clone(),
             message,
         });
+    }
+}
+
+/// Whether a presence says that the box is there.
+fn is_online(presence: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Online {
+        online: bool,
+    }
+    serde_json::from_str::<Online>(presence).is_ok_and(|presence| presence.online)
+}
+
+impl From<Post> for Effect {
+    fn from(post: Post) -> Effect {
+        match post {
+            Post::Offer { box_id, message } => Effect::Offer { box_id, message },
+            Post::Reload { box_id, why } => Effect::Reload { box_id, why },
+            Post::TooLarge {
+                box_id,
+                lane,
+                bytes,
+            } => Effect::TooLarge {
+                box_id,
+                lane,
+                bytes,
+            },
+        }
     }
 }
 

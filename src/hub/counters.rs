@@ -16,6 +16,9 @@ pub struct Counters {
     pub refused: AtomicU64,
     pub receipts: AtomicU64,
     pub receipts_dropped: AtomicU64,
+    /// Batches to boxes.
+    pub offers: AtomicU64,
+    pub refused_by_boxes: AtomicU64,
     /// Messages that the store could not take alone.
     pub set_aside: AtomicU64,
     pub store_failures: AtomicU64,

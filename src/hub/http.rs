@@ -115,6 +115,8 @@ fn process_json(counters: &Counters) -> serde_json::Value {
         "refused": counters.refused.load(Relaxed),
         "receipts": counters.receipts.load(Relaxed),
         "receipts_dropped": counters.receipts_dropped.load(Relaxed),
+        "offers": counters.offers.load(Relaxed),
+        "refused_by_boxes": counters.refused_by_boxes.load(Relaxed),
         "set_aside": counters.set_aside.load(Relaxed),
         "store_failures": counters.store_failures.load(Relaxed),
         "link_up": counters.link_up.load(Relaxed),
@@ -142,6 +144,12 @@ fn process_metrics(counters: &Counters) -> String {
             "receipts_dropped",
             "Receipts that found no room",
             &counters.receipts_dropped,
+        ),
+        ("offers", "Batches sent down to boxes", &counters.offers),
+        (
+            "refused_by_boxes",
+            "Batches that boxes have refused",
+            &counters.refused_by_boxes,
         ),
         (
             "set_aside",

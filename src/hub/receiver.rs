@@ -3,7 +3,8 @@
 //!
 //! Bounded in both directions. Inwards the channel is short, and while it is full the courier reads
 //! no more from the broker, which slows the boxes down. Outwards receipts wait in an outbox; what
-//! does not fit is dropped and counted, because a box that hears nothing offers again.
+//! does not fit is dropped and counted, because a box that hears nothing offers again. Behind them wait
+//! batches of what goes down, of which the engine makes no more than there is room for.
 //!
 //! After a store error the engine is dropped and opened again. If a transaction fails for a reason
 //! that a single message may have provoked, each is tried alone, so that no box stops the others.
@@ -20,9 +21,10 @@ use crate::engine::receiving::{Config, Effect, Event, HubEngine};
 use crate::evidence::SigningKey;
 use crate::hub::counters::{Counters, SILENT_MS_MAX};
 use crate::hub::status::Presence;
+use crate::model::limits::MESSAGE_BYTES_MAX;
 use crate::model::{BoxId, MonoMs};
 use crate::shell::clock::Clock;
-use crate::shell::courier::{Courier, CourierEvent};
+use crate::shell::courier::{Courier, CourierEvent, payload_bytes_max};
 use crate::shell::drive::{Inbox, Next};
 use crate::shell::mqtt::NotQueued;
 use crate::shell::systemd::ServiceManager;
@@ -38,8 +40,14 @@ const ROUND_MESSAGES_MAX: usize = 256;
 const ROUND_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most receipts that wait for the broker; each has about 200 bytes.
 const OUTBOX_MAX: usize = 8192;
+/// Bytes of batches to boxes that wait for the broker.
+const OFFERS_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How soon an order of another process is taken up. Looking for it reads shared memory only.
+const ORDERS_MS: u64 = 1_000;
 /// Longest presence that is kept.
 const PRESENCE_BYTES_MAX: usize = 1024;
+/// As long as the topic of any box.
+const LONGEST_TOPIC: &str = "lt/1/abcdefghijklmnopqrstuvwxyz012345/down";
 /// After a store error: first and longest pause.
 const PAUSE_MS: (u64, u64) = (250, 10_000);
 /// When so many boxes' messages fail alone and no other's goes through, it is the store.
@@ -95,14 +103,24 @@ pub struct Receiver {
     pause_ms: u64,
     /// The boxes are to be asked where they stand.
     greeting_due: bool,
+    /// The link to the broker is gone, and the engine has not heard of it.
+    parting_due: bool,
+    message_bytes_max: usize,
     logged: HashMap<(BoxId, &'static str), MonoMs>,
 }
 
 /// A message of a box; an event can be made of it more than once.
 #[derive(Clone)]
 enum Taken {
-    Batch { box_id: BoxId, message: Bytes },
-    Presence { box_id: BoxId, presence: String },
+    /// A batch or a receipt.
+    Batch {
+        box_id: BoxId,
+        message: Bytes,
+    },
+    Presence {
+        box_id: BoxId,
+        presence: String,
+    },
 }
 
 /// What is committed together.
@@ -142,6 +160,8 @@ impl Receiver {
             outbox: Outbox::default(),
             pause_ms: PAUSE_MS.0,
             greeting_due: false,
+            parting_due: false,
+            message_bytes_max: MESSAGE_BYTES_MAX,
             logged: HashMap::new(),
         }
     }
@@ -152,7 +172,7 @@ impl Receiver {
         loop {
             self.beat();
             let mut round = Round::default();
-            match inbox.next(Some(self.clock.mono_ms() + self.beat_ms)) {
+            match inbox.next(Some(self.deadline())) {
                 Next::Message(first) => self.take(first, &mut round),
                 Next::Deadline => {}
                 Next::Closed => return,
@@ -168,6 +188,18 @@ impl Receiver {
             if stop {
                 return;
             }
+        }
+    }
+
+    fn deadline(&self) -> MonoMs {
+        let now_ms = self.clock.mono_ms();
+        let next = now_ms + self.beat_ms.min(ORDERS_MS);
+        let engine = self.engine.as_ref();
+        let due = engine.and_then(|engine| engine.poll_timeout(now_ms));
+        // While the broker takes nothing there is no use in being early.
+        match self.outbox.room_bytes() {
+            0 => next,
+            _ => due.map_or(next, |at| at.min(next)),
         }
     }
 
@@ -191,12 +223,16 @@ impl Receiver {
                     self.counters.messages.fetch_add(1, Relaxed);
                 }
             }
-            Inlet::Courier(CourierEvent::Up { .. }) => {
+            Inlet::Courier(CourierEvent::Up {
+                max_packet_bytes, ..
+            }) => {
                 self.counters.link_up.store(true, Relaxed);
                 self.greeting_due = true;
+                self.message_bytes_max = payload_bytes_max(LONGEST_TOPIC, max_packet_bytes);
             }
             Inlet::Courier(CourierEvent::Down { .. }) => {
                 self.counters.link_up.store(false, Relaxed);
+                self.parting_due = true;
                 self.outbox.forget();
             }
             Inlet::Courier(CourierEvent::PublishRefused { .. }) => {
@@ -207,7 +243,7 @@ impl Receiver {
     }
 
     fn work(&mut self, taken: &[Taken]) {
-        if taken.is_empty() && !self.greeting_due && self.engine.is_some() {
+        if taken.is_empty() && !self.greeting_due && !self.parting_due && !self.is_due() {
             return;
         }
         match self.step(taken) {
@@ -215,6 +251,17 @@ impl Receiver {
             Err(error) if is_perhaps_provoked(&error) => self.work_alone(taken, &error),
             Err(error) => self.give_up(&error),
         }
+    }
+
+    /// Whether the engine has something to do though nothing has come.
+    fn is_due(&mut self) -> bool {
+        let now_ms = self.clock.mono_ms();
+        let Some(engine) = &mut self.engine else {
+            return true;
+        };
+        let is_timed = engine.poll_timeout(now_ms).is_some_and(|at| at <= now_ms);
+        // An error is met again in the step.
+        (is_timed && 0 < self.outbox.room_bytes()) || engine.may_have_orders().unwrap_or(true)
     }
 
     /// Tries each message in a transaction of its own, and no more of a box once one has failed.
@@ -248,6 +295,7 @@ impl Receiver {
         match &result {
             Ok(()) => {
                 self.greeting_due = false;
+                self.parting_due = false;
                 self.pause_ms = PAUSE_MS.0;
                 self.counters.commits.fetch_add(1, Relaxed);
                 if !self.counters.store_works.swap(true, Relaxed) {
@@ -262,16 +310,17 @@ impl Receiver {
     }
 
     fn try_step(&mut self, taken: &[Taken]) -> Result<(), StoreError> {
+        let parting = self.parting_due.then_some(Event::LinkDown);
         let greeting = self.greeting_due.then_some(Event::LinkUp);
         let events = taken.iter().cloned().map(Event::from);
         let mut engine = match self.engine.take() {
             Some(engine) => engine,
             None => self.source.open()?,
         };
-        let effects = engine.step(
-            self.clock.now(),
-            greeting.into_iter().chain(events).collect(),
-        )?;
+        engine.set_message_bytes_max(self.message_bytes_max);
+        engine.set_room(self.outbox.room_bytes());
+        let link = parting.into_iter().chain(greeting);
+        let effects = engine.step(self.clock.now(), link.chain(events).collect())?;
         self.engine = Some(engine);
         for effect in effects {
             self.apply(effect);
@@ -287,10 +336,33 @@ impl Receiver {
                     .receipts_dropped
                     .fetch_add(u64::from(dropped), Relaxed);
             }
+            Effect::Offer { box_id, message } => {
+                self.outbox.push_offer(wire::topic_down(&box_id), message);
+            }
+            Effect::Reload { box_id, why } => {
+                if self.is_to_be_logged(&box_id, why.as_str()) {
+                    tracing::info!(%box_id, why = why.as_str(), "what this box holds of the hub is to be loaded again");
+                }
+            }
+            Effect::TooLarge {
+                box_id,
+                lane,
+                bytes,
+            } => {
+                if self.is_to_be_logged(&box_id, "too_large") {
+                    tracing::error!(%box_id, %lane, bytes, "the broker does not carry an entry of this size to the box");
+                }
+            }
+            Effect::RefusedByBox { box_id, code } => {
+                self.counters.refused_by_boxes.fetch_add(1, Relaxed);
+                if self.is_to_be_logged(&box_id, "refused_by_box") {
+                    tracing::warn!(%box_id, code = code.as_str(), "the box refuses what was sent down; repeats are counted only");
+                }
+            }
             Effect::Refused { box_id, code } => {
                 self.counters.refused.fetch_add(1, Relaxed);
                 if self.is_to_be_logged(&box_id, code.as_str()) {
-                    tracing::warn!(%box_id, code = code.as_str(), "batch refused; repeats are counted only");
+                    tracing::warn!(%box_id, code = code.as_str(), "batch or receipt refused; repeats are counted only");
                 }
             }
             Effect::Committed { records, .. } => {
@@ -299,12 +371,15 @@ impl Receiver {
         }
     }
 
-    /// Hands receipts to the courier until it has no more room.
+    /// Hands receipts, and then batches, to the courier until it has no more room.
     fn flush(&mut self) {
-        while let Some((topic, message)) = self.outbox.0.front() {
+        while let Some((topic, message)) = self.outbox.front() {
             match self.courier.try_publish(topic, message.clone()) {
-                Ok(()) => {
+                Ok(()) if wire::is_receipt(message) => {
                     self.counters.receipts.fetch_add(1, Relaxed);
+                }
+                Ok(()) => {
+                    self.counters.offers.fetch_add(1, Relaxed);
                 }
                 // `Writable` turns the loop again.
                 Err(NotQueued::Full) => return,
@@ -316,7 +391,7 @@ impl Receiver {
                     self.counters.receipts_dropped.fetch_add(1, Relaxed);
                 }
             }
-            self.outbox.0.pop_front();
+            self.outbox.pop();
         }
     }
 
@@ -405,24 +480,51 @@ fn is_perhaps_provoked(error: &StoreError) -> bool {
     }
 }
 
-/// Receipts that wait for the courier, oldest first.
+/// What waits for the courier, oldest first.
 #[derive(Default)]
-struct Outbox(VecDeque<(String, Bytes)>);
+struct Outbox {
+    receipts: VecDeque<(String, Bytes)>,
+    /// Batches to boxes, which let receipts go first.
+    offers: VecDeque<(String, Bytes)>,
+    offers_bytes: usize,
+}
 
 impl Outbox {
     /// Returns whether an older receipt had to go.
     fn push(&mut self, topic: String, message: Bytes) -> bool {
-        let full = OUTBOX_MAX <= self.0.len();
+        let full = OUTBOX_MAX <= self.receipts.len();
         if full {
-            self.0.pop_front();
+            self.receipts.pop_front();
         }
-        self.0.push_back((topic, message));
+        self.receipts.push_back((topic, message));
         full
+    }
+
+    fn push_offer(&mut self, topic: String, message: Bytes) {
+        self.offers_bytes += message.len();
+        self.offers.push_back((topic, message));
+    }
+
+    /// How many bytes of batches there is room for.
+    fn room_bytes(&self) -> usize {
+        OFFERS_BYTES_MAX.saturating_sub(self.offers_bytes)
+    }
+
+    fn front(&self) -> Option<&(String, Bytes)> {
+        self.receipts.front().or_else(|| self.offers.front())
+    }
+
+    fn pop(&mut self) {
+        if self.receipts.pop_front().is_none()
+            && let Some((_, message)) = self.offers.pop_front()
+        {
+            self.offers_bytes -= message.len();
+        }
     }
 
     /// Without a link nobody waits for these: the next link begins with where everybody stands.
     fn forget(&mut self) {
-        self.0.clear();
+        *self = Outbox::default();
     }
 }
 
@@ -440,9 +542,9 @@ mod tests {
             assert!(!outbox.push(number.to_string(), Bytes::new()));
         }
         assert!(outbox.push("last".to_owned(), Bytes::new()));
-        assert_eq!(outbox.0.len(), OUTBOX_MAX);
-        assert_eq!(outbox.0.front().unwrap().0, "1");
-        assert_eq!(outbox.0.back().unwrap().0, "last");
+        assert_eq!(outbox.receipts.len(), OUTBOX_MAX);
+        assert_eq!(outbox.front().unwrap().0, "1");
+        assert_eq!(outbox.receipts.back().unwrap().0, "last");
     }
 
     #[test]

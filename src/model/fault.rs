@@ -46,10 +46,30 @@ pub enum Fault {
     UrgentLast,
     /// "Accepted" is said after a commit that is not on the disk yet.
     AcceptedUnsynced,
+    /// The box gives its receipt for what came down before the commit.
+    DownReceiptBeforeCommit,
+    /// What goes down is forgotten when it is sent.
+    ForgetOnPost,
+    /// The hub goes on in the old epoch when a box has another history.
+    NoNewDownEpoch,
+    /// A box believes what comes down, whoever signed it.
+    AnyDownBatch,
+    /// The hub believes a box's receipt, whoever signed it.
+    AnyDownReceipt,
+    /// A box goes back to an epoch that has ended.
+    OldDownEpoch,
+    /// An order is struck off in a transaction of its own, before it is in the log.
+    OrderOutside,
+    /// An order that was taken up stays an order.
+    OrderTwice,
+    /// Entries that were dropped for want of room are not noted.
+    DropNotNoted,
+    /// Positions of what came down move in a transaction of their own, after the entries.
+    PositionOutside,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 20] = [
+    pub const ALL: [Fault; 30] = [
         Fault::AnswerBeforeCommit,
         Fault::ReceiptBeforeCommit,
         Fault::NoGreeting,
@@ -70,6 +90,16 @@ impl Fault {
         Fault::LateOverwrites,
         Fault::UrgentLast,
         Fault::AcceptedUnsynced,
+        Fault::DownReceiptBeforeCommit,
+        Fault::ForgetOnPost,
+        Fault::NoNewDownEpoch,
+        Fault::AnyDownBatch,
+        Fault::AnyDownReceipt,
+        Fault::OldDownEpoch,
+        Fault::OrderOutside,
+        Fault::OrderTwice,
+        Fault::DropNotNoted,
+        Fault::PositionOutside,
     ];
 }
 

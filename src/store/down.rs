@@ -169,6 +169,15 @@ impl DownStore {
         Ok(())
     }
 
+    /// Whether something of the present epoch was lost.
+    pub fn has_gap(&self) -> Result<bool, StoreError> {
+        let epoch = self.epoch.unwrap_or(Epoch(0));
+        Ok(self
+            .connection
+            .prepare_cached("SELECT 1 FROM gap WHERE epoch = ?1")?
+            .exists([epoch.0 as i64])?)
+    }
+
     /// Notes a range that the hub has said it no longer holds.
     pub fn add_gap(
         &mut self,
@@ -213,6 +222,24 @@ impl DownStore {
             Down::Command(command) => self.take_command(command, now)?,
         }
         Ok(true)
+    }
+
+    /// As `apply`; an entry that the tables refuse counts as one that is not understood, and what it
+    /// has written is undone, so that it does not stop those behind it.
+    pub fn apply_or_undo(&mut self, entry: &Down, now: UnixMs) -> Result<bool, StoreError> {
+        self.connection.execute_batch("SAVEPOINT entry")?;
+        match self.apply(entry, now) {
+            Ok(is_done) => {
+                self.connection.execute_batch("RELEASE entry")?;
+                Ok(is_done)
+            }
+            Err(StoreError::Sqlite(_)) => {
+                self.connection
+                    .execute_batch("ROLLBACK TO entry; RELEASE entry")?;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Keeps an entry that this program does not understand.

@@ -1,6 +1,7 @@
 //! The hub's store: what the receiving engine writes. Reading for people is in `hub_view`.
 
 mod boxes;
+pub mod down;
 pub mod feed;
 pub mod orders;
 pub mod rights;
@@ -124,12 +125,15 @@ pub struct StateRow<'a> {
 
 pub struct HubStore {
     pub(super) connection: Connection,
+    /// Something was ordered to be sent down.
+    has_posted: bool,
 }
 
 impl HubStore {
     pub fn open(path: &Path, options: Options) -> Result<Self, StoreError> {
         Ok(Self {
             connection: super::open(path, options, PAGE_BYTES, MIGRATIONS)?,
+            has_posted: false,
         })
     }
 

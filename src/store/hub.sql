@@ -111,3 +111,58 @@ CREATE TABLE refusal (
     last_ms  INTEGER NOT NULL,
     PRIMARY KEY (box_id, code)
 ) STRICT, WITHOUT ROWID;
+
+-- Boxes to which something was ever sent, and their logs' epoch.
+CREATE TABLE down_box (
+    number     INTEGER PRIMARY KEY,  -- names the box's logs: `log` is number * 8 + lane
+    box_id     TEXT    NOT NULL UNIQUE,
+    epoch      INTEGER NOT NULL,     -- of its logs; each new one is greater
+    reload_ms  INTEGER,              -- since when its copies are to be loaded again; NULL: they are good
+    reload_why TEXT                  -- new, set_back, lost_there, dropped
+) STRICT;
+
+-- Where each log to a box stands; numbers go on through its epochs.
+CREATE TABLE down_lane (
+    log         INTEGER PRIMARY KEY,
+    begin       INTEGER NOT NULL,    -- number of the first entry under this epoch
+    tail        INTEGER NOT NULL,    -- number of the newest entry that was deleted; ends a block
+    tail_chain  BLOB    NOT NULL,
+    tail_sum    INTEGER NOT NULL,    -- bytes of all blocks up to `tail`
+    acked       INTEGER NOT NULL,    -- number up to which the box has given its receipt
+    acked_chain BLOB    NOT NULL,
+    acked_sum   INTEGER NOT NULL,
+    receipt     BLOB,                -- the box's last receipt as received, signature included
+    receipt_ms  INTEGER
+) STRICT;
+
+-- The entries to the boxes, waiting and in the kept tail, in blocks as in a box's outbox.
+CREATE TABLE down (
+    place     INTEGER PRIMARY KEY,   -- log * 2^40 + number of the block's last entry
+    entries   INTEGER NOT NULL,
+    stored_ms INTEGER NOT NULL,      -- when the first one was ordered
+    sum       INTEGER NOT NULL,      -- bytes of this log's blocks up to and with this one
+    chain     BLOB    NOT NULL,      -- SHA-256 chain after the last entry
+    raw_bytes INTEGER NOT NULL,      -- of `body` when decompressed
+    body      BLOB    NOT NULL
+) STRICT;
+
+-- What is to be sent and is in no log yet; any process may write here, the engine takes it up.
+CREATE TABLE down_order (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    box_id TEXT    NOT NULL,
+    lane   INTEGER NOT NULL,
+    entry  BLOB    NOT NULL CHECK (length(entry) <= 98304),
+    at_ms  INTEGER NOT NULL
+) STRICT;
+
+-- What was dropped before the box had it; the box notes the same range.
+CREATE TABLE down_gap (
+    gap      INTEGER PRIMARY KEY,
+    number   INTEGER NOT NULL,       -- of the box
+    epoch    INTEGER NOT NULL,
+    lane     INTEGER NOT NULL,
+    first    INTEGER NOT NULL,
+    last     INTEGER NOT NULL,
+    reason   TEXT    NOT NULL,       -- no_room
+    noted_ms INTEGER NOT NULL
+) STRICT;

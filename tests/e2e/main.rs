@@ -7,6 +7,7 @@
 )]
 
 mod asyncapi;
+mod downlink;
 // The budget test and the benches use the rest of it.
 #[allow(dead_code)]
 mod rig;

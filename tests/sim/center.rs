@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use lienthong::engine::posting::DownSpace;
 use lienthong::engine::receiving::{Config, Event, HubEngine};
+use lienthong::model::limits::MESSAGE_BYTES_MAX;
 use lienthong::model::{AgencyCode, BoxId, UnixMs};
 use lienthong::store::hub::{BoxState, HubStore, NewBox};
 use lienthong::store::{Options, StoreError};
@@ -33,11 +35,14 @@ pub struct Center {
     pub was_set_back: bool,
     pub clock: Clock,
     pub quota_bytes: u64,
+    /// What messages the hub's own link carries.
+    pub link_limit: usize,
+    space: DownSpace,
 }
 
 impl Center {
     /// A hub with all boxes registered.
-    pub fn new(folder: &Path, offices: usize, quota_bytes: u64) -> Self {
+    pub fn new(folder: &Path, offices: usize, quota_bytes: u64, space: DownSpace) -> Self {
         let files = Files::new(folder, "hub".to_owned());
         let options = Options {
             quota_bytes: HUB_QUOTA_BYTES,
@@ -71,11 +76,13 @@ impl Center {
             was_set_back: false,
             clock: Clock::TRUE,
             quota_bytes,
+            link_limit: MESSAGE_BYTES_MAX,
+            space,
         }
     }
 
     pub fn open(&mut self, now_ms: u64) -> Result<(), StoreError> {
-        let engine = HubEngine::open(Config {
+        let mut engine = HubEngine::open(Config {
             store: self.files.path(),
             options: Options {
                 quota_bytes: self.quota_bytes,
@@ -83,6 +90,7 @@ impl Center {
             },
             key: keys::hub(),
         })?;
+        engine.set_down_space(self.space);
         self.running = Some(Running {
             engine,
             eye: HubEye::open(&self.files.path()),

@@ -234,7 +234,132 @@ impl HubEye {
         )
     }
 
+    /// The lanes of all logs to the boxes.
+    pub fn down_lanes(&self) -> Vec<DownLaneRow> {
+        all(
+            &self.0,
+            "SELECT b.box_id, b.epoch, l.log & 7, l.begin, l.tail, l.acked, b.reload_ms IS NOT NULL,
+               (SELECT max(place) & ((1 << 40) - 1) FROM down
+                WHERE place BETWEEN l.log << 40 AND (l.log + 1 << 40) - 1),
+               (SELECT chain FROM down WHERE place >= l.log << 40
+                AND place < l.log + 1 << 40 ORDER BY place DESC LIMIT 1)
+             FROM down_box AS b JOIN down_lane AS l ON l.log >> 3 = b.number ORDER BY l.log",
+            [],
+            |row| {
+                let (tail, acked) = (row.get::<_, i64>(4)? as u64, row.get::<_, i64>(5)? as u64);
+                Ok(DownLaneRow {
+                    office: crate::check::office_of(&row.get::<_, String>(0)?),
+                    epoch: row.get::<_, i64>(1)? as u64,
+                    lane: row.get::<_, i64>(2)? as usize,
+                    begin: row.get::<_, i64>(3)? as u64,
+                    tail,
+                    acked,
+                    reload: row.get(6)?,
+                    chain: row
+                        .get::<_, Option<Vec<u8>>>(8)?
+                        .map_or([0; 32], |chain| chain.try_into().expect("32 bytes")),
+                    newest: row
+                        .get::<_, Option<i64>>(7)?
+                        .map_or(tail.max(acked), |newest| newest as u64),
+                })
+            },
+        )
+    }
+
+    /// What was dropped before a box had it: office, epoch and lane; first and last number.
+    pub fn down_gaps(&self) -> Vec<((usize, u64, usize), (u64, u64))> {
+        all(
+            &self.0,
+            "SELECT box_id, g.epoch, lane, first, last FROM down_gap AS g JOIN down_box USING (number)",
+            [],
+            |row| {
+                let office = crate::check::office_of(&row.get::<_, String>(0)?);
+                let number = |at| row.get::<_, i64>(at).map(|number| number as u64);
+                Ok((
+                    (office, number(1)?, number(2)? as usize),
+                    (number(3)?, number(4)?),
+                ))
+            },
+        )
+    }
+
+    /// How many orders are in no log yet.
+    pub fn orders(&self) -> u64 {
+        let sql = "SELECT count(*) FROM down_order";
+        all(&self.0, sql, [], |row| row.get::<_, i64>(0))[0] as u64
+    }
+
     pub fn parked(&self) -> Vec<i64> {
         all(&self.0, "SELECT place FROM parked", [], |row| row.get(0))
+    }
+}
+
+pub struct DownLaneRow {
+    pub office: usize,
+    pub epoch: u64,
+    pub lane: usize,
+    pub begin: u64,
+    pub tail: u64,
+    pub acked: u64,
+    pub newest: u64,
+    /// At the newest entry, where it is held.
+    pub chain: [u8; 32],
+    pub reload: bool,
+}
+
+pub struct PositionRow {
+    pub lane: usize,
+    pub epoch: u64,
+    pub applied: u64,
+}
+
+/// An entry that a box keeps as it came.
+pub struct KeptRow {
+    pub number: i64,
+    pub epoch: u64,
+    pub lane: usize,
+    pub seq: u64,
+    pub entry: Vec<u8>,
+}
+
+pub struct DownEye(Connection);
+
+impl DownEye {
+    pub fn open(path: &Path) -> Self {
+        Self(open(path))
+    }
+
+    pub fn positions(&self) -> Vec<PositionRow> {
+        let sql = "SELECT lane, epoch, applied FROM position ORDER BY lane";
+        all(&self.0, sql, [], |row| {
+            Ok(PositionRow {
+                lane: row.get::<_, i64>(0)? as usize,
+                epoch: row.get::<_, i64>(1)? as u64,
+                applied: row.get::<_, i64>(2)? as u64,
+            })
+        })
+    }
+
+    pub fn entries_after(&self, number: i64) -> Vec<KeptRow> {
+        let sql =
+            "SELECT number, epoch, lane, seq, entry FROM unknown WHERE number > ?1 ORDER BY number";
+        all(&self.0, sql, [number], |row| {
+            Ok(KeptRow {
+                number: row.get(0)?,
+                epoch: row.get::<_, i64>(1)? as u64,
+                lane: row.get::<_, i64>(2)? as usize,
+                seq: row.get::<_, i64>(3)? as u64,
+                entry: row.get(4)?,
+            })
+        })
+    }
+
+    /// Epoch, lane, first and last number of what the hub has said lost.
+    pub fn gaps(&self) -> Vec<(u64, usize, u64, u64)> {
+        let sql = "SELECT epoch, lane, first, last FROM gap";
+        all(&self.0, sql, [], |row| {
+            let number = |at| row.get::<_, i64>(at).map(|number| number as u64);
+            Ok((number(0)?, number(1)? as usize, number(2)?, number(3)?))
+        })
     }
 }

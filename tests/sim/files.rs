@@ -49,6 +49,11 @@ impl Files {
         remove(&self.path());
         copy(&copied.0, &self.path());
     }
+
+    /// The file is gone; the database must be closed.
+    pub fn remove(&self) {
+        remove(&self.path());
+    }
 }
 
 /// Up to where the WAL was on the disk when somebody asked.

@@ -43,13 +43,15 @@ impl World {
             Incident::HubCrash(away_ms) => self.kill_hub(away_ms),
             Incident::HubCrashInside(_) => self.center.dies_inside = true,
             Incident::HubCopy => {
-                self.hub_copy = Some(self.center.files.copy_aside(self.now_ms));
+                let copied = self.center.files.copy_aside(self.now_ms);
+                self.hub_copy = Some((copied, self.orders.facts.len()));
             }
             Incident::HubPutBack => {
-                if let Some(copied) = self.hub_copy.clone() {
+                if let Some((copied, ordered)) = self.hub_copy.clone() {
                     let away_ms = self.dice.between(200, 20_000);
                     self.kill_hub(away_ms);
                     self.center.put_back(&copied);
+                    self.orders.hub_was_set_back(ordered);
                 }
             }
             Incident::BoxCopy(office) => {
@@ -80,6 +82,46 @@ impl World {
                 if let Some(message) = self.broker.overheard[office].clone() {
                     let victim = (office + 1) % self.plan.offices;
                     self.arrive_at_hub(victim, message);
+                }
+            }
+            Incident::DownCrashInside(office) => {
+                let index = self.station_of(office);
+                self.stations[index].down.dies_inside = true;
+            }
+            Incident::DownLost(office) => {
+                let index = self.station_of(office);
+                self.kill_box(index, 2_000);
+                self.stations[index].set_down_back(None);
+            }
+            Incident::DownCopy(office) => {
+                let index = self.station_of(office);
+                let copied = self.stations[index].down.files.copy_aside(self.now_ms);
+                self.down_copies.insert(office, (index, copied));
+            }
+            Incident::DownPutBack(office) => {
+                if let Some((index, copied)) = self.down_copies.get(&office).cloned() {
+                    self.kill_box(index, 2_000);
+                    self.stations[index].set_down_back(Some(&copied));
+                }
+            }
+            Incident::ForgedDownBatch(office) => self.forge_down_batch(office),
+            Incident::ForgedDownReceipt(office) => self.forge_down_receipt(office),
+            Incident::ForeignDownBatch(office) => {
+                let victim = self.station_of((office + 1) % self.plan.offices);
+                if let Some(message) = self.broker.overheard_down[office].last().cloned() {
+                    self.hand_to_running(victim, message);
+                }
+            }
+            Incident::ForeignDownReceipt(office) => {
+                if let Some(message) = self.broker.overheard_receipt[office].clone() {
+                    self.arrive_at_hub((office + 1) % self.plan.offices, message);
+                }
+            }
+            Incident::ReplayedDown(office) => {
+                let index = self.station_of(office);
+                let oldest: Vec<_> = self.broker.overheard_down[office].clone();
+                for message in oldest.into_iter().take(8) {
+                    self.hand_to_running(index, message);
                 }
             }
         }
@@ -178,6 +220,72 @@ impl World {
         self.arrive_at_hub(office, message.into());
     }
 
+    fn hand_to_running(&mut self, index: usize, message: Bytes) {
+        if self.stations[index].running.is_some() {
+            self.hand_to_box(index, message);
+        }
+    }
+
+    /// A stranger sends a box something as if it were the hub.
+    fn forge_down_batch(&mut self, office: usize) {
+        let index = self.station_of(office);
+        let Some(down) = &self.stations[index].down.running else {
+            return;
+        };
+        let position = down.eye.positions().into_iter().next();
+        let (lane, epoch, applied) = position.map_or((0, 1 << 61, 0), |position| {
+            (position.lane, position.epoch, position.applied)
+        });
+        let entry = br#"{"sim":{"uid":0}}"#;
+        let box_id = self.stations[index].box_id.clone();
+        let claim = BatchClaim {
+            box_id: &box_id,
+            lane: Lane::ALL[lane],
+            epoch: Epoch(epoch),
+            begin: Seq(1),
+            oldest: Seq(applied + 1),
+            first: Seq(applied + 1),
+            last: Seq(applied + 1),
+            base: Chain([0; 32]),
+            chain: Chain(crate::check::sha256([&[0; 32], entry])),
+        };
+        let mut builder = BatchBuilder::default();
+        assert!(builder.push(entry));
+        let signature = keys::stranger().sign(&claim);
+        let message = builder
+            .encode(&claim, &signature, MESSAGE_BYTES_MAX)
+            .expect("a small batch");
+        self.hand_to_running(index, message.into());
+    }
+
+    /// A stranger tells the hub that a box has everything.
+    fn forge_down_receipt(&mut self, office: usize) {
+        let Some(running) = &self.center.running else {
+            return;
+        };
+        let lanes = running.eye.down_lanes().into_iter();
+        let waits = lanes.filter(|lane| lane.office == office && lane.acked < lane.newest);
+        for lane in waits {
+            let box_id = crate::check::box_name(office).parse().expect("valid");
+            let mut receipt = Receipt {
+                ack: Ack {
+                    log: LogName {
+                        lane: Lane::ALL[lane.lane],
+                        epoch: Epoch(lane.epoch),
+                    },
+                    applied: Seq(lane.newest),
+                    resend: false,
+                },
+                chain: Chain(lane.chain),
+                refused: None,
+                hub_time: UnixMs(0),
+                signature: [0; 64],
+            };
+            receipt.signature = keys::stranger().sign(&receipt.claim(&box_id));
+            self.arrive_at_hub(office, receipt.encode().into());
+        }
+    }
+
     /// A stranger tells a box that everything has arrived.
     fn forge_receipt(&mut self, office: usize) {
         let index = self.station_of(office);
@@ -225,6 +333,7 @@ impl World {
         self.center.dies_inside = false;
         for station in &mut self.stations {
             station.dies_inside = false;
+            station.down.dies_inside = false;
         }
         if self.broker.limit < MESSAGE_BYTES_MAX {
             self.broker.limit = MESSAGE_BYTES_MAX;

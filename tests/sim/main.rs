@@ -20,6 +20,7 @@
 mod center;
 mod check;
 mod dice;
+mod downlink;
 mod eyes;
 mod files;
 mod final_check;

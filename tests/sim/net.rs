@@ -1,7 +1,8 @@
 //! The broker and the network: sessions, losses, repeats, delays, damage.
 
 use bytes::Bytes;
-use lienthong::engine::{receiving, sending};
+use lienthong::engine::{copying, receiving, sending};
+use lienthong::wire;
 
 use crate::dice::Dice;
 use crate::world::{Happening, World};
@@ -17,6 +18,9 @@ pub struct Broker {
     last_at: [Vec<u64>; 2],
     /// The last batch of each office, for those who want to replay it.
     pub overheard: Vec<Option<Bytes>>,
+    /// The same for a box's receipts and for what goes down, which is kept from the beginning.
+    pub overheard_receipt: Vec<Option<Bytes>>,
+    pub overheard_down: Vec<Vec<Bytes>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +47,8 @@ impl Broker {
             connections: 0,
             last_at: [vec![0; offices], vec![0; offices]],
             overheard: vec![None; offices],
+            overheard_receipt: vec![None; offices],
+            overheard_down: vec![Vec::new(); offices],
         }
     }
 }
@@ -98,10 +104,34 @@ impl World {
         let station = &self.stations[session.station];
         let connection = station.link.map(|(connection, _)| connection);
         if connection == Some(session.connection) && station.running.is_some() {
-            self.overhear_receipt(session.station, &message);
-            let station = &mut self.stations[session.station];
-            station.pending.push(sending::Event::Received(message));
-            self.wake_box_in(session.station, 0, 10);
+            self.hand_to_box(session.station, message);
+        }
+    }
+
+    /// A box takes a message from its topic.
+    pub fn hand_to_box(&mut self, index: usize, message: Bytes) {
+        if wire::is_receipt(&message) {
+            self.overhear_receipt(index, &message);
+            let event = sending::Event::Received(message);
+            self.stations[index].pending.push(event);
+            self.wake_box_in(index, 0, 10);
+        } else {
+            let event = copying::Event::Received(message);
+            self.stations[index].down.pending.push(event);
+            self.wake_down_in(index, 0, 10);
+        }
+    }
+
+    /// The broker keeps a box's presence, and hands it to the hub when it comes.
+    pub fn tell_presence(&mut self, office: usize) {
+        if self.center.connected {
+            let online = self.broker.sessions[office].is_some();
+            let event = receiving::Event::Presence {
+                box_id: crate::check::box_name(office).parse().expect("valid"),
+                presence: format!(r#"{{"online":{online}}}"#),
+            };
+            self.center.pending.push(event);
+            self.wake_hub_in(0, 10);
         }
     }
 
@@ -147,6 +177,12 @@ impl World {
         };
         self.stations[index].pending.push(event);
         self.wake_box_in(index, 0, 10);
+        self.stations[index]
+            .down
+            .pending
+            .push(copying::Event::LinkUp);
+        self.wake_down_in(index, 0, 10);
+        self.tell_presence(office);
     }
 
     /// A box notices that its link is gone; it connects again.
@@ -157,7 +193,9 @@ impl World {
         }
         station.link_is_down();
         station.pending.push(sending::Event::LinkDown);
+        station.down.pending.push(copying::Event::LinkDown);
         self.wake_box_in(index, 0, 10);
+        self.wake_down_in(index, 0, 10);
         self.connect_box_in(index, least_ms, most_ms);
     }
 
@@ -166,6 +204,7 @@ impl World {
             && !session.half_open
         {
             self.note(format_args!("box {} is cut", session.station));
+            self.tell_presence(office);
             self.lose_link(session.station, 500, 10_000);
         }
     }
@@ -184,6 +223,8 @@ impl World {
         self.at(back, Happening::BrokerUp);
         if self.center.running.is_some() {
             self.center.connected = false;
+            self.center.pending.push(receiving::Event::LinkDown);
+            self.wake_hub_in(0, 10);
             self.connect_hub_at(back + self.dice.clone().between(1, 3_000));
         }
     }
@@ -199,8 +240,12 @@ impl World {
         }
         self.note(format_args!("the hub is connected"));
         self.center.connected = true;
+        self.center.link_limit = self.broker.limit;
         self.center.pending.push(receiving::Event::LinkUp);
         self.wake_hub_in(0, 10);
+        for office in 0..self.plan.offices {
+            self.tell_presence(office);
+        }
     }
 }
 

@@ -60,6 +60,13 @@ pub struct Plan {
     pub record_bytes: u64,
     pub message_bytes: usize,
     pub incidents: Vec<(u64, Incident)>,
+    /// What is ordered for the boxes: when, office, lane, how many entries.
+    pub orders: Vec<(u64, usize, usize, u64)>,
+    pub down_lane_bytes: u64,
+    pub down_tail_ms: i64,
+    pub down_tail_bytes: u64,
+    /// Bytes of batches that the hub's outbox takes at a time.
+    pub down_room_bytes: usize,
 }
 
 /// How the network behaves until it heals.
@@ -117,6 +124,18 @@ pub enum Incident {
     ForgedReceipt(usize),
     /// What a box sent is sent again from the topic of another.
     ForeignBatch(usize),
+    DownCrashInside(usize),
+    /// The store of what came down is gone, or set back.
+    DownLost(usize),
+    DownCopy(usize),
+    DownPutBack(usize),
+    ForgedDownBatch(usize),
+    ForgedDownReceipt(usize),
+    /// What was sent to a box, or by it, comes to or from another.
+    ForeignDownBatch(usize),
+    ForeignDownReceipt(usize),
+    /// The oldest batches come once more.
+    ReplayedDown(usize),
 }
 
 impl Plan {
@@ -152,9 +171,16 @@ impl Plan {
             record_bytes: dice.pick(&[200, 200, 2_000]),
             message_bytes: dice.pick(&[128 * 1024, 128 * 1024, 16 * 1024]),
             incidents: Vec::new(),
+            orders: Vec::new(),
+            down_lane_bytes: 1 << 20,
+            down_tail_ms: 3_600_000,
+            down_tail_bytes: 1 << 20,
+            down_room_bytes: 8 << 20,
         };
         plan.suffer(theme, &mut dice);
         plan.readmit(&mut dice);
+        // Dice of its own: what goes up is the same with it as without.
+        plan.go_down(theme, &mut Dice::new(seed.rotate_left(32) ^ 0x646f_776e));
         plan.incidents.sort_by_key(|&(at, _)| at);
         plan
     }
@@ -254,6 +280,78 @@ impl Plan {
         if dice.chance(25) {
             let incident = self.clock(dice);
             self.at_some_time(dice, incident);
+        }
+    }
+
+    /// What is ordered for the boxes, and what this direction suffers beside.
+    fn go_down(&mut self, theme: Theme, dice: &mut Dice) {
+        self.down_tail_ms = dice.pick(&[3_600_000, 3_600_000, 0]);
+        self.down_tail_bytes = dice.pick(&[1 << 20, 0, 600]);
+        self.down_room_bytes = dice.pick(&[8 << 20, 8 << 20, 2_000]);
+        if dice.chance(10) {
+            return;
+        }
+        for office in 0..self.offices {
+            for _ in 0..dice.between(1, 6) {
+                let at = dice.between(0, self.writing_ms);
+                let lane = dice.index(5);
+                self.orders.push((at, office, lane, dice.between(1, 6)));
+            }
+        }
+        let office = self.office(dice);
+        match theme {
+            Theme::Calm | Theme::Lossy | Theme::Cuts | Theme::Cloned => {}
+            Theme::Limits | Theme::HubSetBack => {}
+            Theme::Crashes => {
+                for _ in 0..dice.between(1, 4) {
+                    let office = self.office(dice);
+                    self.at_some_time(dice, Incident::DownCrashInside(office));
+                }
+            }
+            Theme::BoxSetBack => match dice.chance(50) {
+                true => self.at_some_time(dice, Incident::DownLost(office)),
+                false => {
+                    self.set_back(
+                        dice,
+                        Incident::DownCopy(office),
+                        Incident::DownPutBack(office),
+                    );
+                }
+            },
+            Theme::Full => {
+                self.down_lane_bytes = dice.between(1, 4) * 1_000;
+                for _ in 0..dice.between(2, 6) {
+                    let at = dice.between(0, self.writing_ms);
+                    self.orders.push((at, office, 2, dice.between(3, 9)));
+                }
+            }
+            Theme::Forger => {
+                for _ in 0..dice.between(2, 6) {
+                    let incident = self.down_forgery(dice);
+                    self.at_some_time(dice, incident);
+                }
+            }
+            Theme::Everything => {
+                for _ in 0..dice.between(1, 4) {
+                    let incident = match dice.below(3) {
+                        0 => Incident::DownCrashInside(self.office(dice)),
+                        1 => Incident::DownLost(self.office(dice)),
+                        _ => self.down_forgery(dice),
+                    };
+                    self.at_some_time(dice, incident);
+                }
+            }
+        }
+    }
+
+    fn down_forgery(&self, dice: &mut Dice) -> Incident {
+        let office = self.office(dice);
+        match dice.below(5) {
+            0 => Incident::ForgedDownBatch(office),
+            1 => Incident::ForgedDownReceipt(office),
+            2 => Incident::ForeignDownBatch(office),
+            3 => Incident::ForeignDownReceipt(office),
+            _ => Incident::ReplayedDown(office),
         }
     }
 

@@ -41,6 +41,16 @@ fn noticed_by(fault: Fault) -> (&'static str, &'static [&'static str]) {
         Fault::LateOverwrites => (STATE, &[]),
         Fault::UrgentLast => (URGENT, &[]),
         Fault::AcceptedUnsynced => (ACCEPTED, &[LOST, CURSOR]),
+        Fault::DownReceiptBeforeCommit => (RECEIPTS, &[FORGOTTEN]),
+        Fault::ForgetOnPost => (FORGOTTEN, &[]),
+        Fault::NoNewDownEpoch => (PROGRESS, &[LOST]),
+        Fault::AnyDownBatch => (INVENTED, &[]),
+        Fault::AnyDownReceipt => (FORGOTTEN, &[]),
+        Fault::OldDownEpoch => (TWICE, &[ORDER, PROGRESS]),
+        Fault::OrderOutside => (LOST, &[]),
+        Fault::OrderTwice => (TWICE, &[ORDER]),
+        Fault::DropNotNoted => (GAPS, &[]),
+        Fault::PositionOutside => (TWICE, &[ORDER]),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use lienthong::engine::copying::{self, CopyEngine};
 use lienthong::engine::sending::{Config, EdgeEngine, Event, Space};
 use lienthong::evidence::PublicKey;
 use lienthong::model::{BoxId, ClockQuality, Epoch, Now, UnixMs};
@@ -11,7 +12,8 @@ use lienthong::sync::Limits;
 
 use crate::check::box_name;
 use crate::dice::Dice;
-use crate::eyes::BoxEye;
+use crate::downlink::Held;
+use crate::eyes::{BoxEye, DownEye};
 use crate::files::{Copied, Files, Synced};
 use crate::keys;
 use crate::plan::Plan;
@@ -56,6 +58,21 @@ pub struct Running {
     pub boot_ms: u64,
 }
 
+/// The half of the process that hears the hub, with a store of its own.
+pub struct DownSide {
+    pub files: Files,
+    pub running: Option<DownRunning>,
+    pub pending: Vec<copying::Event>,
+    pub wake_at: Option<u64>,
+    pub dies_inside: bool,
+    pub held: Held,
+}
+
+pub struct DownRunning {
+    pub engine: CopyEngine,
+    pub eye: DownEye,
+}
+
 pub struct Station {
     pub office: usize,
     pub box_id: BoxId,
@@ -75,6 +92,7 @@ pub struct Station {
     /// The process is to die inside its next step that has something to do.
     pub dies_inside: bool,
     pub traffic: Traffic,
+    pub down: DownSide,
     space: Space,
     quota_bytes: u64,
     dice: Dice,
@@ -126,6 +144,14 @@ impl Station {
             open_at: Some(0),
             dies_inside: false,
             traffic: Traffic::default(),
+            down: DownSide {
+                files: Files::new(folder, format!("{name}-{index}-down")),
+                running: None,
+                pending: Vec::new(),
+                wake_at: None,
+                dies_inside: false,
+                held: Held::default(),
+            },
             space: Space {
                 lane_bytes_max: [plan.lane_bytes; 5],
                 tail_ms: plan.tail_ms,
@@ -163,12 +189,39 @@ impl Station {
         for source in &mut self.sources {
             source.restarted(now_ms);
         }
+        self.open_down(now_ms)
+    }
+
+    fn open_down(&mut self, now_ms: u64) -> Result<(), StoreError> {
+        let store = self.down.files.path();
+        let engine = CopyEngine::open(
+            copying::Config {
+                store: store.clone(),
+                options: Options {
+                    quota_bytes: 64 << 20,
+                    cache_bytes: 64 * 1024,
+                },
+                box_id: self.box_id.clone(),
+                key: keys::office(self.office),
+                hub_keys: vec![keys::hub_public()],
+                limits: Limits::FIELD,
+            },
+            self.now(now_ms),
+        )?;
+        let eye = DownEye::open(&store);
+        self.down.running = Some(DownRunning { engine, eye });
         Ok(())
     }
 
     /// The process dies, and all that was only in its memory with it; with the power, what was not
     /// on the disk too.
     pub fn die(&mut self) {
+        if let Some(running) = self.down.running.take() {
+            // Every commit of this store is on the disk.
+            let left = self.down.files.crash();
+            drop(running);
+            drop(left);
+        }
         if let Some(running) = self.running.take() {
             let left = match self.dice.chance(50) {
                 true => self.files.power_cut(self.synced),
@@ -182,6 +235,7 @@ impl Station {
 
     /// The process stops in order.
     pub fn stop(&mut self) -> Result<(), StoreError> {
+        self.down.running = None;
         if let Some(mut running) = self.running.take() {
             running.engine.finish()?;
         }
@@ -192,12 +246,23 @@ impl Station {
     fn forget(&mut self) {
         self.pending.clear();
         self.wake_at = None;
+        self.down.pending.clear();
+        self.down.wake_at = None;
         self.link_is_down();
     }
 
     pub fn put_back(&mut self, copied: &Copied) {
         self.die();
         self.files.put_back(copied);
+    }
+
+    /// What came down is lost, or set back; the box must be down.
+    pub fn set_down_back(&mut self, copied: Option<&Copied>) {
+        self.down.held = Held::default();
+        match copied {
+            Some(copied) => self.down.files.put_back(copied),
+            None => self.down.files.remove(),
+        }
     }
 
     pub fn link_is_up(&mut self, connection: u64, limit: usize) {

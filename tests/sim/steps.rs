@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use lienthong::engine::{receiving, sending};
-use lienthong::model::fault;
+use lienthong::model::{BoxId, fault};
 use lienthong::store::StoreError;
 use lienthong::wire::Receipt;
 
@@ -35,6 +35,12 @@ impl World {
         }
         self.note(format_args!("box {index} runs"));
         self.look_at_box(index)?;
+        let station = &mut self.stations[index];
+        if let Some(running) = &station.down.running {
+            let held = &mut station.down.held;
+            self.orders
+                .look_at_box(station.office, held, &running.eye)?;
+        }
         self.schedule_sources(index);
         self.wake_box_in(index, 0, 100);
         self.connect_box_in(index, 100, 5_000);
@@ -47,6 +53,7 @@ impl World {
         self.note(format_args!("box {index} dies"));
         if self.broker.sessions[office].is_some_and(|session| session.station == index) {
             self.broker.sessions[office] = None;
+            self.tell_presence(office);
         }
         self.stations[index].die();
         self.open_box_in(index, away_ms);
@@ -285,6 +292,10 @@ impl World {
 
     pub fn wake_hub_in(&mut self, least_ms: u64, most_ms: u64) {
         let at = self.now_ms + self.dice.between(least_ms, most_ms);
+        self.wake_hub_at(at);
+    }
+
+    fn wake_hub_at(&mut self, at: u64) {
         if self.center.running.is_some() && self.center.wake_at.is_none_or(|wake| at < wake) {
             self.center.wake_at = Some(at);
             self.at(at, Happening::WakeHub);
@@ -304,10 +315,14 @@ impl World {
         }
         self.steps += 1;
         let count = events.len();
+        running.engine.set_message_bytes_max(self.center.link_limit);
+        running.engine.set_room(self.plan.down_room_bytes);
         let result = running.engine.step(now, events);
         if dies {
             fault::is_crash_due();
         }
+        let next = running.engine.poll_timeout(now.mono_ms);
+        let boot_ms = running.boot_ms;
         match result {
             Ok(effects) => {
                 self.note(format_args!(
@@ -317,9 +332,13 @@ impl World {
                 for effect in effects {
                     self.effect_of_hub(effect)?;
                 }
+                let running = self.center.running.as_ref().expect("it made a step");
+                self.orders.look_at_hub(&running.eye)?;
                 if dies {
                     let away_ms = self.dice.between(200, 20_000);
                     self.kill_hub(away_ms);
+                } else if let Some(next) = next {
+                    self.wake_hub_at((boot_ms + next).max(self.now_ms + 1));
                 }
             }
             Err(error) => {
@@ -346,12 +365,45 @@ impl World {
                 ));
                 self.carry(Direction::Down, office, message);
             }
+            receiving::Effect::Offer { box_id, message } => self.offer_to_box(&box_id, message)?,
+            receiving::Effect::Reload { box_id, why } => {
+                self.asked_to_load(office_of(box_id.as_str()), why);
+            }
+            receiving::Effect::TooLarge { .. } | receiving::Effect::RefusedByBox { .. } => {
+                self.note(format_args!("  {effect:?}"));
+            }
             receiving::Effect::Refused { box_id, code } => {
                 self.note(format_args!("  hub refuses {box_id}: {}", code.as_str()));
             }
             receiving::Effect::Committed { box_id, records } => {
                 self.note(format_args!("  hub has {records} of {box_id}"));
             }
+        }
+        Ok(())
+    }
+
+    fn offer_to_box(&mut self, box_id: &BoxId, message: Bytes) -> Checked {
+        let office = office_of(box_id.as_str());
+        let Ok(batch) = self.decoder.decode(&message) else {
+            return violated(ORDER, "the hub sends what cannot be read".into());
+        };
+        let offer = batch.offer;
+        self.note(format_args!(
+            "  hub offers {office} {} {}..{} of {} from {}, {} bytes",
+            offer.log.lane,
+            offer.first,
+            offer.last,
+            offer.log.epoch,
+            offer.oldest,
+            message.len()
+        ));
+        if self.center.link_limit < message.len() {
+            let what = format!("{} bytes to office {office}", message.len());
+            return violated(LIMIT, what);
+        }
+        if self.center.connected {
+            self.broker.overheard_down[office].push(message.clone());
+            self.carry(Direction::Down, office, message);
         }
         Ok(())
     }

@@ -7,11 +7,14 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use bytes::Bytes;
+use lienthong::engine::posting::DownSpace;
+use lienthong::store::hub::down::Reload;
 use lienthong::wire::BatchDecoder;
 
 use crate::center::Center;
 use crate::check::{Checked, Checker, PROGRESS, Timeline, violated};
 use crate::dice::Dice;
+use crate::downlink::Orders;
 use crate::files::Copied;
 use crate::final_check;
 use crate::net::Broker;
@@ -32,7 +35,12 @@ pub enum Happening {
     OpenBox(usize),
     OpenHub,
     WakeBox(usize),
+    WakeDown(usize),
     WakeHub,
+    /// Office, lane and number of entries to be sent down.
+    Order(usize, usize, u64),
+    Load(usize, Reload),
+    LoadOn(usize),
     Act(usize, usize),
     ConnectBox(usize),
     ConnectHub,
@@ -56,8 +64,11 @@ pub struct World {
     pub center: Center,
     pub broker: Broker,
     pub checker: Checker,
+    pub orders: Orders,
     pub decoder: BatchDecoder,
-    pub hub_copy: Option<Copied>,
+    /// The hub's copy, and how much was ordered then.
+    pub hub_copy: Option<(Copied, usize)>,
+    pub down_copies: BTreeMap<usize, (usize, Copied)>,
     pub box_copies: BTreeMap<usize, (usize, Copied, Timeline)>,
     pub healed_ms: Option<u64>,
     pub steps: u64,
@@ -86,6 +97,11 @@ impl World {
         let plan = Plan::new(seed);
         let mut dice = Dice::new(!seed);
         let folder = new_folder();
+        let space = DownSpace {
+            lane_bytes_max: [plan.down_lane_bytes; 5],
+            tail_ms: plan.down_tail_ms,
+            tail_bytes: plan.down_tail_bytes,
+        };
         let mut world = World {
             net: plan.net,
             trace: Trace::new(print),
@@ -94,11 +110,13 @@ impl World {
             waiting: BTreeMap::new(),
             order: 0,
             stations: Vec::new(),
-            center: Center::new(folder.path(), plan.offices, plan.hub_quota_bytes),
+            center: Center::new(folder.path(), plan.offices, plan.hub_quota_bytes, space),
             broker: Broker::new(plan.offices, plan.message_bytes),
             checker: Checker::default(),
+            orders: Orders::default(),
             decoder: BatchDecoder::default(),
             hub_copy: None,
+            down_copies: BTreeMap::new(),
             box_copies: BTreeMap::new(),
             healed_ms: None,
             steps: 0,
@@ -113,6 +131,9 @@ impl World {
         let incidents = std::mem::take(&mut world.plan.incidents);
         for (at, incident) in incidents {
             world.at(at, Happening::Incident(incident));
+        }
+        for (at, office, lane, count) in std::mem::take(&mut world.plan.orders) {
+            world.at(at, Happening::Order(office, lane, count));
         }
         world.at(world.plan.storm_ms, Happening::Heal);
         world.at(0, Happening::OpenHub);
@@ -189,6 +210,7 @@ impl World {
         };
         final_check::check(&self.checker, &running.eye)?;
         self.check_rows()?;
+        self.check_down()?;
         #[cfg(feature = "hub")]
         self.check_with_the_products_own()?;
         let healed_ms = self.healed_ms.unwrap_or(self.now_ms);
@@ -212,6 +234,22 @@ impl World {
             Happening::WakeBox(index) if self.stations[index].wake_at == now => {
                 self.stations[index].wake_at = None;
                 self.step_box(index)
+            }
+            Happening::WakeDown(index) if self.stations[index].down.wake_at == now => {
+                self.stations[index].down.wake_at = None;
+                self.step_down(index)
+            }
+            Happening::Order(office, lane, count) => {
+                self.order(office, lane, count);
+                Ok(())
+            }
+            Happening::Load(office, why) => {
+                self.load(office, why);
+                Ok(())
+            }
+            Happening::LoadOn(office) => {
+                self.load_on(office);
+                Ok(())
             }
             Happening::WakeHub if self.center.wake_at == now => {
                 self.center.wake_at = None;
@@ -274,7 +312,7 @@ impl World {
                 }
             }
         }
-        None
+        self.lacks_down()
     }
 
     /// `trucd verify` agrees.

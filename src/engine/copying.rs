@@ -1,0 +1,352 @@
+//! The box's engine for what comes down: takes the hub's batches, does what the entries say, gives
+//! receipts.
+//!
+//! It has a store and a thread of its own, so that neither direction waits for the other. Entries and
+//! positions move in one transaction, which is on the disk before the receipt leaves.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use super::inlet::{self, Heard, Range, Stand};
+use crate::evidence::{PublicKey, SigningKey, chain_after};
+use crate::model::down::Down;
+use crate::model::fault::{self, Fault};
+use crate::model::{BoxId, Chain, Epoch, Lane, MonoMs, Now, Seq};
+use crate::store::down::{DownStore, Place, Position};
+use crate::store::{Options, StoreError};
+use crate::sync::receiver::Receiver;
+use crate::sync::{Ack, Limits, LogName, Offer};
+use crate::wire::{Batch, BatchDecoder, RefusalCode};
+
+/// What an engine is made with.
+pub struct Config {
+    pub store: PathBuf,
+    pub options: Options,
+    pub box_id: BoxId,
+    /// The box's own, for its receipts.
+    pub key: SigningKey,
+    /// Whose entries count; several while the hub changes its key.
+    pub hub_keys: Vec<PublicKey>,
+    pub limits: Limits,
+}
+
+/// What came in.
+pub enum Event {
+    LinkUp,
+    LinkDown,
+    /// A batch of the hub.
+    Received(Bytes),
+}
+
+/// What is to be done now that the commit is through.
+#[derive(Debug)]
+pub enum Effect {
+    Publish(Bytes),
+    /// Entries were applied, so many of them kept because nobody here understands them.
+    Applied {
+        entries: u64,
+        unknown: u64,
+    },
+    /// The hub has begun its logs anew.
+    NewEpoch(Epoch),
+    /// The hub no longer holds these entries.
+    Lost {
+        lane: Lane,
+        first: Seq,
+        last: Seq,
+    },
+    /// A batch was refused.
+    Refused(RefusalCode),
+}
+
+/// Entries of earlier programs' time that are tried again in one go.
+const AGAIN_MAX: u32 = 500;
+/// Free bytes inside the file from which some are given back to the file system.
+const VACUUM_BYTES: u64 = 16 * 1024 * 1024;
+const VACUUM_PAGES: u32 = 64;
+
+pub struct CopyEngine {
+    config: Config,
+    store: DownStore,
+    receivers: [Option<Receiver>; 5],
+    decoder: BatchDecoder,
+    /// While the link is up: when the hub is greeted next, and after how long again.
+    greet_at: Option<MonoMs>,
+    greet_after_ms: u64,
+    /// The hub no longer holds something of the present epoch that was not applied here. It hears so
+    /// with every receipt, until it begins anew and sends all that counts again.
+    has_lost: bool,
+    /// Whether the open transaction has written something.
+    has_written: bool,
+    effects: Vec<Effect>,
+}
+
+impl CopyEngine {
+    /// Opens the store, or creates it; tries again what an earlier program did not understand.
+    pub fn open(config: Config, now: Now) -> Result<Self, StoreError> {
+        let store = DownStore::open(&config.store, config.options, &config.box_id)?;
+        let mut engine = Self {
+            greet_after_ms: config.limits.resend_after_min_ms,
+            config,
+            store,
+            receivers: Default::default(),
+            decoder: BatchDecoder::default(),
+            greet_at: None,
+            has_lost: false,
+            has_written: false,
+            effects: Vec::new(),
+        };
+        engine.has_lost = engine.store.has_gap()?;
+        engine.try_again(now)?;
+        Ok(engine)
+    }
+
+    fn try_again(&mut self, now: Now) -> Result<(), StoreError> {
+        let mut after = 0;
+        loop {
+            let kept = self.store.unknown(after, AGAIN_MAX)?;
+            let Some((last, _)) = kept.last() else {
+                return Ok(());
+            };
+            after = *last;
+            self.store.begin()?;
+            for (number, entry) in kept {
+                if let Ok(down) = serde_json::from_slice::<Down>(&entry)
+                    && self.store.apply_or_undo(&down, now.wall)?
+                {
+                    self.store.drop_unknown(number)?;
+                }
+            }
+            self.store.commit()?;
+        }
+    }
+
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.store.epoch()
+    }
+
+    /// Applies events in one transaction; returns what is to be done after its commit.
+    pub fn step(&mut self, now: Now, events: Vec<Event>) -> Result<Vec<Effect>, StoreError> {
+        self.has_written = false;
+        self.store.begin()?;
+        for event in events {
+            match event {
+                Event::LinkUp => {
+                    self.greet_at = Some(now.mono_ms);
+                    self.greet_after_ms = self.config.limits.resend_after_min_ms;
+                }
+                Event::LinkDown => self.greet_at = None,
+                Event::Received(message) => self.receive(now, &message)?,
+            }
+        }
+        self.greet(now);
+        if fault::is_crash_due() {
+            if fault::is_planted(Fault::DownReceiptBeforeCommit) {
+                self.store.roll_back()?;
+                return Ok(std::mem::take(&mut self.effects));
+            }
+            return Err(StoreError::Full);
+        }
+        self.store.commit()?;
+        if self.has_written && VACUUM_BYTES < self.store.space()?.1 {
+            self.store.vacuum(VACUUM_PAGES)?;
+        }
+        Ok(std::mem::take(&mut self.effects))
+    }
+
+    /// When `step` wants to be called though nothing has happened.
+    pub fn poll_timeout(&self) -> Option<MonoMs> {
+        self.greet_at
+    }
+
+    /// Asks the hub to greet: soon again until it is heard, then now and then, since a hub that was
+    /// set back may not know that there is something to say.
+    fn greet(&mut self, now: Now) {
+        if self.greet_at.is_none_or(|at| now.mono_ms < at) {
+            return;
+        }
+        self.greet_at = Some(now.mono_ms + self.greet_after_ms);
+        self.greet_after_ms = (self.greet_after_ms * 2).min(self.config.limits.greet_every_ms);
+        self.answer(now, Ack::GREET, Chain::ZERO, None);
+    }
+
+    fn receive(&mut self, now: Now, message: &[u8]) -> Result<(), StoreError> {
+        let Ok(batch) = self.decoder.decode(message) else {
+            self.effects.push(Effect::Refused(RefusalCode::Unreadable));
+            return Ok(());
+        };
+        // An epoch is believed only with the hub's signature, and its number is answered to only then.
+        let lane = batch.offer.log.lane;
+        let is_current = self.store.epoch() == Some(batch.offer.log.epoch);
+        let stand = match is_current {
+            true => self.stand(lane)?,
+            false => None,
+        };
+        let chain = inlet::check(&self.config.box_id, &self.config.hub_keys, &batch, stand);
+        let chain = match fault::is_planted(Fault::AnyDownBatch) {
+            true => Ok(batch.entries().fold(batch.base, chain_after)),
+            false => chain,
+        };
+        if chain == Err(RefusalCode::Forged) {
+            self.effects.push(Effect::Refused(RefusalCode::Forged));
+            return Ok(());
+        }
+        if let Some(at) = &mut self.greet_at {
+            self.greet_after_ms = self.config.limits.greet_every_ms;
+            *at = now.mono_ms + self.greet_after_ms;
+        }
+        let theirs = batch.offer.log.epoch;
+        match self.store.epoch() {
+            Some(epoch) if theirs < epoch && !fault::is_planted(Fault::OldDownEpoch) => {
+                return self.answer_stand(now, lane, None);
+            }
+            Some(epoch) if theirs == epoch => {}
+            _ => self.begin_epoch(now, theirs)?,
+        }
+        self.take(now, &batch, stand, chain)
+    }
+
+    fn begin_epoch(&mut self, now: Now, epoch: Epoch) -> Result<(), StoreError> {
+        self.store.begin_epoch(epoch, now.wall)?;
+        self.has_written = true;
+        self.has_lost = false;
+        self.receivers = Default::default();
+        self.effects.push(Effect::NewEpoch(epoch));
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        now: Now,
+        batch: &Batch,
+        stand: Option<Stand>,
+        checked: Result<Chain, RefusalCode>,
+    ) -> Result<(), StoreError> {
+        let log = batch.offer.log;
+        let applied = stand.map_or(Seq::ZERO, |stand| stand.applied);
+        let receiver =
+            self.receivers[log.lane.index()].get_or_insert_with(|| Receiver::new(log, applied));
+        match inlet::hear(receiver, batch.offer, || checked) {
+            Heard::Refuse(code) => {
+                self.effects.push(Effect::Refused(code));
+                self.answer_stand(now, log.lane, Some(code))
+            }
+            Heard::Nothing(ack) => {
+                let chain = stand.map_or(Chain::ZERO, |stand| stand.chain);
+                if let Some(ack) = ack {
+                    self.answer(now, ack, chain, None);
+                }
+                Ok(())
+            }
+            Heard::Commit(range) => {
+                self.commit_batch(now, batch, stand, range)?;
+                let receiver = self.receivers[log.lane.index()]
+                    .as_mut()
+                    .expect("entered above");
+                receiver.handle_committed(range.last);
+                if let Some(ack) = receiver.poll_transmit() {
+                    self.answer(now, ack, range.chain, None);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn commit_batch(
+        &mut self,
+        now: Now,
+        batch: &Batch,
+        stand: Option<Stand>,
+        range: Range,
+    ) -> Result<(), StoreError> {
+        self.has_written = true;
+        let LogName { lane, epoch } = batch.offer.log;
+        let missing = match stand {
+            Some(_) => range.missing,
+            None => lost_of_new(&batch.offer),
+        };
+        if let Some((first, last)) = missing {
+            self.store
+                .add_gap(lane, (first, last), "lost_at_hub", now.wall)?;
+            self.has_lost = true;
+            self.effects.push(Effect::Lost { lane, first, last });
+        }
+        let (mut entries, mut unknown) = (0, 0);
+        for (number, bytes) in (batch.offer.first.0..).zip(batch.entries()) {
+            if Seq(number) < range.first {
+                continue;
+            }
+            entries += 1;
+            let is_done = match serde_json::from_slice::<Down>(bytes) {
+                Ok(down) => self.store.apply_or_undo(&down, now.wall)?,
+                Err(_) => false,
+            };
+            if !is_done {
+                unknown += 1;
+                let place = Place {
+                    epoch,
+                    lane,
+                    seq: Seq(number),
+                };
+                self.store.keep_unknown(place, bytes, now.wall)?;
+            }
+        }
+        let position = Position {
+            applied: range.last,
+            chain: range.chain,
+        };
+        if fault::is_planted(Fault::PositionOutside) {
+            self.store.commit()?;
+            self.store.begin()?;
+        }
+        self.store.move_to(lane, position, entries, now.wall)?;
+        if 0 < entries {
+            self.effects.push(Effect::Applied { entries, unknown });
+        }
+        Ok(())
+    }
+
+    fn stand(&self, lane: Lane) -> Result<Option<Stand>, StoreError> {
+        let position = self.store.position(lane)?;
+        Ok(position.map(|position| Stand {
+            applied: position.applied,
+            chain: position.chain,
+        }))
+    }
+
+    /// Says where the lane stands in the newest epoch, whatever was asked.
+    fn answer_stand(
+        &mut self,
+        now: Now,
+        lane: Lane,
+        refused: Option<RefusalCode>,
+    ) -> Result<(), StoreError> {
+        let Some(epoch) = self.store.epoch() else {
+            return Ok(());
+        };
+        let stand = self.stand(lane)?;
+        let ack = Ack {
+            log: LogName { lane, epoch },
+            applied: stand.map_or(Seq::ZERO, |stand| stand.applied),
+            resend: false,
+        };
+        let chain = stand.map_or(Chain::ZERO, |stand| stand.chain);
+        self.answer(now, ack, chain, refused);
+        Ok(())
+    }
+
+    fn answer(&mut self, now: Now, ack: Ack, chain: Chain, refused: Option<RefusalCode>) {
+        let is_about_epoch = Some(ack.log.epoch) == self.store.epoch();
+        let lost = (self.has_lost && is_about_epoch).then_some(RefusalCode::Lost);
+        let (config, refused) = (&self.config, refused.or(lost));
+        let message = inlet::receipt(&config.key, &config.box_id, now.wall, ack, chain, refused);
+        self.effects.push(Effect::Publish(message));
+    }
+}
+
+/// What a lane lacks that is seen for the first time in its epoch: what stands before it was said
+/// under earlier ones, or is loaded again.
+fn lost_of_new(offer: &Offer) -> Option<(Seq, Seq)> {
+    (offer.begin < offer.oldest).then(|| (offer.begin, offer.oldest.previous()))
+}
