@@ -10,7 +10,7 @@ use crate::check::{
 use crate::{run, spread};
 
 /// Within so many seeds the first of a fault's checkers must notice it.
-const NOTICED_WITHIN: u64 = 330;
+const NOTICED_WITHIN: u64 = 660;
 
 /// The checker that must notice a fault, and those that may notice what follows from it.
 fn noticed_by(fault: Fault) -> (&'static str, &'static [&'static str]) {
