@@ -42,6 +42,7 @@ use crate::edge::link::{Link, OUTGOING};
 use crate::edge::listen::{self, Bound};
 use crate::edge::live::Live;
 use crate::edge::lock::{StoreLock, hand_over};
+use crate::edge::lookup;
 use crate::edge::mqtt_source;
 use crate::edge::orders::{self, Orders};
 use crate::edge::owner::{OpenEngine, Outgoing, Owner};
@@ -125,7 +126,7 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
     );
     let (engine, engine_ended) = core.engine.start()?;
     let (arrivals, receipts, arrivals_thread) = arrivals::start(
-        open_copies(&config, &core.keys),
+        open_copies(&config, &core.keys, &door),
         &config.store.down_path(),
         clock.clone(),
         Arc::clone(&core.live),
@@ -327,14 +328,14 @@ pub fn open_engine(config: &Arc<Config>, keys: &Keys) -> OpenEngine {
 }
 
 /// Opens the engine of what comes down, as often as needed.
-fn open_copies(config: &Arc<Config>, keys: &Keys) -> OpenCopies {
-    let config = Arc::clone(config);
+fn open_copies(config: &Arc<Config>, keys: &Keys, door: &Arc<Door>) -> OpenCopies {
+    let (config, door) = (Arc::clone(config), Arc::clone(door));
     let signing_key = keys.signing_keys();
     let hub_keys = keys.hub_keys();
     Box::new(move |now| {
         let store = config.store.down_path();
         make_store_file(&store);
-        CopyEngine::open(
+        let mut engine = CopyEngine::open(
             copying::Config {
                 store,
                 options: Options {
@@ -347,7 +348,15 @@ fn open_copies(config: &Arc<Config>, keys: &Keys) -> OpenCopies {
                 limits: Limits::FIELD,
             },
             now,
-        )
+        )?;
+        let door = Arc::clone(&door);
+        engine.set_words(Box::new(move |dataset, data| {
+            let dataset = door.dataset(dataset);
+            dataset.map_or(String::new(), |dataset| {
+                lookup::words(&dataset.search, data)
+            })
+        }));
+        Ok(engine)
     })
 }
 

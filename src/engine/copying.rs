@@ -13,6 +13,7 @@ use crate::evidence::{PublicKey, SigningKey, chain_after};
 use crate::model::down::Down;
 use crate::model::fault::{self, Fault};
 use crate::model::{BoxId, Chain, Epoch, Lane, MonoMs, Now, Seq};
+use crate::store::copies::Words;
 use crate::store::down::{DownStore, Place, Position};
 use crate::store::{Options, StoreError};
 use crate::sync::receiver::Receiver;
@@ -65,6 +66,9 @@ const AGAIN_MAX: u32 = 500;
 /// Free bytes inside the file from which some are given back to the file system.
 const VACUUM_BYTES: u64 = 16 * 1024 * 1024;
 const VACUUM_PAGES: u32 = 64;
+/// Void copies that are looked for in one go, and how soon it goes on.
+const TIDY_ROWS: u32 = 500;
+const TIDY_MS: MonoMs = 50;
 
 pub struct CopyEngine {
     config: Config,
@@ -79,6 +83,8 @@ pub struct CopyEngine {
     has_lost: bool,
     /// Whether the open transaction has written something.
     has_written: bool,
+    /// When there is more to delete.
+    tidy_at: Option<MonoMs>,
     effects: Vec<Effect>,
 }
 
@@ -95,6 +101,7 @@ impl CopyEngine {
             greet_at: None,
             has_lost: false,
             has_written: false,
+            tidy_at: Some(now.mono_ms),
             effects: Vec::new(),
         };
         engine.has_lost = engine.store.has_gap()?;
@@ -120,6 +127,11 @@ impl CopyEngine {
             }
             self.store.commit()?;
         }
+    }
+
+    /// Says which words of a copy are looked through; to be called before entries are applied.
+    pub fn set_words(&mut self, words: Box<Words>) {
+        self.store.set_words(words);
     }
 
     pub fn epoch(&self) -> Option<Epoch> {
@@ -149,6 +161,10 @@ impl CopyEngine {
             return Err(StoreError::Full);
         }
         self.store.commit()?;
+        if self.has_written || self.tidy_at.is_some_and(|at| at <= now.mono_ms) {
+            let is_left = self.store.tidy(TIDY_ROWS)?;
+            self.tidy_at = is_left.then_some(now.mono_ms + TIDY_MS);
+        }
         if self.has_written && VACUUM_BYTES < self.store.space()?.1 {
             self.store.vacuum(VACUUM_PAGES)?;
         }
@@ -157,7 +173,7 @@ impl CopyEngine {
 
     /// When `step` wants to be called though nothing has happened.
     pub fn poll_timeout(&self) -> Option<MonoMs> {
-        self.greet_at
+        [self.greet_at, self.tidy_at].into_iter().flatten().min()
     }
 
     /// Asks the hub to greet: soon again until it is heard, then now and then, since a hub that was

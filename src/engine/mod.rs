@@ -6,6 +6,7 @@
 //! dropped and opened again: recovery is the start path.
 
 pub mod copying;
+mod feed;
 mod inlet;
 mod log;
 mod outlet;

@@ -5,11 +5,15 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::feed::route::Committed;
+use super::feed::{Change, Feed};
 use super::inlet::{self, Heard, Stand};
 use super::posting::{DownSpace, Post, Posting};
+use crate::catalogue::Catalogue;
 use crate::evidence::{PublicKey, SigningKey};
 use crate::model::fault::{self, Fault};
 use crate::model::record::{Entry, Op};
@@ -93,6 +97,7 @@ pub struct HubEngine {
     posting: Posting,
     /// Bytes of offers that a step may return.
     room_bytes: usize,
+    feed: Feed,
     posts: Vec<Post>,
     effects: Vec<Effect>,
 }
@@ -115,6 +120,7 @@ impl HubEngine {
             decoder: BatchDecoder::default(),
             posting: Posting::new(Limits::FIELD, DownSpace::FIELD),
             room_bytes: usize::MAX,
+            feed: Feed::default(),
             posts: Vec::new(),
             effects: Vec::new(),
         })
@@ -129,6 +135,11 @@ impl HubEngine {
         self.posting.set_message_bytes_max(message_bytes_max);
     }
 
+    /// What is handed on, and to whom, is judged by this catalogue; without one nothing is.
+    pub fn set_catalogue(&mut self, catalogue: Arc<Catalogue>) {
+        self.feed = Feed::new(Some(catalogue));
+    }
+
     /// How many bytes of offers the next step may return, at about; more wait for another step.
     pub fn set_room(&mut self, room_bytes: usize) {
         self.room_bytes = room_bytes;
@@ -141,12 +152,16 @@ impl HubEngine {
 
     /// When `step` wants to be called though nothing has happened.
     pub fn poll_timeout(&self, now: MonoMs) -> Option<MonoMs> {
-        self.posting.poll_timeout(now)
+        match self.feed.is_busy() {
+            true => Some(now),
+            false => self.posting.poll_timeout(now),
+        }
     }
 
     /// Applies events in one transaction; returns what is to be done after its commit.
     pub fn step(&mut self, now: Now, events: Vec<Event>) -> Result<Vec<Effect>, StoreError> {
         self.store.begin()?;
+        self.feed.refresh(&mut self.store, now.wall)?;
         for event in events {
             match event {
                 Event::LinkUp => {
@@ -170,6 +185,7 @@ impl HubEngine {
                 }
             }
         }
+        self.feed.work(&mut self.store, now.wall)?;
         self.send_down(now)?;
         if fault::is_crash_due() {
             if fault::is_planted(Fault::ReceiptBeforeCommit) {
@@ -205,6 +221,7 @@ impl HubEngine {
             posts,
             key,
             room_bytes,
+            feed,
             effects,
             ..
         } = self;
@@ -212,6 +229,9 @@ impl HubEngine {
             posting.take_orders(store, now)?;
         }
         posting.turn(store, now, key, *room_bytes, posts)?;
+        if posts.iter().any(|post| matches!(post, Post::Reload { .. })) {
+            feed.look_again();
+        }
         effects.extend(posts.drain(..).map(Effect::from));
         Ok(())
     }
@@ -371,13 +391,15 @@ impl HubEngine {
             let mut seq = offer.first;
             for bytes in batch.entries() {
                 if range.first <= seq {
-                    let writer = EntryWriter {
+                    let mut writer = EntryWriter {
                         box_id,
                         log,
                         siblings: &siblings,
                         at: now.wall,
+                        feed: &mut self.feed,
                     };
                     writer.write(&mut self.store, seq, bytes, &mut growth)?;
+                    self.feed.deliver(&mut self.store, now.wall)?;
                 }
                 seq = seq.next();
             }
@@ -461,11 +483,12 @@ struct EntryWriter<'a> {
     /// The box's logs of this lane under other epochs, in which the entry may stand already.
     siblings: &'a [LogState],
     at: UnixMs,
+    feed: &'a mut Feed,
 }
 
 impl EntryWriter<'_> {
     fn write(
-        &self,
+        &mut self,
         store: &mut HubStore,
         seq: Seq,
         bytes: &[u8],
@@ -495,7 +518,7 @@ impl EntryWriter<'_> {
         match (parsed, dataset) {
             (Ok(entry), Some(dataset)) => {
                 let place = same_as.unwrap_or(place);
-                self.put_state(store, place, same_as.is_some(), dataset, &entry)
+                self.put_state(store, place, same_as.is_some(), dataset, (&entry, bytes))
             }
             _ if same_as.is_some() => Ok(()),
             (parsed, _) => {
@@ -509,12 +532,12 @@ impl EntryWriter<'_> {
     }
 
     fn put_state(
-        &self,
+        &mut self,
         store: &mut HubStore,
         place: i64,
         is_double: bool,
         dataset: i64,
-        entry: &Entry<'_>,
+        (entry, bytes): (&Entry<'_>, &[u8]),
     ) -> Result<(), StoreError> {
         if !store.stands_for(self.box_id, &entry.agency)? {
             if is_double {
@@ -531,10 +554,32 @@ impl EntryWriter<'_> {
             place,
             deleted: entry.op == Op::Delete,
         };
-        match is_double {
+        let is_followed = self.feed.follows(&entry.kind.dataset);
+        let before = match is_followed {
+            true => store.state_entry(dataset, &entry.agency, entry.subject.as_str())?,
+            false => None,
+        };
+        let has_changed = match is_double {
             true => store.renew_state(&row)?,
             false => store.put_state(&row, fault::is_planted(Fault::LateOverwrites))?,
         };
+        if is_followed && has_changed {
+            let change = Change {
+                entry,
+                before,
+                at: self.at,
+            };
+            self.feed.changed(store, &change)?;
+        }
+        if !is_double {
+            let committed = Committed {
+                box_id: self.box_id,
+                place,
+                bytes,
+                entry,
+            };
+            self.feed.route(store, committed, self.at)?;
+        }
         Ok(())
     }
 

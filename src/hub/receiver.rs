@@ -17,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::catalogue::Catalogue;
 use crate::engine::receiving::{Config, Effect, Event, HubEngine};
 use crate::evidence::SigningKey;
 use crate::hub::counters::{Counters, SILENT_MS_MAX};
@@ -76,15 +77,21 @@ pub struct EngineSource {
     pub options: Options,
     /// The receipt key, PKCS#8 DER.
     pub receipt_key: Vec<u8>,
+    /// By which copies and documents are handed on; none: nothing is.
+    pub catalogue: Option<Arc<Catalogue>>,
 }
 
 impl EngineSource {
     pub fn open(&self) -> Result<HubEngine, StoreError> {
-        HubEngine::open(Config {
+        let mut engine = HubEngine::open(Config {
             store: self.store.clone(),
             options: self.options,
             key: SigningKey::from_pkcs8(&self.receipt_key).expect("the key was read at the start"),
-        })
+        })?;
+        if let Some(catalogue) = &self.catalogue {
+            engine.set_catalogue(Arc::clone(catalogue));
+        }
+        Ok(engine)
     }
 }
 

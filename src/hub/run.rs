@@ -13,10 +13,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{interval, timeout};
 
+use crate::catalogue::Catalogue;
 use crate::evidence::{SigningKey, sha256};
 use crate::hub::broker::{self, Broker};
 use crate::hub::config::{BrokerKind, CLIENT_NAME, Config};
 use crate::hub::counters::Counters;
+use crate::hub::grants;
 use crate::hub::http;
 use crate::hub::output::supervise::Outputs;
 use crate::hub::receiver::{EngineSource, INLET_MESSAGES, Inlet, Receiver};
@@ -69,6 +71,7 @@ impl Hub {
             store: config.store.path.clone(),
             options: registry::options(&config),
             receipt_key,
+            catalogue: catalogue(&config)?,
         };
         let engine = source
             .open()
@@ -280,6 +283,15 @@ async fn start_broker(
     let doorkeeper = doorkeeper.clone();
     let may_connect = Arc::new(move |name: &str| doorkeeper.may_connect(name));
     Ok(Some(Arc::new(broker::start(&settings, may_connect).await?)))
+}
+
+/// Without a catalogue the hub receives as ever.
+fn catalogue(config: &Config) -> anyhow::Result<Option<Arc<Catalogue>>> {
+    if !config.catalogue.is_dir() {
+        tracing::info!(path = %config.catalogue.display(), "there is no catalogue: no copies and no documents are handed on");
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(grants::load_catalogue(config)?)))
 }
 
 /// The embedded broker is dialled over loopback where it listens there.

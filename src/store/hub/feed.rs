@@ -43,14 +43,6 @@ pub struct Undelivered {
 }
 
 impl HubStore {
-    /// Changes when another process has committed something.
-    pub fn foreign_changes(&self) -> Result<i64, StoreError> {
-        Ok(self
-            .connection
-            .prepare_cached("PRAGMA data_version")?
-            .query_row([], |row| row.get(0))?)
-    }
-
     /// The boxes that may receive, with their offices.
     pub fn offices(&self) -> Result<Vec<(BoxId, AgencyCode)>, StoreError> {
         let mut statement = self

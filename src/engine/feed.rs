@@ -1,0 +1,474 @@
+//! What the hub hands on of what it commits: copies to the boxes of offices that may read a dataset,
+//! documents to those that they are addressed to, and what became of them back to the sender.
+//!
+//! It works within the transaction in which the records are committed. Rights, offices and boxes are read again when another process
+//! has changed the store, and at midnight, when mergers take effect. A right's initial load goes on
+//! in slices, each with its position, so that a crash repeats at most one that was not committed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use crate::catalogue::right::{Lens, Right, Rows, Seen, view};
+use crate::catalogue::{Catalogue, Dataset};
+use crate::evidence::sha256;
+use crate::model::down::{Copy, Down, Load, Version, Withdraw};
+use crate::model::record::{Entry, Op};
+use crate::model::{AgencyCode, BoxId, DatasetId, Lane, Subject, UnixMs};
+use crate::store::StoreError;
+use crate::store::hub::HubStore;
+use crate::store::hub::down::{DataVersion, Reload};
+use crate::store::hub::feed::SubscriptionRow;
+
+pub(super) mod route;
+
+/// Subjects that a step looks at for a load, and bytes after which a slice ends.
+const SLICE_SUBJECTS: u64 = 500;
+const SLICE_BYTES: usize = 1 << 20;
+/// A load goes on when no more than this waits for its box in P4: less than the box's room there, so
+/// that nothing of it is ever dropped.
+const WAITING_BYTES_MAX: u64 = 4 << 20;
+const DAY_MS: i64 = 86_400_000;
+
+/// An entry for a box's log.
+#[derive(Debug, Clone)]
+pub(super) struct Post {
+    pub box_id: BoxId,
+    pub lane: Lane,
+    pub bytes: Vec<u8>,
+}
+
+/// Nothing is handed on without a catalogue.
+#[derive(Default)]
+pub(super) struct Feed {
+    catalogue: Option<Arc<Catalogue>>,
+    /// State of the store and day on which the rest was read.
+    read_at: Option<(DataVersion, i64)>,
+    secret: Vec<u8>,
+    offices: Vec<(BoxId, AgencyCode)>,
+    datasets: HashMap<DatasetId, Vec<Subscriber>>,
+    /// No box with a load has room for more.
+    is_resting: bool,
+    /// Loads that go on; the first is next.
+    loads: Vec<SubscriptionRow>,
+    /// Documents that found nobody are tried again from this one on.
+    retry_from: Option<i64>,
+    areas: HashMap<AgencyCode, String>,
+    posts: Vec<Post>,
+}
+
+/// A box that has a dataset.
+struct Subscriber {
+    box_id: BoxId,
+    /// One for each right that its office has, its own first.
+    lenses: Vec<Lens>,
+    load: Version,
+}
+
+/// By what a copy was filled, as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Content {
+    rights: Vec<Right>,
+    /// What the areas meant: changes with mergers.
+    areas: String,
+}
+
+/// A record that changed.
+pub(super) struct Change<'a> {
+    pub entry: &'a Entry<'a>,
+    /// What its subject was before, when that was there.
+    pub before: Option<Vec<u8>>,
+    pub at: UnixMs,
+}
+
+impl Feed {
+    pub fn new(catalogue: Option<Arc<Catalogue>>) -> Feed {
+        Feed {
+            catalogue,
+            ..Feed::default()
+        }
+    }
+
+    /// Whether there is something to do although nothing came in.
+    pub fn is_busy(&self) -> bool {
+        let is_unread = self.catalogue.is_some() && self.read_at.is_none();
+        is_unread || (!self.loads.is_empty() && !self.is_resting) || self.retry_from.is_some()
+    }
+
+    /// A box has to be loaded again.
+    pub fn look_again(&mut self) {
+        self.read_at = None;
+    }
+
+    /// Whether somebody has a copy of the dataset.
+    pub fn follows(&self, dataset: &DatasetId) -> bool {
+        !self.datasets.is_empty() && self.datasets.contains_key(dataset)
+    }
+
+    /// Orders what is to go into the boxes' logs, in the transaction that is open.
+    pub fn deliver(&mut self, store: &mut HubStore, now: UnixMs) -> Result<(), StoreError> {
+        for post in self.posts.drain(..) {
+            store.post(&post.box_id, post.lane, &post.bytes, now)?;
+        }
+        Ok(())
+    }
+
+    fn post(&mut self, box_id: &BoxId, down: &Down) {
+        self.posts.push(Post {
+            box_id: box_id.clone(),
+            lane: down.lane(),
+            bytes: serde_json::to_vec(down).expect("an entry holds only what JSON can say"),
+        });
+    }
+
+    // === Rights ===
+
+    /// Reads rights, offices and boxes again where they may have changed; begins and ends what
+    /// follows from them.
+    pub fn refresh(&mut self, store: &mut HubStore, now: UnixMs) -> Result<(), StoreError> {
+        let Some(catalogue) = self.catalogue.clone() else {
+            return Ok(());
+        };
+        let state = (store.data_version()?, now.day());
+        if self.read_at == Some(state) {
+            return Ok(());
+        }
+        if self.read_at.is_none_or(|(_, day)| day != now.day()) {
+            self.areas.clear();
+        }
+        self.read_at = Some(state);
+        self.offices = store.offices()?;
+        self.retry_from = Some(0);
+        let wanted = self.wanted(store, &catalogue, now)?;
+        let mut held: BTreeMap<(BoxId, DatasetId), SubscriptionRow> = store
+            .subscriptions()?
+            .into_iter()
+            .map(|row| ((row.box_id.clone(), row.dataset.clone()), row))
+            .collect();
+        // What a box holds cannot be relied upon: everything is loaded again.
+        let mut again = BTreeSet::new();
+        for (box_id, _, why) in store.reloads()? {
+            store.reloading(&box_id)?;
+            if why != Reload::New {
+                again.insert(box_id);
+            }
+        }
+        self.datasets.clear();
+        self.loads.clear();
+        for ((box_id, dataset), content) in wanted {
+            let old = held.remove(&(box_id.clone(), dataset.clone()));
+            let old = old.map(|row| (row, again.contains(&box_id)));
+            let row = self.keep_or_begin(store, (&box_id, &dataset), &content, old, now)?;
+            let described = catalogue.get(&dataset).expect("wanted of the catalogue");
+            self.datasets.entry(dataset).or_default().push(Subscriber {
+                box_id,
+                lenses: content
+                    .rights
+                    .iter()
+                    .map(|right| Lens::new(right, described))
+                    .collect(),
+                load: row.load,
+            });
+            if !row.done {
+                self.loads.push(row);
+            }
+        }
+        for ((box_id, dataset), _) in held {
+            self.withdraw(store, &box_id, &dataset, now)?;
+            store.drop_subscription(&box_id, &dataset)?;
+        }
+        if self.secret.is_empty() && !self.datasets.is_empty() {
+            self.secret = store.feed_secret()?.unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// What each box is to have by the rights of its office, and of those merged into it.
+    fn wanted(
+        &mut self,
+        store: &HubStore,
+        catalogue: &Catalogue,
+        now: UnixMs,
+    ) -> Result<BTreeMap<(BoxId, DatasetId), Content>, StoreError> {
+        let on = date(now);
+        let mut wanted: BTreeMap<(BoxId, DatasetId), Content> = BTreeMap::new();
+        let mut rights = store.rights()?;
+        for (box_id, agency) in self.offices.clone() {
+            rights.sort_by_key(|row| row.agency != agency);
+            for row in &rights {
+                let Some(dataset) = catalogue.get(&row.dataset) else {
+                    continue;
+                };
+                let directory = &dataset.codes.directory;
+                // A right that this program cannot read is none.
+                let Ok(right) = serde_json::from_str::<Right>(&row.content) else {
+                    continue;
+                };
+                if !directory.is_same(agency.as_str(), row.agency.as_str(), on) {
+                    continue;
+                }
+                let areas = self.areas_of(&right, dataset, on);
+                let content = wanted
+                    .entry((box_id.clone(), row.dataset.clone()))
+                    .or_insert_with(|| Content {
+                        rights: Vec::new(),
+                        areas: String::new(),
+                    });
+                content.rights.push(right);
+                content.areas.push_str(&areas);
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn areas_of(&mut self, right: &Right, dataset: &Dataset, on: Date) -> String {
+        let Rows::Of(offices) = &right.rows else {
+            return String::new();
+        };
+        let directory = &dataset.codes.directory;
+        let mut areas = String::new();
+        for office in offices {
+            let area = self.areas.entry(office.clone()).or_insert_with(|| {
+                let within = directory.within(office.as_str(), on).join(" ");
+                let digest = sha256(within.as_bytes());
+                digest[..8]
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect()
+            });
+            areas.push_str(area);
+        }
+        areas
+    }
+
+    /// The subscription as it is to go on: as it was, or filled anew because the right has changed or
+    /// the box has to be loaded again.
+    fn keep_or_begin(
+        &mut self,
+        store: &mut HubStore,
+        (box_id, dataset): (&BoxId, &DatasetId),
+        content: &Content,
+        old: Option<(SubscriptionRow, bool)>,
+        now: UnixMs,
+    ) -> Result<SubscriptionRow, StoreError> {
+        let text = serde_json::to_string(content).expect("rights are plain JSON");
+        if let Some((old, is_again)) = old {
+            if old.content == text && !is_again {
+                return Ok(old);
+            }
+            let before: Option<Content> = serde_json::from_str(&old.content).ok();
+            if !before.is_some_and(|before| covers(content, &before)) {
+                self.withdraw(store, box_id, dataset, now)?;
+            }
+        }
+        let number = store.dataset_number(dataset)?;
+        let row = SubscriptionRow {
+            box_id: box_id.clone(),
+            dataset: dataset.clone(),
+            content: text,
+            load: store.next_version(now)?,
+            subjects: store.state_count(number)?,
+            seen: 0,
+            last: (String::new(), String::new()),
+            done: false,
+        };
+        store.put_subscription(&row)?;
+        self.post_load(&row, now);
+        Ok(row)
+    }
+
+    fn withdraw(
+        &mut self,
+        store: &mut HubStore,
+        box_id: &BoxId,
+        dataset: &DatasetId,
+        now: UnixMs,
+    ) -> Result<(), StoreError> {
+        let withdraw = Withdraw {
+            dataset: dataset.clone(),
+            version: store.next_version(now)?,
+            at: now,
+        };
+        self.post(box_id, &Down::Withdraw(withdraw));
+        Ok(())
+    }
+
+    fn post_load(&mut self, row: &SubscriptionRow, now: UnixMs) {
+        let load = Load {
+            dataset: row.dataset.clone(),
+            load: row.load,
+            subjects: row.subjects,
+            seen: row.seen,
+            done: row.done,
+            at: now,
+        };
+        self.post(&row.box_id, &Down::Load(load));
+    }
+
+    // === Copies ===
+
+    /// Goes on with a load, and with documents that found nobody.
+    pub fn work(&mut self, store: &mut HubStore, now: UnixMs) -> Result<(), StoreError> {
+        self.retry(store, now)?;
+        self.is_resting = true;
+        for _ in 0..self.loads.len() {
+            let mut row = self.loads.remove(0);
+            if WAITING_BYTES_MAX < store.down_waiting_bytes(&row.box_id, Lane::P4)? {
+                self.loads.push(row);
+                continue;
+            }
+            self.slice(store, &mut row, now)?;
+            self.is_resting = false;
+            if !row.done {
+                self.loads.push(row);
+            }
+            break;
+        }
+        self.deliver(store, now)
+    }
+
+    fn slice(
+        &mut self,
+        store: &mut HubStore,
+        row: &mut SubscriptionRow,
+        now: UnixMs,
+    ) -> Result<(), StoreError> {
+        let number = store.dataset_number(&row.dataset)?;
+        let states = store.state_after(number, &row.last, SLICE_SUBJECTS)?;
+        row.done = (states.len() as u64) < SLICE_SUBJECTS;
+        let mut bytes = 0;
+        for state in states {
+            if SLICE_BYTES < bytes {
+                row.done = false;
+                break;
+            }
+            bytes += state.entry.len();
+            row.seen += 1;
+            if let Ok(entry) = Entry::parse(&state.entry)
+                && let Some(subscribers) = self.datasets.get(&row.dataset)
+                && let Some(subscriber) = subscribers.iter().find(|one| one.box_id == row.box_id)
+                && let Some(mut copy) = self.copy(subscriber, &entry, now)
+            {
+                copy.version = store.next_version(now)?;
+                copy.initial = true;
+                self.post(&row.box_id, &Down::Copy(copy));
+            }
+            row.last = (state.agency.to_string(), state.subject);
+        }
+        self.post_load(row, now);
+        store.put_subscription(row)
+    }
+
+    /// Tells everybody who has a copy of the subject, or is to have one now.
+    pub fn changed(&mut self, store: &mut HubStore, change: &Change<'_>) -> Result<(), StoreError> {
+        let entry = change.entry;
+        let dataset = &entry.kind.dataset;
+        let Some(subscribers) = self.datasets.get(dataset) else {
+            return Ok(());
+        };
+        let before = change
+            .before
+            .as_deref()
+            .and_then(|bytes| Entry::parse(bytes).ok());
+        let mut copies = Vec::new();
+        for subscriber in subscribers {
+            let shown = match entry.op {
+                Op::Delete => None,
+                Op::Upsert | Op::Snapshot => self.copy(subscriber, entry, change.at),
+            };
+            // What left the area, or is gone, goes where it was seen before, and nobody else hears
+            // its name.
+            let copy = shown.or_else(|| {
+                let seen = self.copy(subscriber, before.as_ref()?, change.at)?;
+                Some(Copy {
+                    op: Op::Delete,
+                    data: None,
+                    attachments: Vec::new(),
+                    ..seen
+                })
+            });
+            copies.extend(copy.map(|copy| (subscriber.box_id.clone(), copy)));
+        }
+        for (box_id, mut copy) in copies {
+            copy.version = store.next_version(change.at)?;
+            self.post(&box_id, &Down::Copy(copy));
+        }
+        Ok(())
+    }
+
+    /// The record as a subscriber may see it; its version is to be set.
+    fn copy(&self, subscriber: &Subscriber, entry: &Entry<'_>, at: UnixMs) -> Option<Copy> {
+        let catalogue = self.catalogue.as_ref()?;
+        let directory = &catalogue.get(&entry.kind.dataset)?.codes.directory;
+        let seen = Seen {
+            owner: &entry.agency,
+            sensitivity: entry.sensitivity,
+            data: entry.data,
+        };
+        let (lens, data) = subscriber
+            .lenses
+            .iter()
+            .find_map(|lens| Some((lens, view(seen, lens, directory, date(at))?)))?;
+        let subject = match lens.shows_key() {
+            true => entry.subject.clone(),
+            false => self.pseudonym(entry),
+        };
+        Some(Copy {
+            dataset: entry.kind.dataset.clone(),
+            schema: entry.kind.version,
+            agency: entry.agency.clone(),
+            subject,
+            op: Op::Upsert,
+            version: Version::default(),
+            at,
+            load: subscriber.load,
+            initial: false,
+            attachments: match lens.is_whole() {
+                true => entry.attachments.clone(),
+                false => Vec::new(),
+            },
+            data: Some(data),
+        })
+    }
+
+    /// A name that stays the same and tells nothing, in place of one made of fields that the office
+    /// may not read.
+    fn pseudonym(&self, entry: &Entry<'_>) -> Subject {
+        let mut named = self.secret.clone();
+        for part in [
+            entry.kind.dataset.as_str(),
+            entry.agency.as_str(),
+            entry.subject.as_str(),
+        ] {
+            named.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            named.extend_from_slice(part.as_bytes());
+        }
+        let digest = sha256(&named);
+        let text: String = digest[..16]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        text.parse().expect("hexadecimal digits are a subject")
+    }
+}
+
+/// Whether copies that were made by the old rights may be read until the new load has passed.
+fn covers(new: &Content, old: &Content) -> bool {
+    new.rights.len() == old.rights.len()
+        && new
+            .rights
+            .iter()
+            .zip(&old.rights)
+            .all(|(new, old)| new.covers(old))
+}
+
+/// The day in Vietnam.
+fn date(at: UnixMs) -> Date {
+    let midnight = jiff::Timestamp::from_millisecond(at.day() * DAY_MS);
+    let utc = midnight
+        .unwrap_or_default()
+        .to_zoned(jiff::tz::TimeZone::UTC);
+    utc.date()
+}
