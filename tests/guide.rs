@@ -33,6 +33,30 @@ fn examples(guide: &str) -> Vec<(usize, String)> {
 }
 
 #[test]
+fn every_example_about_looking_up_and_documents_loads() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let guide = fs::read_to_string(root.join("docs/rights.md")).expect("the guide");
+    let base = BASE.replace("CATALOGUE", &root.join("catalogue").display().to_string());
+    let (mut inboxes, mut readers) = (0, 0);
+    for (line, example) in examples(&guide) {
+        let place = tempfile::tempdir().expect("a folder");
+        let path = place.path().join("tramd.toml");
+        fs::write(&path, format!("{base}{example}")).expect("written");
+        let loaded =
+            load(&path).unwrap_or_else(|faults| panic!("docs/rights.md:{line}: {faults:?}"));
+        inboxes += loaded.config.inboxes.len();
+        readers += loaded
+            .config
+            .http
+            .tokens
+            .iter()
+            .filter(|token| token.inbox)
+            .count();
+    }
+    assert_eq!((inboxes, readers), (2, 1));
+}
+
+#[test]
 fn every_example_loads() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let guide = fs::read_to_string(root.join("docs/sources.md")).expect("the guide");

@@ -28,6 +28,7 @@ use crate::shell::clock::Clock;
 use crate::shell::logging;
 use crate::shell::signals::StopSignals;
 use crate::store::hub::BoxState;
+use crate::store::hub::feed::place_text;
 use crate::store::hub_view::{GapRow, Wanted};
 
 const USAGE: u8 = 64;
@@ -315,6 +316,23 @@ fn parked(config: &Config, args: &JsonArgs) -> anyhow::Result<()> {
             }
             Ok(())
         })?;
+    for waiting in registry::open(config)?.undelivered(0, u64::from(u32::MAX))? {
+        let place = place_text(waiting.place);
+        match args.json {
+            true => {
+                let line = json!({
+                    "entry": place, "recipient": waiting.recipient, "reason": waiting.reason,
+                    "parked": Stamp(waiting.noted),
+                });
+                writeln!(out, "{line}")?;
+            }
+            false => writeln!(
+                out,
+                "{} {place} → {} {}",
+                waiting.noted, waiting.recipient, waiting.reason
+            )?,
+        }
+    }
     Ok(out.flush()?)
 }
 

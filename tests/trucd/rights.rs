@@ -136,3 +136,29 @@ fn what_cannot_be_granted_is_refused_with_what_to_do() {
     let listed: Value = serde_json::from_str(&hub.ok(&["grant", "list", "--json"])).unwrap();
     assert_eq!(listed["rights"][0]["basis"], "Điều 5 Quyết định mẫu");
 }
+
+/// Words of a command line; what stands in quotation marks is one.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (number, part) in line.split('"').enumerate() {
+        match number % 2 {
+            0 => words.extend(part.split_whitespace().map(str::to_owned)),
+            _ => words.push(part.to_owned()),
+        }
+    }
+    words
+}
+
+#[test]
+fn every_command_of_the_guide_works() {
+    let hub = hub();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let guide = fs::read_to_string(root.join("docs/rights.md")).unwrap();
+    let mut count = 0;
+    for line in guide.lines().filter_map(|line| line.strip_prefix("trucd ")) {
+        let words = words(line);
+        hub.ok(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        count += 1;
+    }
+    assert_eq!(count, 7);
+}

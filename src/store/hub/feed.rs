@@ -257,7 +257,7 @@ impl HubStore {
     }
 }
 
-/// Box, lane index and number of an undelivered document's entry, for people.
+/// Log and number of an undelivered document's entry, for people.
 pub fn place_text(at: i64) -> String {
     let (log, Seq(seq)) = unplace(at);
     debug_assert_eq!(place(log, Seq(seq)), at);
