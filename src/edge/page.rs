@@ -2,6 +2,7 @@
 //! ahead. Plain HTML without scripts and without any request to elsewhere.
 
 pub mod lights;
+mod orders;
 pub mod text;
 
 use std::fmt::Write;
@@ -70,6 +71,7 @@ pub fn render(status: &Status) -> String {
     store(&mut out, status);
     clock(&mut out, status);
     out.push_str("</div>\n");
+    orders::orders(&mut out, status);
     events(&mut out, status);
     put(
         &mut out,

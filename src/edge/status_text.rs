@@ -97,6 +97,27 @@ pub fn render(status: &Status) -> String {
             ClockQuality::Floor => format!("sai (chậm); tạm dùng mốc {}", status.clock.floor),
         },
     );
+    let catalogue = &status.catalogue;
+    let mut value = match &catalogue.current {
+        Some(current) => format!("phiên bản {}, từ {}", current.version, current.effective),
+        None => "bản cài đặt".to_owned(),
+    };
+    if let Some(next) = &catalogue.next {
+        let (version, day) = (next.version, &next.effective);
+        write!(value, "; phiên bản {version} hiệu lực từ {day}").expect("a string takes any text");
+    }
+    if let Some(refused) = &catalogue.refused {
+        let (version, reason) = (refused.version, &refused.reason);
+        write!(value, "; không dùng được phiên bản {version}: {reason}")
+            .expect("a string takes any text");
+    }
+    line("Danh mục", value);
+    if let Some(kbps) = status.bandwidth_kbps {
+        line(
+            "Băng thông",
+            format!("làn P2–P4 tối đa {kbps} kbit/s vào giờ này"),
+        );
+    }
     line(
         "Chứng thư",
         match &status.certificate {

@@ -1,6 +1,7 @@
 //! The command line of `trucd`. Exit codes: 0 done, 1 fault at run time, 64 usage, 78 configuration.
 
 mod arguments;
+mod orders;
 mod rights;
 
 use std::io::{self, BufWriter, Write};
@@ -82,6 +83,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Parked(args) => parked(&config, &args)?,
         Command::Grant(command) => rights::run(&config, command, now)?,
         Command::Audit(args) => rights::audit(&config, &args)?,
+        Command::Catalogue(command) => orders::catalogue(&config, command, now)?,
+        Command::Command(args) => orders::command(&config, &args, now)?,
         Command::Outputs(command) => print_text(&output::commands::run(&config, &command, now)?)?,
         Command::Verify(args) => return verify_store(&config, &args),
     }

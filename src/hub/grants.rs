@@ -9,9 +9,11 @@ use serde::Serialize;
 use crate::catalogue::Catalogue;
 use crate::catalogue::right::{Right, Rows};
 use crate::hub::config::Config;
+use crate::hub::orders;
 use crate::hub::registry;
 use crate::hub::status::Stamp;
 use crate::model::{AgencyCode, DatasetId, UnixMs};
+use crate::shell::clock::Clock;
 use crate::store::hub::rights::{AuditRow, RightRow};
 
 /// A right that somebody wants to give.
@@ -74,7 +76,13 @@ pub struct Audited {
     pub detail: String,
 }
 
+/// The catalogue that holds now: the published one, else the installed one.
 pub fn load_catalogue(config: &Config) -> anyhow::Result<Catalogue> {
+    let now = Clock::start(UnixMs(0)).now().wall;
+    let view = registry::open_view(config)?;
+    if let Some(published) = orders::current(&view.snapshot()?, now)? {
+        return Ok(published);
+    }
     Catalogue::load(&config.catalogue).map_err(|faults| {
         let first = faults
             .first()

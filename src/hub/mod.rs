@@ -11,6 +11,7 @@ pub mod grants;
 mod http;
 pub mod init;
 mod mosquitto;
+pub mod orders;
 pub mod output;
 mod pem;
 mod receiver;

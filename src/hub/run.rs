@@ -20,6 +20,7 @@ use crate::hub::config::{BrokerKind, CLIENT_NAME, Config};
 use crate::hub::counters::Counters;
 use crate::hub::grants;
 use crate::hub::http;
+use crate::hub::orders;
 use crate::hub::output::supervise::Outputs;
 use crate::hub::receiver::{EngineSource, INLET_MESSAGES, Inlet, Receiver};
 use crate::hub::registry::{self, Doorkeeper};
@@ -33,6 +34,8 @@ use crate::wire::{SUBSCRIBE_PRESENCE, subscribe_up};
 
 /// How soon a suspended box that is connected is sent away.
 const PATROL: Duration = Duration::from_secs(15);
+/// How soon a box that was registered gets the catalogues.
+const ORDERS: Duration = Duration::from_secs(30);
 const STATUS_LINE: Duration = Duration::from_secs(60);
 /// Unacknowledged messages each way between the hub and its broker.
 const IN_FLIGHT: u16 = 64;
@@ -123,6 +126,7 @@ impl Hub {
             clock.clone(),
             manager.clone(),
         ))];
+        tasks.push(tokio::spawn(send_orders(config.clone(), clock.clone())));
         if let Some(broker) = &broker {
             tasks.push(tokio::spawn(patrol(doorkeeper, broker.clone())));
         }
@@ -213,7 +217,8 @@ impl Hub {
     }
 }
 
-fn read_receipt_key(config: &Config) -> anyhow::Result<Vec<u8>> {
+/// The key that signs receipts and orders, PKCS#8 DER.
+pub fn read_receipt_key(config: &Config) -> anyhow::Result<Vec<u8>> {
     let path = &config.hub.receipt_key;
     let der = PrivatePkcs8KeyDer::from_pem_file(path)
         .map(|key| key.secret_pkcs8_der().to_vec())
@@ -328,6 +333,22 @@ async fn patrol(doorkeeper: Arc<Doorkeeper>, broker: Arc<Broker>) {
                 box_id = name,
                 connections,
                 "disconnected: the box is suspended or revoked"
+            );
+        }
+    }
+}
+
+/// Sees to it that every box has the catalogues, also one that was registered since.
+async fn send_orders(config: Arc<Config>, clock: Clock) {
+    let mut interval = interval(ORDERS);
+    loop {
+        interval.tick().await;
+        let (config, now) = (config.clone(), clock.now().wall);
+        let sent = tokio::task::spawn_blocking(move || orders::look_after(&config, now)).await;
+        if let Ok(Err(error)) = sent {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "orders could not be sent to boxes; tried again"
             );
         }
     }

@@ -8,6 +8,7 @@
 
 mod asyncapi;
 mod downlink;
+mod orders;
 // The budget test and the benches use the rest of it.
 #[allow(dead_code)]
 mod rig;

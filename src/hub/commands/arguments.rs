@@ -50,8 +50,77 @@ pub enum Command {
     /// What goes out to databases, files and web services: state, what is parked, replay
     #[command(subcommand)]
     Outputs(OutputsCommand),
+    /// Catalogues for all boxes: check, publish, see who has which
+    #[command(subcommand)]
+    Catalogue(CatalogueCommand),
+    /// Give a box a command of the closed list, or list what was given: BOX NAME, --all NAME, list
+    Command(OrderArgs),
     /// Check every chain and signature that is kept
     Verify(VerifyArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CatalogueCommand {
+    /// Hold a folder or file against the parser that boxes use
+    Check(CheckArgs),
+    /// Publish a folder, or the last publication with one file changed
+    Publish(PublishArgs),
+    /// What was published, and which box has which version
+    List(CatalogueListArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    #[arg(value_name = "FOLDER|FILE")]
+    pub path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct PublishArgs {
+    #[arg(value_name = "FOLDER|FILE")]
+    pub path: PathBuf,
+    /// The day at whose midnight, Vietnam time, all boxes change [default: tomorrow]
+    #[arg(long, value_name = "yyyy-MM-dd")]
+    pub effective: Option<String>,
+    /// A dataset of which there are records and that is to end; may be repeated
+    #[arg(long, value_name = "DATASET")]
+    pub end: Vec<DatasetId>,
+    /// Who decides, for the audit [default: who is logged in]
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct CatalogueListArgs {
+    /// Only this box
+    #[arg(long = "box", value_name = "BOX")]
+    pub box_id: Option<BoxId>,
+    /// Stable JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct OrderArgs {
+    /// send_diagnostics, set_bandwidth "HH:MM-HH:MM KBITS"…, pause_source SOURCE, resume_source
+    /// SOURCE, reload_copies [DATASET], update_catalogue, restart
+    #[arg(required = true, value_name = "[BOX] NAME [VALUE]…")]
+    pub words: Vec<String>,
+    /// Every box that is not revoked
+    #[arg(long)]
+    pub all: bool,
+    /// A box that hears of it later does not do it any more
+    #[arg(long, value_name = "SPAN", default_value = "7d", value_parser = parse_span)]
+    pub expires: i64,
+    /// In the list: only this box
+    #[arg(long = "box", value_name = "BOX")]
+    pub box_id: Option<BoxId>,
+    /// In the list: an object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Who decides, for the audit [default: who is logged in]
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -192,6 +261,16 @@ pub struct VerifyArgs {
     pub box_id: Option<BoxId>,
     #[command(flatten)]
     pub json: JsonArgs,
+}
+
+/// A span such as `7d`, `12h` or `30m`, in milliseconds.
+fn parse_span(text: &str) -> Result<i64, String> {
+    let units = [('d', 86_400_000), ('h', 3_600_000), ('m', 60_000)];
+    let span = units.into_iter().find_map(|(unit, ms)| {
+        let count: u32 = text.strip_suffix(unit)?.trim().parse().ok()?;
+        (0 < count && count <= 100_000).then(|| i64::from(count) * ms)
+    });
+    span.ok_or_else(|| format!("{text:?} is not a span such as 7d, 12h or 30m"))
 }
 
 /// RFC 3339, or a date, which begins at midnight in Vietnam.
