@@ -146,6 +146,7 @@ impl Live {
     /// Entries of the hub have come.
     pub fn heard_down(&self, now: UnixMs) {
         self.lock().heard_down = Some(Stamp(now));
+        self.steering.wake.notify_one();
     }
 
     /// Says how the store of what comes down is; true when that is new.

@@ -21,7 +21,7 @@ use crate::edge::commands::Failure;
 use crate::edge::config::Config;
 use crate::edge::config::load::{OWN_SOURCE, load};
 use crate::edge::door::{Door, Incoming, short_digest};
-use crate::edge::published::{Judge, down_path, settle};
+use crate::edge::published::{Judge, settle};
 use crate::edge::status::read::Reader;
 use crate::engine::sending::{Answer, Submission};
 use crate::evidence::PublicKey;
@@ -96,10 +96,9 @@ fn replace<T: PartialEq>(before: &mut T, after: T) -> bool {
 }
 
 /// What commands had set before this start, so that a source that is to rest does not begin.
-pub fn recall(store: &Path, steering: &Steering) {
-    let path = down_path(store);
-    if path.exists()
-        && let Ok(settings) = OrdersView::open(&path).and_then(|view| view.settings())
+pub fn recall(down: &Path, steering: &Steering) {
+    if down.exists()
+        && let Ok(settings) = OrdersView::open(down).and_then(|view| view.settings())
     {
         steering.follow(&settings);
     }
@@ -169,7 +168,7 @@ impl Orders {
 
     /// One look: catalogues first, then commands in the order in which they came.
     fn round(&self, is_first: bool) -> Result<Round, StoreError> {
-        let path = down_path(&self.config.store.path);
+        let path = self.config.store.down_path();
         if !path.exists() {
             return Ok(Round::default());
         }
@@ -241,7 +240,7 @@ impl Orders {
                 }
                 Err(_) => return,
             }
-            let path = down_path(&self.config.store.path);
+            let path = self.config.store.down_path();
             let options = Options {
                 quota_bytes: self.config.store.quota_bytes,
                 cache_bytes: CACHE_BYTES,
@@ -260,7 +259,7 @@ impl Orders {
 /// `tramd audit`: what was done on the hub's word.
 pub fn audit(path: &Path, as_json: bool) -> Result<String, Failure> {
     let loaded = load(path).map_err(Failure::Configuration)?;
-    let path = down_path(&loaded.config.store.path);
+    let path = loaded.config.store.down_path();
     let rows = match path.exists() {
         true => OrdersView::open(&path)
             .and_then(|view| view.audit(AUDIT_SHOWN))

@@ -6,7 +6,7 @@
 //! version. One that has begun is written down as such, so that a clock that is set back takes
 //! nothing back.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -28,19 +28,13 @@ use crate::store::orders::{CatalogueRow, CatalogueState, OrdersView, Said, by_pr
 /// Faults that a refusal tells.
 const FAULTS_TOLD: usize = 3;
 
-/// Where the store of what the hub sends lies: beside the box's store.
-pub fn down_path(store: &Path) -> PathBuf {
-    store.with_file_name("down.db")
-}
-
-/// The published catalogue that holds at `now`, when there is one that can be read. What was
+/// The published catalogue that holds at `now`, from the store of what the hub sends, when there is one that can be read. What was
 /// published last and does not load is passed over for the last good one.
-pub fn holding(store: &Path, now: UnixMs) -> Option<(Catalogue, CatalogueNews)> {
-    let path = down_path(store);
-    if !path.exists() {
+pub fn holding(down: &Path, now: UnixMs) -> Option<(Catalogue, CatalogueNews)> {
+    if !down.exists() {
         return None;
     }
-    let view = OrdersView::open(&path).ok()?;
+    let view = OrdersView::open(down).ok()?;
     let rows = view.catalogues().ok()?;
     by_preference(&rows, now).into_iter().find_map(|row| {
         let content = view.content(row.number).ok()??;
@@ -76,12 +70,11 @@ pub struct RefusedEdition {
 }
 
 impl CatalogueStatus {
-    pub fn read(store: &Path) -> CatalogueStatus {
-        let path = down_path(store);
-        if !path.exists() {
+    pub fn read(down: &Path) -> CatalogueStatus {
+        if !down.exists() {
             return CatalogueStatus::default();
         }
-        let rows = OrdersView::open(&path).and_then(|view| view.catalogues());
+        let rows = OrdersView::open(down).and_then(|view| view.catalogues());
         CatalogueStatus::of(&rows.unwrap_or_default())
     }
 

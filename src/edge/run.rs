@@ -159,7 +159,7 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
             stop.clone(),
         ));
         let server = tokio::spawn(bound.serve(http::router(Arc::new(app)), stop.clone()));
-        orders::recall(&config.store.path, door.steering());
+        orders::recall(&config.store.down_path(), door.steering());
         let connectors = start_connectors(&config, &door, &clock, &stop);
         let orders = Orders {
             config: Arc::clone(&config),

@@ -23,6 +23,7 @@ use crate::model::down::{CatalogueNews, CataloguePart, Command, Down, day_of, mi
 use crate::model::order::Order;
 use crate::model::record::Entry;
 use crate::model::{BoxId, DatasetId, UnixMs};
+use crate::store::hub::down::Reload;
 use crate::store::hub::orders::{GivenRow, PublishedRow, holding};
 use crate::store::hub::rights::AuditRow;
 use crate::store::hub::{BoxState, HubStore};
@@ -252,6 +253,11 @@ pub fn give(config: &Config, wish: &Wish<'_>, now: UnixMs) -> anyhow::Result<Vec
         };
         if wish.name == "update_catalogue" {
             store.forget_published_to(&box_id)?;
+        }
+        if wish.name == "reload_copies"
+            && let Some(known) = store.down_box(&box_id)?
+        {
+            store.ask_to_reload(known, Reload::Asked, now)?;
         }
         store.give(&box_id, &command, now)?;
         store.add_audit(&AuditRow {

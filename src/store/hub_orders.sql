@@ -13,6 +13,7 @@ CREATE TABLE published_to (
     box_id    TEXT    NOT NULL,
     version   INTEGER NOT NULL,
     posted_ms INTEGER NOT NULL,
+    epoch     INTEGER NOT NULL,  -- of the downlink that it was put into; 0: before its first one
     PRIMARY KEY (box_id, version)
 ) STRICT, WITHOUT ROWID;
 

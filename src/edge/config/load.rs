@@ -313,7 +313,8 @@ fn folder(mut section: Section) -> Option<FolderConfig> {
 /// against it.
 fn catalogue(settings: &mut Settings, config: &Config) -> Option<Catalogue> {
     let now = Clock::start(UnixMs(0)).now().wall;
-    let published = published::holding(&config.store.path, now).map(|(catalogue, _)| catalogue);
+    let published =
+        published::holding(&config.store.down_path(), now).map(|(catalogue, _)| catalogue);
     let catalogue = match published.map_or_else(|| Catalogue::load(&config.catalogue), Ok) {
         Ok(catalogue) => catalogue,
         Err(faults) => {

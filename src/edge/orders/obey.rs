@@ -155,7 +155,7 @@ impl Orders {
                 dataset.map_or("*".to_owned(), |dataset| dataset.to_string()),
             ),
             Order::UpdateCatalogue => {
-                let status = CatalogueStatus::read(&self.config.store.path);
+                let status = CatalogueStatus::read(&self.config.store.down_path());
                 Outcome::new(CommandState::Done, json!(status).to_string())
             }
             Order::Restart => unreachable!("a restart is no act of this process"),

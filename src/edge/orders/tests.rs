@@ -49,7 +49,7 @@ impl Rig {
     }
 
     fn store(&self) -> PathBuf {
-        self.folder.path().join("tramd.db")
+        self.folder.path().join("down.db")
     }
 
     fn down(&self) -> DownStore {
@@ -58,7 +58,7 @@ impl Rig {
             cache_bytes: 1 << 20,
         };
         let box_id: BoxId = "xa-tan-bien".parse().expect("valid");
-        DownStore::open(&down_path(&self.store()), options, &box_id).expect("the store")
+        DownStore::open(&self.store(), options, &box_id).expect("the store")
     }
 
     /// As the transport does it.
@@ -159,7 +159,7 @@ impl Rig {
     }
 
     fn audit(&self) -> Vec<AuditRow> {
-        let view = OrdersView::open(&down_path(&self.store())).expect("the store");
+        let view = OrdersView::open(&self.store()).expect("the store");
         let mut rows = view.audit(100).expect("read");
         rows.reverse();
         rows

@@ -106,7 +106,7 @@ impl Reader {
                 not_after: Stamp(facts.not_after),
                 days_left: facts.days_left(now.wall),
             }),
-            catalogue: CatalogueStatus::read(&self.config.store.path),
+            catalogue: CatalogueStatus::read(&self.config.store.down_path()),
             bandwidth_kbps: self
                 .live
                 .as_ref()

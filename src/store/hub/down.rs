@@ -20,14 +20,17 @@ pub enum Reload {
     LostThere,
     /// Entries that waited for it were dropped, for want of room.
     Dropped,
+    /// Somebody has ordered it.
+    Asked,
 }
 
 impl Reload {
-    const ALL: [Reload; 4] = [
+    const ALL: [Reload; 5] = [
         Reload::New,
         Reload::SetBack,
         Reload::LostThere,
         Reload::Dropped,
+        Reload::Asked,
     ];
 
     fn parse(text: &str) -> Result<Reload, StoreError> {
@@ -41,6 +44,7 @@ impl Reload {
             Reload::SetBack => "set_back",
             Reload::LostThere => "lost_there",
             Reload::Dropped => "dropped",
+            Reload::Asked => "asked",
         }
     }
 }

@@ -59,12 +59,20 @@ impl HubStore {
         content(&self.connection, version)
     }
 
-    /// Of these versions, those that are not in the downlink of a box that is not revoked.
-    pub fn catalogues_due(&self, versions: &[u32]) -> Result<Vec<(BoxId, u32)>, StoreError> {
+    /// Of these versions, those that are not in the downlink of a box that is not revoked. A downlink
+    /// that was begun anew has none: the box or this store was set back.
+    pub fn catalogues_due(&mut self, versions: &[u32]) -> Result<Vec<(BoxId, u32)>, StoreError> {
+        self.connection.execute(
+            "UPDATE published_to SET epoch = down_box.epoch FROM down_box
+             WHERE published_to.epoch = 0 AND down_box.box_id = published_to.box_id",
+            [],
+        )?;
         let mut statement = self.connection.prepare_cached(
             "SELECT box_id FROM box WHERE state <> 'revoked' AND NOT EXISTS (
                SELECT 1 FROM published_to
-               WHERE published_to.box_id = box.box_id AND version = ?1) ORDER BY box_id",
+               WHERE published_to.box_id = box.box_id AND version = ?1 AND epoch = coalesce(
+                 (SELECT epoch FROM down_box WHERE down_box.box_id = box.box_id), 0))
+             ORDER BY box_id",
         )?;
         let mut due = Vec::new();
         for &version in versions {
@@ -83,8 +91,10 @@ impl HubStore {
         at: UnixMs,
     ) -> Result<(), StoreError> {
         self.connection.execute(
-            "INSERT INTO published_to (box_id, version, posted_ms) VALUES (?1, ?2, ?3)
-             ON CONFLICT DO NOTHING",
+            "INSERT INTO published_to (box_id, version, posted_ms, epoch) VALUES (?1, ?2, ?3,
+               coalesce((SELECT epoch FROM down_box WHERE box_id = ?1), 0))
+             ON CONFLICT (box_id, version) DO UPDATE SET
+               posted_ms = excluded.posted_ms, epoch = excluded.epoch",
             params![box_id.as_str(), version, at.0],
         )?;
         Ok(())
