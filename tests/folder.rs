@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use lienthong::catalogue::Catalogue;
-use lienthong::edge::config::table::{Constant, Filled, TableConfig};
+use lienthong::edge::blobs::Blobs;
+use lienthong::edge::config::table::{Constant, Filled, NamedFile, TableConfig};
 use lienthong::edge::config::{
     Config, FileFormat, FolderConfig, HttpConfig, HubConfig, StoreConfig,
 };
@@ -683,6 +684,73 @@ async fn tables_are_taken_whole_and_what_was_found_is_told_once() {
         "{notes:?}"
     );
     assert_eq!(notes.len(), 2, "once for what stays the same: {notes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_names_files_beside_it_and_nothing_else() {
+    let mut bed = Bed::new();
+    bed.dataset = "ho_so_tthc";
+    bed.folder.patterns = vec!["*.csv".to_owned()];
+    bed.folder.table = dossiers("csv/tcvn3-found/input.csv").0;
+    bed.folder.table.attachments = vec![NamedFile {
+        column: "Tệp quét".to_owned(),
+        mime: None,
+        is_optional: true,
+    }];
+    bed.folder.table.attachment_bytes_max = 100;
+    let row = |number: u32, file: &str| {
+        format!("H53.12-261120-000{number},1.001193,Lê Thị Mận,20/11/2026,Mới,{file}\n")
+    };
+    let head = "Số hồ sơ,Mã thủ tục,Họ tên,Ngày nhận,Trạng thái,Tệp quét\n";
+    let table = |rows: &[String]| head.to_owned() + &rows.concat();
+    fs::create_dir(bed.path().join("quet")).unwrap();
+    bed.drop_file("quet/Đơn 1.pdf", b"%PDF-mot");
+    fs::write(bed.path().parent().unwrap().join("ngoai.txt"), "ngoài").unwrap();
+    bed.drop_file("quet/lon.bin", [7; 101]);
+    bed.drop_file("1.csv", table(&[row(1, "quet/Đơn 1.pdf"), row(2, "")]));
+    bed.drop_file("2.csv", table(&[row(3, ""), row(4, "../ngoai.txt")]));
+    bed.drop_file("3.csv", table(&[row(5, "quet/khong-co.pdf")]));
+    bed.drop_file("4.csv", table(&[row(6, "quet\\lon.bin")]));
+    let running = bed.start();
+    eventually("taken", || bed.files_in("done") == ["1.csv"]).await;
+    eventually("refused", || {
+        bed.files_in("refused") == ["2.csv", "3.csv", "4.csv"]
+    })
+    .await;
+    running.stop().await;
+    for (file, line, why) in [
+        ("2.csv", "dòng 3", "đường dẫn tương đối"),
+        ("3.csv", "dòng 2", "không thấy tệp đính kèm"),
+        ("4.csv", "dòng 2", "attachment_max"),
+    ] {
+        let reason = bed.reason(file);
+        assert!(reason.contains(line) && reason.contains(why), "{reason}");
+    }
+    let entries = bed.entries();
+    assert_eq!(entries.len(), 2);
+    let files: Vec<&serde_json::Value> = entries
+        .iter()
+        .filter_map(|entry| entry.get("attachments"))
+        .collect();
+    let [files] = files.as_slice() else {
+        panic!("one row has a file: {files:?}");
+    };
+    let file = &files[0];
+    assert_eq!(
+        (file["name"].as_str(), file["mime"].as_str()),
+        (Some("Đơn 1.pdf"), Some("application/pdf"))
+    );
+    let kept = Blobs::beside(&bed.store(), 100).get(file["sha256"].as_str().unwrap());
+    assert_eq!(kept.unwrap().as_deref(), Some(&b"%PDF-mot"[..]));
+    assert!(
+        entries
+            .iter()
+            .all(|entry| !entry.to_string().contains("attachment:"))
+    );
+    assert!(
+        bed.path().join("quet/Đơn 1.pdf").exists(),
+        "it stays where it is"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -55,10 +55,24 @@ pub fn of(dataset: &Dataset, table: &TableConfig) -> Result<Columns, Vec<(String
             }
         }
     }
+    let files = table.attachments.iter().enumerate();
+    columns.list.extend(files.map(|(place, file)| Column {
+        names: vec![file.column.clone()],
+        path: vec![file_field(place)],
+        kind: Kind::Text,
+        is_required: !file.is_optional,
+        ..Column::default()
+    }));
     match faults.is_empty() {
         true => Ok(columns),
         false => Err(faults),
     }
+}
+
+/// Where a row says the file that one of the columns of attachments names, until it is taken out of
+/// the record. No dataset has a field of such a name.
+pub fn file_field(place: usize) -> String {
+    format!("attachment:{place}")
 }
 
 /// Whether one of two columns fills the other's field, or a part of it.

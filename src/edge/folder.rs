@@ -10,6 +10,7 @@
 //! the file stays and is tried again. A crash between commit and move takes nothing twice, because
 //! the file's name and content make the submission's key.
 
+mod beside;
 mod documents;
 pub mod files;
 pub(in crate::edge) mod handing;

@@ -295,7 +295,19 @@ fn folder(mut section: Section) -> Option<FolderConfig> {
     let rescan_ms = section.duration("rescan", "60 s", 1_000..=DAY_MS);
     let done_keep_ms = section.duration("done_keep", "30 d", 0..=3650 * DAY_MS);
     let station = section.rest("station");
-    let table = table::read(&mut section);
+    let mut table = table::read(&mut section);
+    if let Some(table) = &mut table {
+        table::read_attachments(&mut section, table)?;
+        if !table.attachments.is_empty() && patterns.as_ref().is_some_and(Vec::is_empty) {
+            section.fault("patterns", Wrong::new(
+                "phải nói tệp nào là bảng, để tệp đính kèm bên cạnh không bị coi là bảng",
+                "must say which files are tables, or the attachments beside them are taken for such",
+                "Ví dụ: patterns = [\"*.csv\"].",
+                "For example: patterns = [\"*.csv\"].",
+            ));
+            return None;
+        }
+    }
     Some(FolderConfig {
         path: path?,
         format: format?,

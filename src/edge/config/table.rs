@@ -29,6 +29,20 @@ pub struct TableConfig {
     pub columns: BTreeMap<String, Filled>,
     /// By field: what stands in every record and in no column.
     pub constants: BTreeMap<String, Constant>,
+    /// Columns that name a file beside the table.
+    pub attachments: Vec<NamedFile>,
+    /// A table that names a larger file is refused.
+    pub attachment_bytes_max: u64,
+}
+
+/// A column that names a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedFile {
+    pub column: String,
+    /// None: by the file's extension.
+    pub mime: Option<String>,
+    /// The heading may lack it.
+    pub is_optional: bool,
 }
 
 /// A value that a record has without a column.
@@ -222,5 +236,31 @@ pub fn read(section: &mut Section) -> Option<TableConfig> {
         sheet: sheet?,
         columns: columns?,
         constants: constants?,
+        attachments: Vec::new(),
+        attachment_bytes_max: 0,
     })
+}
+
+/// Reads `[[source.attachment]]` of a source whose tables lie in a folder with other files.
+pub fn read_attachments(section: &mut Section, table: &mut TableConfig) -> Option<()> {
+    let bytes_max = section.size("attachment_max", "16 MiB", 1024..=256 << 20);
+    let mut attachments = Some(Vec::new());
+    for mut entry in section.list("attachment") {
+        let column = entry.text("column", None);
+        let mime = entry.optional("mime", |text| Ok(text.to_owned()));
+        let is_optional = entry.flag("optional", false);
+        match (column, mime, is_optional, &mut attachments) {
+            (Some(column), Some(mime), Some(is_optional), Some(attachments)) => {
+                attachments.push(NamedFile {
+                    column,
+                    mime,
+                    is_optional,
+                });
+            }
+            _ => attachments = None,
+        }
+    }
+    table.attachments = attachments?;
+    table.attachment_bytes_max = bytes_max?;
+    Some(())
 }

@@ -1,6 +1,7 @@
 //! From a file's bytes to records that passed the door, or to every reason why not.
 
 use std::io;
+use std::path::Path;
 
 use base64::Engine as _;
 use serde_json::value::RawValue;
@@ -14,12 +15,13 @@ use crate::edge::folder::FolderSource;
 use crate::edge::folder::files::{FILE_BYTES_MAX, Folder, Found};
 use crate::edge::folder::handing::once_key;
 use crate::edge::folder::reason::{Place, Reason, Told};
+use crate::edge::rows::Attached;
 use crate::engine::sending::NewRecord;
 use crate::evidence::sha256;
 use crate::formats::encoding::{self, Encoding, How};
 use crate::formats::{FAULTS_MAX, Faults, edxml, json, station};
 use crate::model::limits::ENTRY_BYTES_MAX;
-use crate::model::record::Op;
+use crate::model::record::{Attachment, Op};
 use crate::model::{ClockQuality, Now, RecordId};
 use crate::store::edge::OnceKey;
 
@@ -74,6 +76,8 @@ pub enum NotNow {
     NoRoom(#[from] BlobError),
     #[error("no process can be started to open a workbook: {0}")]
     NoProcess(io::Error),
+    #[error("an attachment cannot be read: {0}")]
+    Attachment(io::Error),
 }
 
 /// Reads, splits and checks one file.
@@ -97,11 +101,13 @@ pub fn take(folder: &Folder, source: &FolderSource, door: &Door, found: &Found, 
         let error = format!("the catalogue has no dataset {}", source.dataset);
         return Taken::Unreadable(io::Error::other(error));
     };
+    let place = source.folder.path.join(&found.name);
     let file = File {
         door,
         dataset: &dataset,
         source,
         name,
+        beside: place.parent(),
         bytes: &bytes,
         op: op_of(name),
     };
@@ -110,7 +116,9 @@ pub fn take(folder: &Folder, source: &FolderSource, door: &Door, found: &Found, 
         Some(format) => match file.records(format, now, &mut notes) {
             Ok(read) => read,
             Err(NotNow::NoRoom(error)) => return Taken::NotKept(error),
-            Err(NotNow::NoProcess(error)) => return Taken::Unreadable(error),
+            Err(NotNow::NoProcess(error) | NotNow::Attachment(error)) => {
+                return Taken::Unreadable(error);
+            }
         },
         None => Err(unknown_format()),
     };
@@ -156,6 +164,8 @@ pub struct File<'f> {
     pub dataset: &'f Dataset,
     pub source: &'f FolderSource,
     pub name: &'f str,
+    /// The folder that it lies in; none where it came by itself.
+    pub beside: Option<&'f Path>,
     pub bytes: &'f [u8],
     pub op: Op,
 }
@@ -172,7 +182,7 @@ impl File<'_> {
             FileFormat::Json => self.split(json::Kind::Json, notes),
             FileFormat::NdJson => self.split(json::Kind::NdJson, notes),
             FileFormat::Station => self.measure(now),
-            FileFormat::Csv => self.csv(notes),
+            FileFormat::Csv => return self.csv(notes),
             FileFormat::Sheet => return self.sheet(notes),
             FileFormat::EdXml => return Ok(self.document(notes)?),
         })
@@ -204,6 +214,20 @@ impl File<'_> {
         data: impl ExactSizeIterator<Item = &'r RawValue>,
         line: impl Fn(usize) -> usize,
     ) -> Result<Vec<NewRecord>, Refused> {
+        let nothing = |_| Ok(Ok(Vec::new()));
+        match self.admit_attached(data, line, nothing) {
+            Ok(read) => read,
+            Err(_) => unreachable!("no attachment is read"),
+        }
+    }
+
+    /// As [`File::admit`], each with what `attach` gives for it; that is on the disk then.
+    pub(super) fn admit_attached<'r>(
+        &self,
+        data: impl ExactSizeIterator<Item = &'r RawValue>,
+        line: impl Fn(usize) -> usize,
+        attach: impl Fn(usize) -> Result<Result<Vec<Attached>, [&'static str; 2]>, NotNow>,
+    ) -> Result<Result<Vec<NewRecord>, Refused>, NotNow> {
         let count = data.len();
         let mut records = Vec::with_capacity(count);
         let mut wrong = Wrong::default();
@@ -226,18 +250,33 @@ impl File<'_> {
                     continue;
                 }
             };
+            let attached = match attach(index)? {
+                Ok(attached) => attached,
+                Err(why) => {
+                    wrong.add(index, line, "", why);
+                    continue;
+                }
+            };
+            let names: Vec<Attachment> = attached.iter().map(|file| file.name.clone()).collect();
             let incoming = Incoming {
                 data,
                 op: self.op,
                 original: None,
                 id,
             };
-            match self.door.admit(self.dataset, &self.source.name, incoming) {
-                Ok(record) => records.push(record),
-                Err(refusal) => wrong.add_refusal(index, line, refusal),
+            let (door, source) = (self.door, &self.source.name);
+            match door.admit_attached(self.dataset, source, incoming, &names) {
+                Ok((record, _)) => records.push(record),
+                Err(refusal) => {
+                    wrong.add_refusal(index, line, refusal);
+                    continue;
+                }
+            }
+            for file in &attached {
+                door.blobs().put(&file.content)?;
             }
         }
-        wrong.or(records, count)
+        Ok(wrong.or(records, count))
     }
 }
 
@@ -516,6 +555,6 @@ fn line_of(bytes: &[u8], record: &RawValue) -> usize {
     before.iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -144,6 +144,7 @@ impl Request {
                 dataset,
                 source: &source,
                 name: &part.name,
+                beside: None,
                 bytes: &part.content,
                 op: self.op,
             };
