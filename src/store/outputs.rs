@@ -304,6 +304,15 @@ impl OutputStore {
         at: UnixMs,
     ) -> Result<bool, StoreError> {
         let transaction = self.connection.transaction()?;
+        // What a far end has heard it has heard, whoever has rewound.
+        for (key, answer) in &outcome.once {
+            transaction
+                .prepare_cached(
+                    "INSERT INTO once (output, key, answer) VALUES (?1, ?2, ?3)
+                     ON CONFLICT DO NOTHING",
+                )?
+                .execute(params![row.output, key, answer])?;
+        }
         let is_done = rest.items.is_empty();
         let text = (!is_done).then(|| json(rest));
         let changed = transaction
@@ -326,6 +335,7 @@ impl OutputStore {
                 if is_done { rest.withheld as i64 } else { 0 }
             ])?;
         if changed == 0 {
+            transaction.commit()?;
             return Ok(false);
         }
         let done = outcome.delivered.iter().chain(&outcome.dropped);
@@ -338,14 +348,6 @@ impl OutputStore {
         }
         for held in &outcome.held {
             hold(&transaction, row.output, held, at)?;
-        }
-        for (key, answer) in &outcome.once {
-            transaction
-                .prepare_cached(
-                    "INSERT INTO once (output, key, answer) VALUES (?1, ?2, ?3)
-                     ON CONFLICT DO NOTHING",
-                )?
-                .execute(params![row.output, key, answer])?;
         }
         if is_done {
             put_cursors(&transaction, row.output, &rest.cursors)?;

@@ -185,6 +185,36 @@ async fn files_are_written_again_byte_for_byte_through_kills_and_cuts() {
     drop(server);
 }
 
+/// The real `sftp` program takes our command line and says why nothing arrives.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_sftp_server_that_is_away_is_said() {
+    let hub = Hub::new();
+    let mut office = Office::add(&hub, "xa-a", "H53.01");
+    fs::write(hub.path("known_hosts"), "").unwrap();
+    configure(
+        &hub,
+        &format!(
+            "[[output]]\nname = \"bo-nnmt\"\nkind = \"station\"\ndatasets = [\"quan_trac_moi_truong\"]\n\
+             protocol = \"sftp\"\nserver = \"127.0.0.1:{}\"\nuser = \"tinh\"\nkey_file = \"trucd.key\"\n\
+             known_hosts = \"known_hosts\"\n",
+            free_port()
+        ),
+    );
+    office.send(vec![measurement(1, false)]);
+    let daemon = Daemon::start(&hub).await;
+    let standing = until(&hub, "bo-nnmt", "the fault is told", |standing| {
+        standing["state"] == "failed"
+    });
+    assert_eq!(standing["trouble"]["code"], "sftp", "{standing}");
+    let told = standing["trouble"]["en"].as_str().unwrap();
+    assert!(told.contains("Connection"), "{told}");
+    assert_eq!(
+        (&standing["waiting"], &standing["parked"]),
+        (&1.into(), &0.into())
+    );
+    assert_eq!(daemon.stop(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_without_its_file_is_parked_and_others_pass() {
     let hub = Hub::new();

@@ -87,7 +87,8 @@ async fn postgres_holds_the_present_state_through_kills_of_either() {
     postgres(&hub, &server, "create = true\n");
     let count = kill_in_the_middle(&hub, &mut office, KILLS, 150).await;
     let daemon = Daemon::start(&hub).await;
-    until_empty(&hub, "kho");
+    let standing = until_empty(&hub, "kho");
+    assert_eq!(standing["delivered"], count, "{standing}");
     assert_eq!(in_postgres(&server).await, last_steps(count));
 
     server.stop();
@@ -99,6 +100,53 @@ async fn postgres_holds_the_present_state_through_kills_of_either() {
     server.run().await;
     until_empty(&hub, "kho");
     assert_eq!(in_postgres(&server).await, last_steps(count + 70));
+    assert_eq!(daemon.stop(), 0);
+}
+
+/// Lets the server speak TLS with a certificate of its own, which is written to `ca`.
+async fn encrypt(server: &mut Postgres, ca: &std::path::Path) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names = vec!["localhost".to_owned()];
+    let parameters = rcgen::CertificateParams::new(names).unwrap();
+    let certificate = parameters.self_signed(&key).unwrap().pem();
+    std::fs::write(ca, &certificate).unwrap();
+    server
+        .show(Some((&certificate, &key.serialize_pem())))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_is_written_to_by_tls_and_only_when_it_is_who_it_should_be() {
+    let hub = Hub::new();
+    let mut server = Postgres::start().await;
+    encrypt(&mut server, &hub.path("pg-ca.pem")).await;
+    let mut office = Office::add(&hub, "xa-a", "H53.01");
+    postgres(&hub, &server, "create = true\ntls_ca = \"ca.crt\"\n");
+    hub.edit("host = \"127.0.0.1\"", "host = \"localhost\"");
+    office.send(steps(0, 14));
+    // The hub's own authority has not signed the server's certificate.
+    let daemon = Daemon::start(&hub).await;
+    let standing = until(&hub, "kho", "the fault is told", |standing| {
+        standing["state"] == "failed"
+    });
+    assert_eq!(standing["delivered"], 0, "{standing}");
+    let told = standing["trouble"]["en"].as_str().unwrap();
+    assert!(told.contains("invalid peer certificate"), "{told}");
+    assert_eq!(daemon.stop(), 0);
+    hub.edit("tls_ca = \"ca.crt\"", "tls_ca = \"pg-ca.pem\"");
+    let daemon = Daemon::start(&hub).await;
+    until_empty(&hub, "kho");
+    assert_eq!(in_postgres(&server).await, last_steps(14));
+    let client = server.connect().await.unwrap();
+    let encrypted = client
+        .query_one(
+            "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+             WHERE application_name = 'trucd'",
+            &[],
+        )
+        .await
+        .unwrap();
+    assert_eq!(encrypted.get::<_, Option<bool>>(0), Some(true));
     assert_eq!(daemon.stop(), 0);
 }
 

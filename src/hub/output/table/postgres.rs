@@ -2,6 +2,7 @@
 //! digits and a wrong one is an error of its row.
 
 use std::collections::HashSet;
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -274,7 +275,10 @@ fn too_slow(limit: Duration) -> Trouble {
 fn fault(error: &tokio_postgres::Error) -> Trouble {
     let told = match error.as_db_error() {
         Some(told) => format!("SQLSTATE {} {}", told.code().code(), told.message()),
-        None => error.to_string(),
+        None => match error.source() {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        },
     };
     let is_login = error
         .code()
