@@ -38,13 +38,37 @@ fn far_ods() -> Vec<u8> {
         "<office:document-content xmlns:office=\"urn:oasis:names:tc:opendocument:xmlns:office:1.0\" xmlns:table=\"urn:oasis:names:tc:opendocument:xmlns:table:1.0\" xmlns:text=\"urn:oasis:names:tc:opendocument:xmlns:text:1.0\"><office:body><office:spreadsheet><table:table table:name=\"a\"><table:table-row>{0}</table:table-row><table:table-row table:number-rows-repeated=\"999998\"><table:table-cell/></table:table-row><table:table-row><table:table-cell table:number-columns-repeated=\"16383\"/>{0}</table:table-row></table:table></office:spreadsheet></office:body></office:document-content>",
         cell("office:value-type=\"string\"")
     );
-    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
-    for (name, content) in [
+    packed(&[
         ("mimetype", "application/vnd.oasis.opendocument.spreadsheet"),
         ("content.xml", &content),
-    ] {
+    ])
+}
+
+/// A sheet whose merged cells are written in a way that no program writes.
+fn oddly_merged_xlsx() -> Vec<u8> {
+    let sheet = fs::read(root().join("tests/data/workbooks/merged-cells.xml")).unwrap();
+    packed(&[
+        (
+            "_rels/.rels",
+            "<Relationships><Relationship Id=\"rId1\" Type=\"http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument\" Target=\"xl/workbook.xml\"/></Relationships>",
+        ),
+        (
+            "xl/workbook.xml",
+            "<workbook xmlns:r=\"r\"><sheets><sheet name=\"a\" sheetId=\"1\" r:id=\"rId1\"/></sheets></workbook>",
+        ),
+        (
+            "xl/_rels/workbook.xml.rels",
+            "<Relationships><Relationship Id=\"rId1\" Type=\"http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet\" Target=\"worksheets/sheet1.xml\"/></Relationships>",
+        ),
+        ("xl/worksheets/sheet1.xml", &String::from_utf8_lossy(&sheet)),
+    ])
+}
+
+fn packed(parts: &[(&str, &str)]) -> Vec<u8> {
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, content) in parts {
         let options = SimpleFileOptions::default();
-        writer.start_file(name, options).unwrap();
+        writer.start_file(*name, options).unwrap();
         writer.write_all(content.as_bytes()).unwrap();
     }
     writer.finish().unwrap().into_inner()
@@ -63,6 +87,7 @@ fn a_workbook_that_breaks_its_reader_costs_one_file() {
     fs::write(drop_folder.join("3-far.xls"), far_xls()).unwrap();
     fs::write(drop_folder.join("4-far.ods"), far_ods()).unwrap();
     fs::write(drop_folder.join("5-good.xls"), &good).unwrap();
+    fs::write(drop_folder.join("6-merged.xlsx"), oddly_merged_xlsx()).unwrap();
     let config = format!(
         "[box]\nid = \"xa-tan-bien\"\nagency = \"H53.12\"\n[hub]\naddresses = [\"truc.example\"]\nreceipt_keys = [\"hub.pub\"]\n[store]\npath = {:?}\n[catalogue]\npath = {:?}\n[[source]]\nname = \"mau\"\nkind = \"folder\"\npath = \"nhan\"\n{}",
         place.path().join("box.db"),
@@ -78,7 +103,7 @@ fn a_workbook_that_breaks_its_reader_costs_one_file() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let line = |name: &str| said.lines().find(|line| line.contains(name)).unwrap_or("");
-    for name in ["1-damaged", "2-cut", "3-far", "4-far"] {
+    for name in ["1-damaged", "2-cut", "3-far", "4-far", "6-merged"] {
         assert!(line(name).contains("refused"), "{name}: {said}");
     }
     assert!(line("5-good").contains("taken"), "{said}");

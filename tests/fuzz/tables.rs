@@ -1,6 +1,5 @@
 //! Tables: delimited text and worksheets.
 
-use std::io::{Cursor, Write};
 use std::sync::OnceLock;
 
 use lienthong::catalogue::Catalogue;
@@ -11,7 +10,6 @@ use lienthong::formats::encoding::Encoding;
 use lienthong::formats::sheet::{self, Choice};
 use lienthong::formats::table::{Columns, Row};
 use unicode_normalization::is_nfc;
-use zip::write::{SimpleFileOptions, ZipWriter};
 
 const ROWS_MAX: usize = 1_000;
 
@@ -73,27 +71,9 @@ pub fn csv_file(bytes: &[u8]) {
     }
 }
 
-/// The cells of a workbook as lines; or the XML of a sheet, which is put into a workbook, because no
-/// mutation gets through the checksums of a packed file. The library that reads workbooks of the
-/// old form does panic, which is why the box opens them in a process of its own.
+/// The cells of a workbook as lines. The library that makes lines of workbooks does panic, which is
+/// why the box lets it work in a process of its own.
 pub fn sheet_file(bytes: &[u8]) {
-    let is_ods = bytes.windows(7).any(|part| part == b"office:");
-    let book = match (bytes.first(), is_ods) {
-        (Some(b'<'), true) => packed(&[
-            ("mimetype", b"application/vnd.oasis.opendocument.spreadsheet"),
-            ("content.xml", bytes),
-        ]),
-        (Some(b'<'), false) => packed(&[
-            ("_rels/.rels", br#"<Relationships><Relationship Id="rId1" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument" Target="xl/workbook.xml"/></Relationships>"#),
-            ("xl/workbook.xml", br#"<workbook xmlns:r="r"><sheets><sheet name="a" sheetId="1" r:id="rId1"/></sheets></workbook>"#),
-            ("xl/_rels/workbook.xml.rels", br#"<Relationships><Relationship Id="rId1" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet" Target="worksheets/sheet1.xml"/></Relationships>"#),
-            ("xl/sharedStrings.xml", "<sst><si><t>Mã hồ sơ</t></si><si><t>x</t></si></sst>".as_bytes()),
-            ("xl/styles.xml", br#"<styleSheet><cellXfs count="3"><xf numFmtId="0"/><xf numFmtId="14"/><xf numFmtId="22"/></cellXfs></styleSheet>"#),
-            ("xl/worksheets/sheet1.xml", bytes),
-        ]),
-        (Some(b'P'), _) => bytes.to_vec(),
-        _ => Vec::new(),
-    };
     let choice = match bytes.len() % 3 {
         0 => Choice {
             header: Some(1),
@@ -107,21 +87,7 @@ pub fn sheet_file(bytes: &[u8]) {
         _ => Choice::default(),
     };
     let columns = &all_columns()[0];
-    let read = match book.is_empty() {
-        true => sheet::read(bytes, &choice, columns, ROWS_MAX),
-        false => sheet::parse(&book, &choice, columns, ROWS_MAX),
-    };
-    if let Ok(table) = read {
+    if let Ok(table) = sheet::read(bytes, &choice, columns, ROWS_MAX) {
         hold(&table.rows, ROWS_MAX);
     }
-}
-
-fn packed(parts: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
-    let options = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
-    for (name, content) in parts {
-        writer.start_file(*name, options).expect("memory");
-        writer.write_all(content).expect("memory");
-    }
-    writer.finish().expect("memory").into_inner()
 }
