@@ -174,15 +174,13 @@ impl Owner {
                 if self.live.down_store(None) {
                     tracing::info!("the store of what comes down works again");
                 }
-                effects
-                    .into_iter()
-                    .for_each(|effect| self.dispatch(effect, now));
+                effects.into_iter().for_each(|effect| self.dispatch(effect));
             }
             Err(error) => self.failed(error, now),
         }
     }
 
-    fn dispatch(&mut self, effect: Effect, now: Now) {
+    fn dispatch(&mut self, effect: Effect) {
         match effect {
             Effect::Publish(message) => {
                 // One that finds no room is asked for again.
@@ -190,7 +188,7 @@ impl Owner {
             }
             Effect::Applied { entries, unknown } => {
                 self.was_damaged = false;
-                self.live.heard_down(now.wall);
+                self.live.heard_down();
                 if 0 < unknown {
                     tracing::warn!(
                         entries,

@@ -30,8 +30,6 @@ pub struct Facts {
     pub refused_by_hub: Option<RefusedByHub>,
     /// Receipts without a valid signature.
     pub forged_receipts: u64,
-    /// When entries of the hub last came.
-    pub heard_down: Option<Stamp>,
     /// What the store of what comes down suffers from; none while it works.
     pub down_trouble: Option<String>,
     /// Batches of the hub that were refused.
@@ -57,7 +55,6 @@ impl Live {
             trouble: None,
             refused_by_hub: None,
             forged_receipts: 0,
-            heard_down: None,
             down_trouble: None,
             refused_down: 0,
         };
@@ -144,8 +141,7 @@ impl Live {
     }
 
     /// Entries of the hub have come.
-    pub fn heard_down(&self, now: UnixMs) {
-        self.lock().heard_down = Some(Stamp(now));
+    pub fn heard_down(&self) {
         self.steering.wake.notify_one();
     }
 

@@ -70,6 +70,22 @@ fn link(out: &mut String, status: &Status) {
         )
         .sample(&[], seconds(at));
     }
+    if let Some(down) = &status.down {
+        if let Some(heard) = down.heard {
+            Family::gauge(
+                out,
+                "lienthong_down_heard_timestamp_seconds",
+                "When entries of the hub last came.",
+            )
+            .sample(&[], seconds(heard));
+        }
+        Family::gauge(
+            out,
+            "lienthong_down_store_bytes",
+            "Bytes of what has come down.",
+        )
+        .sample(&[], down.used_bytes);
+    }
     if let Some(refused) = &status.refused_by_hub {
         Family::gauge(
             out,

@@ -157,6 +157,15 @@ fn link(out: &mut String, status: &Status) {
     }
     let receipt = link.last_receipt.map_or("chưa có".to_owned(), text::time);
     term(out, "Biên nhận gần nhất", &receipt);
+    if let Some(down) = &status.down {
+        let heard = down.heard.map_or("chưa có".to_owned(), text::time);
+        let held = format!("{heard}; {} mục", down.entries);
+        term(out, "Dữ liệu từ trục", &held);
+        if let Some(trouble) = &down.trouble {
+            let html = format!("<small lang=\"en\">{}</small>", Text(&short(trouble)));
+            term(out, "Kho dữ liệu từ trục gặp sự cố", &html);
+        }
+    }
     out.push_str("</dl></section>\n");
 }
 

@@ -41,6 +41,25 @@ pub struct Status {
     pub events: Vec<EventStatus>,
     /// What the hub last said when it refused a batch since the daemon started.
     pub refused_by_hub: Option<RefusedByHub>,
+    /// What has come down; none where nothing ever came.
+    #[serde(default)]
+    pub down: Option<DownStatus>,
+}
+
+/// What this box holds of the hub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DownStatus {
+    /// When entries last came.
+    pub heard: Option<Stamp>,
+    /// Applied since the file was begun.
+    pub entries: u64,
+    /// Kept for a newer program, which may understand them.
+    pub unknown: u64,
+    /// Entries that the hub no longer held; it has been asked to load again.
+    pub lost: u64,
+    pub used_bytes: u64,
+    /// What the file suffers from; none while it works.
+    pub trouble: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

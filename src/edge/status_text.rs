@@ -33,6 +33,15 @@ pub fn render(status: &Status) -> String {
     if let Some(receipt) = status.link.last_receipt {
         line("Biên nhận", format!("lần cuối {receipt}"));
     }
+    if let Some(down) = &status.down {
+        let heard = match down.heard {
+            Some(heard) => format!("lần cuối {heard}"),
+            None => "chưa có".to_owned(),
+        };
+        let trouble = down.trouble.as_ref();
+        let trouble = trouble.map_or(String::new(), |trouble| format!("; {trouble}"));
+        line("Từ trục", format!("{heard}, {} mục{trouble}", down.entries));
+    }
     if let Some(refused) = &status.refused_by_hub {
         line(
             "Trục từ chối",

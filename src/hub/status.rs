@@ -11,6 +11,7 @@ use crate::hub::output::outlook::OutputStatus;
 use crate::model::{AgencyCode, BoxId, Epoch, Lane, Seq, UnixMs};
 use crate::store::StoreError;
 use crate::store::hub::BoxState;
+use crate::store::hub_view::down::DownRow;
 use crate::store::hub_view::{BoxRow, GapRow, HubView, LogRow, RefusalRow};
 
 /// An epoch that grew so long after a newer one had begun is no late message: two machines use one
@@ -56,6 +57,24 @@ pub struct BoxStatus {
     pub refusals: Vec<Refusal>,
     /// Two machines seem to use the box's name.
     pub suspected_clone: bool,
+    /// None when nothing was ever sent down to it.
+    pub down: Option<DownStatus>,
+}
+
+/// What goes down to a box.
+#[derive(Debug, Clone, Serialize)]
+pub struct DownStatus {
+    /// Entries that wait for the box's receipt.
+    pub waiting: u64,
+    pub waiting_bytes: u64,
+    /// When the oldest of them was ordered.
+    pub oldest: Option<Stamp>,
+    pub oldest_s: u64,
+    pub last_receipt: Option<Stamp>,
+    /// Why what the box holds is to be loaded again: set_back, lost_there, dropped, new.
+    pub reload: Option<String>,
+    /// Entries that were dropped before the box had them.
+    pub dropped: u64,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -111,6 +130,8 @@ pub struct Totals {
     pub doubles: u64,
     pub bytes: u64,
     pub waiting: u64,
+    /// Entries that wait to go down.
+    pub waiting_down: u64,
     pub lost: u64,
     pub parked: u64,
     pub refused: u64,
@@ -152,6 +173,10 @@ pub fn read(view: &HubView, quota_bytes: u64, now: UnixMs) -> Result<Status, Sto
         snapshot.refusals()?,
         &snapshot.parked_counts()?,
     );
+    for row in snapshot.downs()? {
+        let down = down_status(&row, now);
+        of_box.entry(row.box_id).or_default().down = Some(down);
+    }
     let (used_bytes, free_bytes) = view.space()?;
     let boxes: Vec<BoxStatus> = boxes
         .into_iter()
@@ -189,6 +214,20 @@ struct Found {
     gaps: Vec<GapRow>,
     refusals: Vec<Refusal>,
     parked: u64,
+    down: Option<DownStatus>,
+}
+
+fn down_status(row: &DownRow, now: UnixMs) -> DownStatus {
+    let age_ms = row.oldest.map_or(0, |oldest| now.0 - oldest.0);
+    DownStatus {
+        waiting: row.waiting,
+        waiting_bytes: row.waiting_bytes,
+        oldest: row.oldest.map(Stamp),
+        oldest_s: u64::try_from(age_ms / 1_000).unwrap_or(0),
+        last_receipt: row.receipt_at.map(Stamp),
+        reload: row.reload.clone(),
+        dropped: row.dropped,
+    }
 }
 
 fn gather(
@@ -264,6 +303,7 @@ fn box_status(known: BoxRow, found: Found, now: UnixMs) -> BoxStatus {
             })
             .collect(),
         refusals: found.refusals,
+        down: found.down,
     }
 }
 
@@ -305,6 +345,7 @@ fn totals(boxes: &[BoxStatus], strangers: &[Refusals]) -> Totals {
         totals.doubles += known.doubles;
         totals.bytes += known.bytes;
         totals.lost += known.lost;
+        totals.waiting_down += known.down.as_ref().map_or(0, |down| down.waiting);
         totals.parked += known.parked;
         totals.refused += count(&known.refusals);
         totals.suspected_clones += u64::from(known.suspected_clone);

@@ -6,6 +6,7 @@
 
 pub mod copies;
 pub mod down;
+pub mod down_status;
 pub mod edge;
 pub mod edge_status;
 pub mod hub;

@@ -84,6 +84,7 @@ pub fn full() -> Status {
         bandwidth_kbps: None,
         events: Vec::new(),
         refused_by_hub: None,
+        down: None,
     }
 }
 

@@ -138,6 +138,23 @@ impl BoxStatus {
                 self.parked, self.parked
             );
         }
+        if let Some(down) = &self.down {
+            if 0 < down.waiting {
+                let age = age_text(down.oldest_s as i64 * 1_000);
+                let _ = writeln!(
+                    text,
+                    "↓ {name}: {} mục chờ gửi xuống, lâu nhất {age} / {} entries wait to go down, oldest {age}",
+                    down.waiting, down.waiting
+                );
+            }
+            if 0 < down.dropped {
+                let _ = writeln!(
+                    text,
+                    "! {name}: {} mục gửi xuống đã bỏ vì hết chỗ / {} entries to it dropped for want of room",
+                    down.dropped, down.dropped
+                );
+            }
+        }
         if !self.refusals.is_empty() {
             let codes = refusals_text(&self.refusals);
             let _ = writeln!(text, "! {name}: gói bị từ chối / batches refused: {codes}");
