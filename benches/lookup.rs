@@ -1,6 +1,8 @@
 //! How long a look-up takes in a copy of a million records: by subject, by a rare and by a common
 //! name, with and without diacritics. Run with `cargo bench --bench lookup [-- ROWS]`.
 
+#![allow(clippy::disallowed_methods, reason = "a bench reads the real clock")]
+
 use std::time::{Duration, Instant};
 
 use lienthong::model::down::{Copy, Down, Load, Version};

@@ -1,6 +1,7 @@
 //! What leaves a box's inbox: its words about documents, once each in its own log, and documents into
 //! a folder or to a web service, with the original byte for byte.
 #![cfg(feature = "edge")]
+#![allow(clippy::unwrap_used)]
 
 #[allow(dead_code)]
 mod bed;

@@ -67,6 +67,14 @@ struct Online<'a> {
     since: String,
 }
 
+/// What the link carries between: the two engines, each with what goes to it and comes from it.
+pub struct Ends {
+    pub intake: Intake,
+    pub outgoing: mpsc::Receiver<Outgoing>,
+    pub arrivals: Arrivals,
+    pub receipts: mpsc::Receiver<Bytes>,
+}
+
 impl Link {
     /// Starts the courier on the current runtime; it never waits for the network here.
     pub fn start(
@@ -74,10 +82,8 @@ impl Link {
         identity: &Identity,
         clock: Clock,
         live: Arc<Live>,
-        intake: Intake,
         reader: Reader,
-        outgoing: mpsc::Receiver<Outgoing>,
-        (arrivals, receipts): (Arrivals, mpsc::Receiver<Bytes>),
+        ends: Ends,
     ) -> Link {
         let box_id = &config.box_id;
         let topic_presence = wire::topic_presence(box_id);
@@ -100,10 +106,10 @@ impl Link {
         Link {
             courier: Courier::start(courier, clock.clone(), sender),
             events,
-            outgoing,
-            arrivals,
-            receipts,
-            intake,
+            outgoing: ends.outgoing,
+            arrivals: ends.arrivals,
+            receipts: ends.receipts,
+            intake: ends.intake,
             live,
             clock,
             reader,

@@ -38,7 +38,7 @@ use crate::edge::http_pull;
 use crate::edge::identity::Keys;
 use crate::edge::inbox::{Documents, outward};
 use crate::edge::intake::{self, Input, Intake};
-use crate::edge::link::{Link, OUTGOING};
+use crate::edge::link::{Ends, Link, OUTGOING};
 use crate::edge::listen::{self, Bound};
 use crate::edge::live::Live;
 use crate::edge::lock::{StoreLock, hand_over};
@@ -140,10 +140,13 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
             &core.keys.identity,
             clock.clone(),
             core.live,
-            core.intake.clone(),
             reader.clone(),
-            core.outgoing,
-            (arrivals, receipts),
+            Ends {
+                intake: core.intake.clone(),
+                outgoing: core.outgoing,
+                arrivals,
+                receipts,
+            },
         );
         let documents = Arc::new(Documents::new(config.store.down_path()));
         let app = App::new(

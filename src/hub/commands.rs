@@ -84,7 +84,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Grant(command) => rights::run(&config, command, now)?,
         Command::Audit(args) => rights::audit(&config, &args)?,
         Command::Catalogue(command) => orders::catalogue(&config, command, now)?,
-        Command::Command(args) => orders::command(&config, &args, now)?,
+        Command::Order(args) => orders::command(&config, &args, now)?,
         Command::Outputs(command) => print_text(&output::commands::run(&config, &command, now)?)?,
         Command::Verify(args) => return verify_store(&config, &args),
     }

@@ -9,22 +9,12 @@ use crate::model::MonoMs;
 const SAVED_MS: u64 = 1_000;
 
 /// Counted in bits, so that no rate is rounded to nothing.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Bucket {
     /// Kilobits a second are bits a millisecond. None: no bound.
     kbps: Option<u32>,
     bits: i64,
     filled_at: MonoMs,
-}
-
-impl Default for Bucket {
-    fn default() -> Bucket {
-        Bucket {
-            kbps: None,
-            bits: 0,
-            filled_at: 0,
-        }
-    }
 }
 
 impl Bucket {

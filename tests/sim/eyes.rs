@@ -22,6 +22,9 @@ fn all<T>(
     rows.map(|row| row.expect("the row can be read")).collect()
 }
 
+/// Office, epoch and lane of a downlink log.
+pub type DownLog = (usize, u64, usize);
+
 fn digest(row: &Row<'_>, index: usize) -> rusqlite::Result<[u8; 32]> {
     let bytes: Vec<u8> = row.get(index)?;
     Ok(bytes.try_into().expect("a chain has 32 bytes"))
@@ -267,7 +270,7 @@ impl HubEye {
     }
 
     /// What was dropped before a box had it: office, epoch and lane; first and last number.
-    pub fn down_gaps(&self) -> Vec<((usize, u64, usize), (u64, u64))> {
+    pub fn down_gaps(&self) -> Vec<(DownLog, (u64, u64))> {
         all(
             &self.0,
             "SELECT box_id, g.epoch, lane, first, last FROM down_gap AS g JOIN down_box USING (number)",

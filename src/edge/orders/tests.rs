@@ -194,7 +194,7 @@ fn a_catalogue_waits_for_its_midnight_offline_and_through_restarts_and_a_clock_s
     let day = in_days(2);
     let mut entries = rig.published(7, &day, &with_new_dataset());
     let news = entries.pop().expect("news come last");
-    rig.receive(&[news.clone()]);
+    rig.receive(std::slice::from_ref(&news));
     let (orders, _queue) = rig.start();
     orders.round(true).expect("a round");
     assert_eq!(

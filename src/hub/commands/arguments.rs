@@ -54,7 +54,8 @@ pub enum Command {
     #[command(subcommand)]
     Catalogue(CatalogueCommand),
     /// Give a box a command of the closed list, or list what was given: BOX NAME, --all NAME, list
-    Command(OrderArgs),
+    #[command(name = "command")]
+    Order(OrderArgs),
     /// Check every chain and signature that is kept
     Verify(VerifyArgs),
 }
