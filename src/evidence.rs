@@ -12,6 +12,7 @@ use ring::signature::{
     UnparsedPublicKey,
 };
 
+use crate::model::chunk::Digest;
 use crate::model::{BoxId, Chain, Epoch, Lane, Seq, UnixMs};
 
 /// ECDSA P-256 signature, `r ‖ s`.
@@ -34,6 +35,31 @@ pub fn entry_digest(box_id: &BoxId, entry: &[u8]) -> Chain {
     context.update(b"\0");
     context.update(entry);
     finish(context)
+}
+
+/// SHA-256 of bytes that come piece by piece.
+pub struct Hasher(Context);
+
+impl std::fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hasher")
+    }
+}
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self(Context::new(&SHA256))
+    }
+}
+
+impl Hasher {
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub fn finish(self) -> Digest {
+        Digest(finish(self.0).0)
+    }
 }
 
 /// SHA-256 of some bytes.
@@ -101,6 +127,18 @@ pub struct CommandClaim<'a> {
     pub by: &'a str,
 }
 
+/// What the sender of a chunk signs where its content is not to be had any more: "of my entry `seq`,
+/// the content is gone". Without it a receiver takes no chunk without content, so that nobody on the
+/// way can take the content off.
+#[derive(Debug, Clone, Copy)]
+pub struct GoneClaim<'a> {
+    pub box_id: &'a BoxId,
+    pub lane: Lane,
+    pub epoch: Epoch,
+    pub seq: Seq,
+    pub blob: Digest,
+}
+
 /// Something whose canonical bytes can be signed.
 pub trait Claim {
     fn to_signed_bytes(&self) -> Vec<u8>;
@@ -136,6 +174,15 @@ impl Claim for CatalogueClaim<'_> {
         bytes.extend_from_slice(&self.version.to_be_bytes());
         bytes.extend_from_slice(&self.bytes.to_be_bytes());
         add_texts(&mut bytes, &[self.effective, self.sha256, self.by]);
+        bytes
+    }
+}
+
+impl Claim for GoneClaim<'_> {
+    fn to_signed_bytes(&self) -> Vec<u8> {
+        let mut bytes = labelled(b"lienthong/1 gone\0", self.box_id, self.lane, self.epoch);
+        bytes.extend_from_slice(&self.seq.0.to_be_bytes());
+        bytes.extend_from_slice(&self.blob.0);
         bytes
     }
 }

@@ -8,7 +8,9 @@ use std::borrow::Cow;
 use minicbor::{Decode, Encode};
 
 use crate::evidence::{BatchClaim, ReceiptClaim, Signature};
-use crate::model::limits::{BATCH_ENTRIES_MAX, BATCH_RAW_BYTES_MAX, MESSAGE_BYTES_MAX};
+use crate::model::limits::{
+    BATCH_ENTRIES_MAX, BATCH_RAW_BYTES_MAX, CHUNK_BYTES_MAX, MESSAGE_BYTES_MAX,
+};
 use crate::model::{BoxId, Chain, Epoch, Lane, Seq, UnixMs};
 use crate::pack::{NotPacked, Pack, Packer, Unpacker};
 use crate::sync::{Ack, LogName, Offer};
@@ -153,6 +155,29 @@ struct BatchFrame<'a> {
     raw_bytes: u32,
     #[cbor(b(9), with = "minicbor::bytes")]
     body: Cow<'a, [u8]>,
+    #[b(10)]
+    cargo: Option<Vec<CargoFrame<'a>>>,
+}
+
+/// The content of an entry that is a chunk, or the sender's signed word that it is gone.
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct CargoFrame<'a> {
+    /// Place of the entry in the batch, from 0.
+    #[n(0)]
+    entry: u32,
+    #[cbor(n(1))]
+    gone: bool,
+    #[cbor(b(2), with = "minicbor::bytes")]
+    bytes: Cow<'a, [u8]>,
+}
+
+/// What travels beside an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cargo {
+    Content(Vec<u8>),
+    /// The content is not to be had any more; signed as [`crate::evidence::GoneClaim`].
+    Gone(Signature),
 }
 
 #[derive(Encode, Decode)]
@@ -181,11 +206,33 @@ struct ReceiptFrame {
 pub struct BatchBuilder {
     pack: Pack,
     packer: Packer,
+    /// By place of the entry, from 0.
+    cargo: Vec<(usize, Cargo)>,
 }
 
 impl BatchBuilder {
     pub fn clear(&mut self) {
         self.pack.clear();
+        self.cargo.clear();
+    }
+
+    /// The entries' bytes, in order.
+    pub fn entries(&self) -> impl Iterator<Item = &[u8]> {
+        self.pack.iter()
+    }
+
+    /// Puts beside the entry at this place what travels with it.
+    pub fn load(&mut self, entry: usize, cargo: Cargo) {
+        self.cargo.push((entry, cargo));
+    }
+
+    /// Bytes of all contents that travel beside the entries.
+    pub fn cargo_bytes(&self) -> usize {
+        let bytes = |cargo: &Cargo| match cargo {
+            Cargo::Content(content) => content.len(),
+            Cargo::Gone(signature) => signature.len(),
+        };
+        self.cargo.iter().map(|(_, cargo)| bytes(cargo)).sum()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -231,6 +278,18 @@ impl BatchBuilder {
         limit_bytes: usize,
     ) -> Result<Vec<u8>, WireError> {
         assert!(claim.first.count_to(claim.last) == self.len() as u64);
+        let cargo = self.cargo.iter().map(|(entry, cargo)| {
+            let (gone, bytes) = match cargo {
+                Cargo::Content(content) => (false, content.as_slice()),
+                Cargo::Gone(signature) => (true, signature.as_slice()),
+            };
+            CargoFrame {
+                entry: *entry as u32,
+                gone,
+                bytes: Cow::Borrowed(bytes),
+            }
+        });
+        let cargo: Vec<_> = cargo.collect();
         let frame = BatchFrame {
             lane: claim.lane.index() as u8,
             epoch: claim.epoch.0,
@@ -242,6 +301,7 @@ impl BatchBuilder {
             base: claim.base.0,
             raw_bytes: self.raw_bytes() as u32,
             body: Cow::Owned(self.packer.pack(&self.pack)),
+            cargo: (!cargo.is_empty()).then_some(cargo),
         };
         let message = framed(KIND_BATCH, &frame);
         if limit_bytes < message.len() {
@@ -261,9 +321,16 @@ pub struct Batch {
     pub base: Chain,
     pub signature: Signature,
     pack: Pack,
+    cargo: Vec<(usize, Cargo)>,
 }
 
 impl Batch {
+    /// What travelled beside the entry at this place, from 0.
+    pub fn cargo(&self, entry: usize) -> Option<&Cargo> {
+        let mut cargo = self.cargo.iter();
+        cargo.find(|(at, _)| *at == entry).map(|(_, cargo)| cargo)
+    }
+
     /// The entries' bytes, in order.
     pub fn entries(&self) -> impl Iterator<Item = &[u8]> {
         self.pack.iter()
@@ -379,9 +446,33 @@ impl BatchDecoder {
             offer,
             base: Chain(frame.base),
             signature: frame.signature,
+            cargo: cargo_of(frame.cargo.unwrap_or_default(), pack.len())?,
             pack,
         })
     }
+}
+
+fn cargo_of(frames: Vec<CargoFrame<'_>>, entries: usize) -> Result<Vec<(usize, Cargo)>, WireError> {
+    let mut cargo: Vec<(usize, Cargo)> = Vec::with_capacity(frames.len());
+    for frame in frames {
+        let entry = frame.entry as usize;
+        // In order, so that no entry has two.
+        if entries <= entry || cargo.last().is_some_and(|(last, _)| entry <= *last) {
+            return Err(WireError::Damaged("cargo without its entry"));
+        }
+        let one = match frame.gone {
+            true => Cargo::Gone(
+                <[u8; 64]>::try_from(frame.bytes.as_ref())
+                    .map_err(|_| WireError::Damaged("cargo is not as it should be"))?,
+            ),
+            false if CHUNK_BYTES_MAX < frame.bytes.len() => {
+                return Err(WireError::Damaged("a chunk is too large"));
+            }
+            false => Cargo::Content(frame.bytes.into_owned()),
+        };
+        cargo.push((entry, one));
+    }
+    Ok(cargo)
 }
 
 fn log_name(lane: u8, epoch: u64) -> Result<LogName, WireError> {

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lienthong::catalogue::Catalogue;
 use lienthong::catalogue::right::{Right, Rows};
+use lienthong::engine::content::NoContent;
+use lienthong::engine::parts::{PartFiles, folder_beside};
 use lienthong::engine::{copying, receiving, sending};
 use lienthong::evidence::SigningKey;
 use lienthong::model::limits::MESSAGE_BYTES_MAX;
@@ -60,6 +62,7 @@ impl Rig {
         let key = || SigningKey::from_pkcs8(&hub_key).unwrap();
         let path = folder.path().join("hub.db");
         let mut hub = receiving::HubEngine::open(receiving::Config {
+            parts: Box::new(PartFiles::new(folder_beside(&path))),
             store: path.clone(),
             options: OPTIONS,
             key: key(),
@@ -97,7 +100,9 @@ impl Rig {
                     tail_ms: 0,
                     tail_bytes: 0,
                     once_keys: 1000,
+                    blob_bytes_max: 64 << 20,
                 },
+                content: Box::new(NoContent),
                 mint: Box::new(move || {
                     epochs += 1;
                     Epoch(epochs)
@@ -359,6 +364,7 @@ impl Record<'_> {
             tail: draft.to_tail(),
             id,
             once: None,
+            attachments: Vec::new(),
         }
     }
 }

@@ -1025,7 +1025,7 @@ fn a_form_is_taken_with_all_its_files_or_none() {
         &form(&[("142.edxml", "application/xml", &document)]),
     );
     assert_eq!(taken.status, 201, "{}", taken.body);
-    assert_eq!(waiting(&rig), 3);
+    assert_eq!(waiting(&rig), 4, "with the attachment's chunk");
     let not_a_form = send(DATASET, b"x");
     assert_eq!(not_a_form.status, 400);
     let blobs = rig.boxes[XA].folder.join("blobs");

@@ -154,9 +154,16 @@ fn said(command: &mut Command, code: i32) -> String {
     String::from_utf8(run(command, code).stdout).unwrap()
 }
 
+/// The entries that are records; the others are chunks of attachments.
+fn records(rig: &Rig) -> Vec<serde_json::Value> {
+    let mut entries = rig.entries(XA);
+    entries.retain(|entry| entry.get("chunk").is_none());
+    entries
+}
+
 /// How often each source has given each dossier, and the operations on it.
 fn given(rig: &Rig) -> BTreeMap<String, BTreeMap<String, Vec<String>>> {
-    let mut entries = rig.entries(XA);
+    let mut entries = records(rig);
     entries.sort_by_key(|entry| entry["capture"].as_u64());
     let mut given: BTreeMap<String, BTreeMap<String, Vec<String>>> = BTreeMap::new();
     for entry in &entries {
@@ -239,7 +246,7 @@ fn every_file_is_there(rig: &Rig, last: u64) {
     let ids: BTreeMap<String, u64> = (1..=last + 1).map(|id| (offices::code(id), id)).collect();
     let blobs = Blobs::beside(&rig.boxes[XA].folder.join("box.db"), 1 << 30);
     let mut files = 0;
-    for entry in rig.entries(XA) {
+    for entry in records(rig) {
         let id = ids[entry["subject"].as_str().unwrap()];
         let named = entry["attachments"].as_array().cloned().unwrap_or_default();
         let expected = content(id).filter(|_| entry["op"] != "delete");

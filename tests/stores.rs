@@ -7,6 +7,8 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use lienthong::engine::content::NoContent;
+use lienthong::engine::parts::{PartFiles, folder_beside};
 use lienthong::engine::{receiving, sending};
 use lienthong::evidence::{SigningKey, chain_after};
 use lienthong::model::record::{Draft, Op, RecordType};
@@ -67,7 +69,9 @@ fn open_edge(path: &Path, keys: &Keys) -> Result<sending::EdgeEngine<u32>, Store
             tail_ms: i64::MAX / 2,
             tail_bytes: 1 << 30,
             once_keys: 100,
+            blob_bytes_max: 64 << 20,
         },
+        content: Box::new(NoContent),
         mint: Box::new(|| EPOCH),
     })
 }
@@ -77,6 +81,7 @@ fn open_hub(path: &Path, keys: &Keys) -> Result<receiving::HubEngine, StoreError
         store: path.to_owned(),
         options: OPTIONS,
         key: keys.hub(),
+        parts: Box::new(PartFiles::new(folder_beside(path))),
     })
 }
 
@@ -108,6 +113,7 @@ fn submission(numbers: std::ops::Range<u32>) -> sending::Submission<u32> {
             tail: draft.to_tail(),
             id: None,
             once: None,
+            attachments: Vec::new(),
         }
     };
     sending::Submission {

@@ -17,6 +17,8 @@ use bytes::Bytes;
 use lienthong::edge::config::load::load;
 use lienthong::edge::door::{Door, Incoming};
 use lienthong::edge::intake;
+use lienthong::engine::content::NoContent;
+use lienthong::engine::parts::{PartFiles, folder_beside};
 use lienthong::engine::{receiving, sending};
 use lienthong::evidence::{PublicKey, SigningKey};
 use lienthong::formats::json::{self, Kind, Limits as BodyLimits};
@@ -136,6 +138,7 @@ impl Pair {
         };
         assert!(registry.add_box(&new, UnixMs(0)).expect("registered"));
         receiving::HubEngine::open(receiving::Config {
+            parts: Box::new(PartFiles::new(folder_beside(&store))),
             store,
             options: HUB_OPTIONS,
             key: key(&self.hub_key),
@@ -214,7 +217,9 @@ pub fn open_edge(store: &Path, box_id: BoxId, pkcs8: &[u8], hub_keys: Vec<Public
             tail_ms: 0,
             tail_bytes: 0,
             once_keys: 1000,
+            blob_bytes_max: 64 << 20,
         },
+        content: Box::new(NoContent),
         mint: Box::new(move || {
             epoch += 1;
             Epoch(epoch)

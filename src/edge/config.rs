@@ -20,6 +20,7 @@ use crate::formats::station::mapping::StationMapping;
 use crate::model::order::Timetable;
 use crate::model::{AgencyCode, BoxId, DatasetId, SourceName};
 use crate::shell::dial::Address;
+use crate::shell::scan::Scanner;
 
 /// Everything that the daemon was told.
 #[derive(Debug, Clone)]
@@ -53,6 +54,12 @@ pub struct StoreConfig {
     pub once_keys: u64,
     /// Bytes of attachments that are kept beside the store.
     pub blobs_bytes_max: u64,
+    /// The largest attachment that is taken, bytes.
+    pub blob_bytes_max: u64,
+    /// Media types of attachments that are taken over HTTP; none: every type.
+    pub blob_types: Vec<String>,
+    /// Looks at attachments before they are kept.
+    pub scanner: Option<Scanner>,
     /// What the card's maker lets it be written in its life.
     pub card_rated_bytes: u64,
 }

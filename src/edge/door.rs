@@ -55,7 +55,7 @@ pub struct Door {
     board: Arc<Board>,
     steering: Arc<Steering>,
     store: PathBuf,
-    blobs: Blobs,
+    blobs: Arc<Blobs>,
     turns: Mutex<BTreeMap<SourceName, Arc<tokio::sync::Mutex<u64>>>>,
 }
 
@@ -80,7 +80,10 @@ impl Door {
             board: Arc::default(),
             steering: Arc::default(),
             store: config.store.path.clone(),
-            blobs: Blobs::beside(&config.store.path, config.store.blobs_bytes_max),
+            blobs: Arc::new(
+                Blobs::beside(&config.store.path, config.store.blobs_bytes_max)
+                    .scanned_by(config.store.scanner.clone()),
+            ),
             turns: Mutex::default(),
         }
     }
@@ -117,7 +120,7 @@ impl Door {
     }
 
     /// Attachments that records name.
-    pub fn blobs(&self) -> &Blobs {
+    pub fn blobs(&self) -> &Arc<Blobs> {
         &self.blobs
     }
 
@@ -223,6 +226,7 @@ impl Door {
             tail: draft.to_tail(),
             id,
             once,
+            attachments: attachments.to_vec(),
         };
         Ok((record, admitted.subject))
     }

@@ -375,7 +375,11 @@ impl DropFolder {
                 BlobError::Full { .. } => {
                     "hết chỗ cho tệp đính kèm; tăng store.attachments hoặc chờ gửi bớt về trục"
                 }
-                BlobError::Io(_) => "không ghi được tệp đính kèm; kiểm tra ổ đĩa của trạm",
+                BlobError::Infected { .. } => "trình quét phát hiện mã độc trong tệp đính kèm",
+                BlobError::NotScanned(_) => "trình quét mã độc không trả lời",
+                BlobError::Io(_) | BlobError::OtherDigest { .. } => {
+                    "không ghi được tệp đính kèm; kiểm tra ổ đĩa của trạm"
+                }
             };
             let text = format!("{name}: {why}");
             self.door

@@ -4,6 +4,7 @@
 //! - `GET /v1/catalogue`: which catalogue holds, and its datasets
 //! - `GET /v1/lookup/{dataset}`: others' data (see `lookup`); `/v1/inbox`, `/v1/sent`: documents
 //!   between offices (see `inbox`)
+//! - `PUT /v1/blobs/{sha256}`, `GET`: attachments (see `attachments`)
 //! - `GET /v1/openapi.json`: the API's description of itself
 //! - `GET /status.json`, `GET /metrics`, `GET /`: the status for programs, Prometheus and people
 //! - `POST /v1/local/parked/…`: the commands about parked rows, by the socket beside the store only
@@ -17,11 +18,11 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
 
-use crate::edge::config::HttpConfig;
+use crate::edge::config::Config;
 use crate::edge::door::Door;
 use crate::edge::inbox::Documents;
 use crate::edge::lookup::Lookup;
@@ -29,7 +30,7 @@ use crate::edge::problem::Problem;
 use crate::edge::status::Status;
 use crate::edge::status::read::Reader;
 use crate::edge::tokens::Tokens;
-use crate::edge::{inbox, lookup, metrics, page, records, sources};
+use crate::edge::{attachments, inbox, lookup, metrics, page, records, sources};
 
 /// The API's description of itself.
 pub const OPENAPI: &str = include_str!("../../docs/openapi.json");
@@ -44,18 +45,17 @@ pub struct App {
     pub body_bytes_max: usize,
     pub lookup: Lookup,
     pub documents: Arc<Documents>,
+    pub attachments: attachments::Rules,
     reader: Reader,
     turn: Mutex<()>,
 }
 
 impl App {
-    pub fn new(
-        config: &HttpConfig,
-        door: Arc<Door>,
-        documents: Arc<Documents>,
-        reader: Reader,
-    ) -> App {
+    pub fn new(config: &Config, door: Arc<Door>, documents: Arc<Documents>, reader: Reader) -> App {
+        let attachments = attachments::Rules::new(&config.store);
+        let config = &config.http;
         App {
+            attachments,
             lookup: Lookup::new(documents.store().to_owned()),
             documents,
             door,
@@ -88,6 +88,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/inbox/{number}/status", post(inbox::say))
         .route("/v1/sent/{id}", get(inbox::sent))
         .route("/v1/sent/{id}/status", post(inbox::say_sent))
+        .route(
+            "/v1/blobs/{sha256}",
+            put(attachments::put).get(attachments::get),
+        )
         .route("/v1/openapi.json", get(openapi))
         .route("/status.json", get(status_json))
         .route("/metrics", get(metrics_text))

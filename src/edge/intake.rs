@@ -113,6 +113,11 @@ impl Intake {
         answer.await.map_err(|_| IntakeError::Unsure)?
     }
 
+    /// Asks for room for attachments: what the hub has is given up before its time.
+    pub async fn make_room(&self) {
+        self.tell(Event::MakeRoom).await;
+    }
+
     /// Counts records that a source refused at the door. `reason` goes onto the page and holds no
     /// personal data.
     pub async fn refused(&self, source: SourceName, records: u64, reason: String) {

@@ -5,6 +5,7 @@
 
 mod arrivals;
 mod aside;
+mod attachments;
 pub mod blobs;
 pub mod check;
 pub mod columns;
@@ -43,6 +44,7 @@ pub mod sources;
 pub mod sql;
 pub mod status;
 mod status_text;
+mod sweep;
 mod talk;
 mod texts;
 mod tokens;

@@ -15,6 +15,7 @@ use crate::edge::aside::set_aside;
 use crate::edge::intake::{Input, IntakeError, Pong, Reply};
 use crate::edge::live::Live;
 use crate::edge::reserve::{self, Reserve};
+use crate::edge::sweep::Sweep;
 use crate::edge::wear::Wear;
 use crate::engine::sending::{Answer, EdgeEngine, Effect, Event, Level, Submission};
 use crate::model::{MonoMs, SourceName, UnixMs};
@@ -71,6 +72,7 @@ pub struct Owner {
     wear: Wear,
     /// The bound of the link, kilobits a second, that the engine knows of.
     bandwidth: Option<u32>,
+    sweep: Sweep,
 }
 
 enum State {
@@ -108,6 +110,7 @@ impl Owner {
         clock: Clock,
         live: Arc<Live>,
         outgoing: mpsc::Sender<Outgoing>,
+        sweep: Sweep,
     ) -> Result<Owner, StoreError> {
         let wear = Wear::start(clock.mono_ms());
         let mut owner = Owner {
@@ -126,6 +129,7 @@ impl Owner {
             pause_ms: 0,
             wear,
             bandwidth: None,
+            sweep,
         };
         match (owner.open)() {
             Ok(engine) => owner.opened(engine),
@@ -177,7 +181,11 @@ impl Owner {
         };
         let notes =
             (!self.notes.is_empty() && matches!(self.state, State::Open(_))).then_some(now_ms);
-        [state, notes, self.reserve_at].into_iter().flatten().min()
+        let sweep = matches!(self.state, State::Open(_)).then(|| self.sweep.deadline());
+        [state, notes, self.reserve_at, sweep]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn work(&mut self, batch: Batch) {
@@ -207,6 +215,12 @@ impl Owner {
         }
         self.step(events, submissions);
         drop(permits);
+        if self.sweep.deadline() <= now_ms
+            && let State::Open(engine) = &self.state
+        {
+            let needs = |file| engine.needs_blob(file);
+            self.sweep.work(self.clock.now(), needs);
+        }
         for (source, reply) in cursors {
             if let State::Open(engine) = &self.state
                 && let Ok(cursor) = engine.cursor(source.as_str())
@@ -334,6 +348,13 @@ impl Owner {
             Effect::NewEpoch(epoch) => {
                 tracing::warn!(%epoch, "the hub has entries that this store does not have; a new epoch begins");
                 self.note(Level::Warning, "new_epoch", epoch.to_string());
+            }
+            Effect::Forgotten(files) => {
+                files.into_iter().for_each(|file| self.sweep.remove(file));
+            }
+            Effect::ContentGone(file) => {
+                tracing::error!(sha256 = %file, "an attachment is missing or damaged; the hub hears of it");
+                self.sweep.remove(file);
             }
             Effect::ForgedReceipt => {
                 if self.live.forged_receipt() {

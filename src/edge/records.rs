@@ -5,7 +5,7 @@
 pub mod body;
 pub mod events;
 mod files;
-mod refusal;
+pub(in crate::edge) mod refusal;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +26,8 @@ use crate::edge::http::App;
 use crate::edge::listen::LocalPeer;
 use crate::edge::problem::{ERRORS_MAX, ErrorItem, Problem};
 use crate::edge::records::refusal::{
-    bad_request, body_too_large, body_too_slow, not_allowed, not_readable, of_intake,
-    other_content, paused, record_too_large, too_many_records, unfit, unknown_dataset,
+    bad_request, body_too_large, body_too_slow, no_attachment, not_allowed, not_readable,
+    of_intake, other_content, paused, record_too_large, too_many_records, unfit, unknown_dataset,
 };
 use crate::edge::tokens::Caller;
 use crate::engine::sending::{Accepted, Answer, NewRecord, Submission};
@@ -308,6 +308,9 @@ impl Request {
             )),
             Ok(Answer::OtherContent { index }) => refused(other_content(index)).await,
             Ok(Answer::TooLarge { index, bytes }) => refused(record_too_large(index, bytes)).await,
+            Ok(Answer::NoAttachment { index, sha256 }) => {
+                refused(no_attachment(index, &sha256)).await
+            }
             Err(error) => Err(of_intake(error)),
         }
     }

@@ -208,6 +208,12 @@ impl Rows {
                 Answer::TooLarge { index, .. } => {
                     checked.refuse(sorted.places[index], TOO_LARGE);
                 }
+                // It has gone meanwhile; read again, it is put again.
+                Answer::NoAttachment { .. } => {
+                    return Err(of_blobs(
+                        &std::io::Error::from(std::io::ErrorKind::NotFound).into(),
+                    ));
+                }
                 Answer::OtherContent { index: None } => {
                     unreachable!("the submission has no key of its own")
                 }
@@ -308,6 +314,12 @@ impl Rows {
                             .to_owned(),
                         "an attachment is larger than all room for attachments (store.attachments)"
                             .to_owned(),
+                    ]);
+                }
+                Err(BlobError::Infected { .. }) => {
+                    flaw = Some([
+                        "trình quét phát hiện mã độc trong tệp đính kèm".to_owned(),
+                        "the scanner has found malware in an attachment".to_owned(),
                     ]);
                 }
                 Err(error) => return Err(of_blobs(&error)),
@@ -558,7 +570,14 @@ fn of_blobs(error: &BlobError) -> Fault {
                 "Check the link to the hub, or raise store.attachments; the source goes on by itself when there is room.",
             ],
         ),
-        BlobError::Io(_) => (
+        BlobError::NotScanned(_) => (
+            "scanner_down",
+            [
+                "Kiểm tra trình quét mã độc (attachments.scanner); nguồn tự đọc lại.",
+                "Look at the scanner (attachments.scanner); it is read again by itself.",
+            ],
+        ),
+        BlobError::Io(_) | BlobError::OtherDigest { .. } | BlobError::Infected { .. } => (
             "attachments",
             [
                 "Kiểm tra ổ đĩa còn chỗ và quyền ghi cạnh kho; nguồn tự đọc lại.",

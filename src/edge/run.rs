@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::catalogue::Catalogue;
 use crate::edge::arrivals::{self, OpenCopies};
+use crate::edge::blobs::{BlobContent, Blobs};
 use crate::edge::commands::Failure;
 use crate::edge::config::ftp_fetch::FtpFetchConfig;
 use crate::edge::config::http_pull::HttpPullConfig;
@@ -50,6 +51,7 @@ use crate::edge::reserve::Reserve;
 use crate::edge::rows::Rows;
 use crate::edge::sql;
 use crate::edge::status::read::Reader;
+use crate::edge::sweep::Sweep;
 use crate::engine::copying::{self, CopyEngine};
 use crate::engine::sending::{self, EdgeEngine, Space};
 use crate::model::{Epoch, UnixMs};
@@ -150,7 +152,7 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
         );
         let documents = Arc::new(Documents::new(config.store.down_path()));
         let app = App::new(
-            &config.http,
+            &config,
             Arc::clone(&door),
             Arc::clone(&documents),
             reader.clone(),
@@ -219,12 +221,13 @@ impl Core {
         ));
         let (outbox, outgoing) = mpsc::channel(OUTGOING);
         let owner = Owner::new(
-            open_engine(&config, &keys),
+            open_engine(&config, &keys, door.blobs()),
             &config.store.path,
             Reserve::beside(&config.store.path, config.store.reserve_bytes),
             clock.clone(),
             Arc::clone(&live),
             outbox,
+            Sweep::new(Arc::clone(door.blobs()), clock.mono_ms()),
         )
         .map_err(Failure::of_store)?;
         if let Err(fault) = keys.identity.check(clock.now().wall) {
@@ -253,7 +256,7 @@ impl Core {
         let runtime = new_runtime()?;
         let documents = Arc::new(Documents::new(self.config.store.down_path()));
         let app = App::new(
-            &self.config.http,
+            &self.config,
             Arc::clone(&self.door),
             documents,
             self.reader(),
@@ -302,8 +305,8 @@ fn new_runtime() -> anyhow::Result<Runtime> {
 }
 
 /// Opens the engine over the configured store, as often as needed.
-pub fn open_engine(config: &Arc<Config>, keys: &Keys) -> OpenEngine {
-    let config = Arc::clone(config);
+pub fn open_engine(config: &Arc<Config>, keys: &Keys, blobs: &Arc<Blobs>) -> OpenEngine {
+    let (config, blobs) = (Arc::clone(config), Arc::clone(blobs));
     let signing_key = keys.signing_keys();
     let hub_keys = keys.hub_keys();
     Box::new(move || {
@@ -324,7 +327,9 @@ pub fn open_engine(config: &Arc<Config>, keys: &Keys) -> OpenEngine {
                 tail_ms: store.tail_keep_ms,
                 tail_bytes: store.tail_bytes,
                 once_keys: store.once_keys,
+                blob_bytes_max: store.blobs_bytes_max,
             },
+            content: Box::new(BlobContent(Arc::clone(&blobs))),
             mint: Box::new(mint),
         })
     })

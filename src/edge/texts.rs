@@ -37,6 +37,11 @@ pub fn trouble(error: &StoreError, since: Stamp) -> Trouble {
             "kho dữ liệu chỉ đọc được, không ghi được",
             "Kiểm tra phân vùng dữ liệu: có thể nó đã bị gắn lại ở chế độ chỉ đọc sau một lỗi ổ đĩa.",
         ),
+        StoreError::Content(_) => (
+            "attachments_failed",
+            "không đọc hoặc ghi được tệp đính kèm; chương trình tự thử lại",
+            "Kiểm tra thư mục blobs cạnh kho dữ liệu: chỗ trống, quyền ghi, số tệp mở.",
+        ),
         StoreError::Sqlite(_) => (
             "store_failed",
             "kho dữ liệu gặp lỗi; chương trình tự thử lại",

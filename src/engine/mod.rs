@@ -5,11 +5,13 @@
 //! by construction, and a burst of captures costs one sync. After an error the engine is to be
 //! dropped and opened again: recovery is the start path.
 
+pub mod content;
 pub mod copying;
 mod feed;
 mod inlet;
 mod log;
 mod outlet;
+pub mod parts;
 pub mod posting;
 pub mod receiving;
 pub mod sending;
@@ -18,6 +20,8 @@ pub mod sending;
 mod tests {
     use bytes::Bytes;
 
+    use super::content::NoContent;
+    use super::parts::{PartFiles, folder_beside};
     use super::{receiving, sending};
     use crate::evidence::{PublicKey, SigningKey};
     use crate::model::record::{Draft, Op, RecordType};
@@ -69,6 +73,7 @@ mod tests {
             tail: draft.to_tail(),
             id: None,
             once: None,
+            attachments: Vec::new(),
         }
     }
 
@@ -85,7 +90,9 @@ mod tests {
                 tail_ms: 0,
                 tail_bytes: 0,
                 once_keys: 100,
+                blob_bytes_max: 64 << 20,
             },
+            content: Box::new(NoContent),
             mint: Box::new(|| Epoch(40)),
         })
         .expect("a box")
@@ -152,6 +159,7 @@ mod tests {
             store: hub_path.clone(),
             options: OPTIONS,
             key: key(1),
+            parts: Box::new(PartFiles::new(folder_beside(&hub_path))),
         })
         .expect("a hub");
         let mut epochs = 40;
@@ -167,7 +175,9 @@ mod tests {
                 tail_ms: 0,
                 tail_bytes: 0,
                 once_keys: 100,
+                blob_bytes_max: 64 << 20,
             },
+            content: Box::new(NoContent),
             mint: Box::new(move || {
                 epochs += 1;
                 Epoch(epochs)

@@ -3,8 +3,10 @@
 
 use bytes::Bytes;
 
+use super::content::{self, Content, Load};
 use super::log::{LogStore, Logs, Tools};
 use crate::evidence::{BatchClaim, SigningKey};
+use crate::model::chunk::Digest;
 use crate::model::fault::{self, Fault};
 use crate::model::limits::{BATCH_ENTRIES_MAX, MESSAGE_BYTES_MAX};
 use crate::model::{BoxId, Capture, Epoch, Lane, MonoMs, Now, Seq, UnixMs};
@@ -36,6 +38,8 @@ pub(super) struct Outlet {
 pub(super) struct Signer<'a> {
     pub box_id: &'a BoxId,
     pub key: &'a SigningKey,
+    /// What travels beside chunks.
+    pub content: &'a dyn Content,
 }
 
 /// What came of a lane's turn.
@@ -43,6 +47,8 @@ pub(super) enum Offered {
     Message {
         message: Bytes,
         offer: Offer,
+        /// A content of which a chunk was to travel and that is not to be had any more.
+        gone: Option<Digest>,
     },
     /// An entry does not pass the link's limit; its lane rests until the next link.
     TooLarge {
@@ -88,6 +94,11 @@ impl Outlet {
     pub fn waiting_bytes(&self, lane: Lane) -> u64 {
         let sum_bytes = self.logs.sum_bytes(lane);
         sum_bytes.saturating_sub(self.acked_sum[lane.index()])
+    }
+
+    /// Up to where a lane is received.
+    pub fn acked(&self, lane: Lane) -> Seq {
+        self.lanes.sender(lane).acked()
     }
 
     /// Entries that wait for their receipt, per lane.
@@ -200,10 +211,12 @@ impl Outlet {
         let is_open = bucket.is_open(now);
         lanes.hold((!is_open).then_some(BOUND_FROM));
         let mut message = None;
+        let mut gone = None;
         let offer = lanes.poll_transmit(now, |offer| {
             let log = LogReader { store, logs, tools };
             let batch = build(log, signer, sent, *message_bytes_max, offer)?;
             message = Some(batch.message);
+            gone = batch.gone;
             Ok::<_, BuildError>(batch.fit)
         });
         match offer {
@@ -213,7 +226,11 @@ impl Outlet {
                 if BOUND_FROM <= offer.log.lane {
                     bucket.spend(message.len());
                 }
-                Ok(Some(Offered::Message { message, offer }))
+                Ok(Some(Offered::Message {
+                    message,
+                    offer,
+                    gone,
+                }))
             }
             Err(BuildError::Store(error)) => Err(error),
             Err(BuildError::Limit { lane, bytes, limit }) => {
@@ -380,6 +397,7 @@ impl From<StoreError> for BuildError {
 struct Built {
     message: Bytes,
     fit: Fit,
+    gone: Option<Digest>,
 }
 
 /// What a batch is made with.
@@ -409,6 +427,15 @@ fn build<S: LogStore>(
     let mut entries_max = BATCH_ENTRIES_MAX;
     loop {
         let end = logs.collect(store, tools, base, offer, entries_max)?;
+        let gone = match content::load(&mut tools.builder, signer, &offer) {
+            Ok(Load::Done) => None,
+            Ok(Load::Gone(blob)) => Some(blob),
+            Ok(Load::CutAt(entries)) => {
+                entries_max = entries;
+                continue;
+            }
+            Err(error) => return Err(StoreError::Content(error.to_string()).into()),
+        };
         let claim = BatchClaim {
             box_id: signer.box_id,
             lane,
@@ -428,11 +455,12 @@ fn build<S: LogStore>(
                 sent[lane.index()] = Some(end);
                 let fit = Fit {
                     last: end.seq,
-                    bytes: tools.builder.raw_bytes() as u64,
+                    bytes: (tools.builder.raw_bytes() + tools.builder.cargo_bytes()) as u64,
                 };
                 return Ok(Built {
                     message: message.into(),
                     fit,
+                    gone,
                 });
             }
             Err(WireError::TooLarge { bytes, limit }) => {

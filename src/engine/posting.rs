@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use bytes::Bytes;
 
+use super::content::NoContent;
 use super::log::{LogStore, Tools};
 use super::outlet::{Offered, Outlet, Signer, Taken};
 use crate::evidence::SigningKey;
@@ -483,6 +484,8 @@ impl Posting {
         let signer = Signer {
             box_id: &peer.box_id,
             key,
+            // Nothing is attached to what goes down yet.
+            content: &NoContent,
         };
         if peer.is_up
             && let Some(why) = peer.reload.take()
@@ -498,7 +501,7 @@ impl Posting {
             let box_id = peer.box_id.clone();
             match offered {
                 None => is_done = true,
-                Some(Offered::Message { message, offer }) => {
+                Some(Offered::Message { message, offer, .. }) => {
                     *room_bytes = room_bytes.saturating_sub(message.len());
                     if fault::is_planted(Fault::ForgetOnPost) && offer.first <= offer.last {
                         peer.outlet.forget(now, &mut log, tools, offer)?;

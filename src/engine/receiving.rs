@@ -12,12 +12,15 @@ use bytes::Bytes;
 use super::feed::route::Committed;
 use super::feed::{Change, Feed};
 use super::inlet::{self, Heard, Stand};
+use super::parts::{self, Arrived, NotCarried, Parts};
 use super::posting::{DownSpace, Post, Posting};
 use crate::catalogue::Catalogue;
 use crate::evidence::{PublicKey, SigningKey};
+use crate::model::chunk::ChunkEntry;
 use crate::model::fault::{self, Fault};
 use crate::model::record::{Entry, Op};
 use crate::model::{BoxId, Capture, Chain, Lane, MonoMs, Now, Seq, UnixMs};
+use crate::store::hub::blobs::BlobState;
 use crate::store::hub::down::Reload;
 use crate::store::hub::{BatchRow, BoxState, EntryRow, Growth, HubStore, LogState, StateRow};
 use crate::store::{Options, StoreError};
@@ -30,6 +33,8 @@ pub struct Config {
     pub store: PathBuf,
     pub options: Options,
     pub key: SigningKey,
+    /// Where the content of attachments goes.
+    pub parts: Box<dyn Parts>,
 }
 
 /// What came in.
@@ -92,6 +97,7 @@ pub enum Effect {
 pub struct HubEngine {
     store: HubStore,
     key: SigningKey,
+    parts: Box<dyn Parts>,
     receivers: HashMap<(BoxId, LogName), Receiver>,
     decoder: BatchDecoder,
     posting: Posting,
@@ -116,6 +122,7 @@ impl HubEngine {
         Ok(Self {
             store: HubStore::open(&config.store, config.options)?,
             key: config.key,
+            parts: config.parts,
             receivers: HashMap::new(),
             decoder: BatchDecoder::default(),
             posting: Posting::new(Limits::FIELD, DownSpace::FIELD),
@@ -187,6 +194,7 @@ impl HubEngine {
         }
         self.feed.work(&mut self.store, now.wall)?;
         self.send_down(now)?;
+        self.parts.sync().map_err(not_written)?;
         if fault::is_crash_due() {
             if fault::is_planted(Fault::ReceiptBeforeCommit) {
                 self.store.roll_back()?;
@@ -319,7 +327,14 @@ impl HubEngine {
             applied: state.applied,
             chain: state.chain,
         });
-        let check = || inlet::check(box_id, &[key], batch, stand);
+        let keys = [key];
+        let check = || {
+            let chain = inlet::check(box_id, &keys, batch, stand)?;
+            match parts::check(batch, box_id, &keys) {
+                Ok(()) => Ok(chain),
+                Err(NotCarried) => Err(RefusalCode::Unreadable),
+            }
+        };
         match inlet::hear(receiver, batch.offer, check) {
             Heard::Refuse(code) => Ok(Outcome::Refuse(code, state)),
             Heard::Nothing(ack) => {
@@ -389,7 +404,7 @@ impl HubEngine {
                 now.wall,
             )?;
             let mut seq = offer.first;
-            for bytes in batch.entries() {
+            for (place, bytes) in batch.entries().enumerate() {
                 if range.first <= seq {
                     let mut writer = EntryWriter {
                         box_id,
@@ -398,8 +413,15 @@ impl HubEngine {
                         at: now.wall,
                         feed: &mut self.feed,
                     };
-                    writer.write(&mut self.store, seq, bytes, &mut growth)?;
+                    let arrived = parts::arrived(batch, place, bytes);
+                    let capture = arrived
+                        .and(ChunkEntry::parse(bytes))
+                        .map(|chunk| chunk.capture);
+                    writer.write(&mut self.store, seq, bytes, capture, &mut growth)?;
                     self.feed.deliver(&mut self.store, now.wall)?;
+                    if let Some(arrived) = arrived {
+                        self.take_chunk(now, box_id, arrived)?;
+                    }
                 }
                 seq = seq.next();
             }
@@ -411,6 +433,43 @@ impl HubEngine {
             records: growth.entries,
         });
         Ok(())
+    }
+
+    /// Puts a chunk's content into its part file; what was kept before is not kept twice.
+    fn take_chunk(
+        &mut self,
+        now: Now,
+        box_id: &BoxId,
+        arrived: Arrived<'_>,
+    ) -> Result<(), StoreError> {
+        let Arrived { chunk, content } = arrived;
+        if self.store.blob_state(chunk.blob)? == Some(BlobState::Kept) {
+            return Ok(());
+        }
+        let known = self.store.part(box_id, chunk.blob)?;
+        let (received, state) = known.map_or((0, BlobState::Receiving), |part| {
+            (part.received, part.state)
+        });
+        // It is being checked, or it is broken and does not begin anew.
+        let is_broken = matches!(state, BlobState::Lost | BlobState::Quarantined);
+        if state == BlobState::Checking || is_broken && 0 < chunk.at {
+            return Ok(());
+        }
+        let received = if chunk.at == 0 { 0 } else { received };
+        let is_written = match content {
+            Some(content) if chunk.at <= received => self
+                .parts
+                .write(box_id, &chunk, content)
+                .map_err(not_written)?,
+            _ => false,
+        };
+        let (received, state) = match is_written {
+            false => (received, BlobState::Lost),
+            true if chunk.is_last() => (chunk.end(), BlobState::Checking),
+            true => (received.max(chunk.end()), BlobState::Receiving),
+        };
+        self.store
+            .set_part(box_id, &chunk, received, state, now.wall)
     }
 
     fn refuse(&mut self, now: Now, box_id: &BoxId, code: RefusalCode) -> Result<(), StoreError> {
@@ -465,6 +524,13 @@ impl From<Post> for Effect {
     }
 }
 
+fn not_written(error: std::io::Error) -> StoreError {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => StoreError::Full,
+        _ => StoreError::Content(error.to_string()),
+    }
+}
+
 /// What a log that is seen for the first time lacks: of the numbers before its epoch, those that no
 /// earlier log has; of its own, those that the box no longer holds.
 fn lost_before(offer: &Offer, siblings: &[LogState]) -> [Option<(Seq, Seq)>; 2] {
@@ -492,10 +558,13 @@ impl EntryWriter<'_> {
         store: &mut HubStore,
         seq: Seq,
         bytes: &[u8],
+        // Of an entry that is a chunk.
+        chunk: Option<Capture>,
         growth: &mut Growth,
     ) -> Result<(), StoreError> {
         let parsed = Entry::parse(bytes);
-        let capture = parsed.as_ref().map_or(Capture(0), |entry| entry.capture);
+        let capture = parsed.as_ref().map(|entry| entry.capture);
+        let capture = capture.ok().or(chunk).unwrap_or(Capture(0));
         let same_as = self.find_double(store, capture, bytes)?;
         let dataset = match &parsed {
             Ok(entry) => Some(store.dataset_number(&entry.kind.dataset)?),
@@ -517,10 +586,16 @@ impl EntryWriter<'_> {
         growth.max_capture = growth.max_capture.max(capture);
         match (parsed, dataset) {
             (Ok(entry), Some(dataset)) => {
+                for file in &entry.attachments {
+                    if let Ok(digest) = file.sha256.parse() {
+                        let (bytes, mime) = (file.bytes, &file.mime);
+                        store.expect_blob(self.box_id, digest, bytes, mime, self.at)?;
+                    }
+                }
                 let place = same_as.unwrap_or(place);
                 self.put_state(store, place, same_as.is_some(), dataset, (&entry, bytes))
             }
-            _ if same_as.is_some() => Ok(()),
+            _ if same_as.is_some() || chunk.is_some() => Ok(()),
             (parsed, _) => {
                 // The place of the fault, never the content.
                 let detail = parsed.err().map_or(String::new(), |error| {

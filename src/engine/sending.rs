@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::content::{self, Content};
 use super::log::Tools;
 use super::outlet::{Offered, Outlet, Signer, Taken};
 use crate::evidence::{PublicKey, SigningKey, entry_digest};
+use crate::model::chunk::Digest;
 use crate::model::fault::{self, Fault};
 use crate::model::limits::ENTRY_BYTES_MAX;
-use crate::model::record::{complete, derived_id};
+use crate::model::record::{Attachment, complete, derived_id};
 use crate::model::{BoxId, Capture, Epoch, Lane, MonoMs, Now, RecordId, Seq, SourceName, UnixMs};
 use crate::store::edge::{EdgeStore, OnceKey, SourceTally, Sync};
 use crate::store::rows::Beside;
@@ -29,6 +31,8 @@ pub struct Config {
     pub hub_keys: Vec<PublicKey>,
     pub limits: Limits,
     pub space: Space,
+    /// Where attachments lie.
+    pub content: Box<dyn Content>,
     /// Mints the names of epochs: random, below 2^63.
     pub mint: Box<dyn FnMut() -> Epoch + Send>,
 }
@@ -44,6 +48,8 @@ pub struct Space {
     pub tail_bytes: u64,
     /// How many keys of repeats are remembered.
     pub once_keys: u64,
+    /// Bytes of attachments; near this, those that the hub has are given up before their time.
+    pub blob_bytes_max: u64,
 }
 
 /// What came in. `R` is how the one who handed it in is answered.
@@ -72,6 +78,8 @@ pub enum Event<R> {
     Written(u64),
     /// The lanes P2 to P4 may use so many kilobits a second from now on; none: as many as there are.
     Bandwidth(Option<u32>),
+    /// Attachments need room: give up what the hub has.
+    MakeRoom,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +122,8 @@ pub struct NewRecord {
     pub id: Option<RecordId>,
     /// Makes a repeat of this record harmless.
     pub once: Option<OnceKey>,
+    /// Files that it names; they are there.
+    pub attachments: Vec<Attachment>,
 }
 
 /// One record's answer.
@@ -154,6 +164,8 @@ pub enum Answer {
     OtherContent { index: Option<usize> },
     /// A record is larger than a message can carry; nothing was kept.
     TooLarge { index: usize, bytes: usize },
+    /// A record names a file that is not there; nothing was kept.
+    NoAttachment { index: usize, sha256: String },
 }
 
 /// What is to be done now that the commit is through.
@@ -180,6 +192,10 @@ pub enum Effect<R> {
     NewEpoch(Epoch),
     /// A receipt that no key of the hub has signed was dropped.
     ForgedReceipt,
+    /// No record needs these files any more.
+    Forgotten(Vec<Digest>),
+    /// This file was found to be missing or damaged; the hub hears of it.
+    ContentGone(Digest),
 }
 
 /// How often tallies are written down; they are no part of any promise.
@@ -187,6 +203,10 @@ const TALLY_EVERY_MS: MonoMs = 30_000;
 /// Blocks, and keys of repeats, deleted in one step.
 const TRIM_BLOCKS: usize = 64;
 const TRIM_KEYS: u64 = 256;
+/// Attachments forgotten in one step.
+const TRIM_BLOBS: usize = 16;
+/// Part of the attachments' limit in use from which those that the hub has are given up.
+const BLOBS_CROWDED_PERCENT: u64 = 75;
 /// Part of the store's quota in use from which the kept tail is given up.
 const CROWDED_PERCENT: u64 = 80;
 /// Free bytes inside the file from which some are given back to the file system.
@@ -204,6 +224,9 @@ pub struct EdgeEngine<R> {
     tallies: BTreeMap<SourceName, SourceTally>,
     tally_at: Option<MonoMs>,
     trim_due: bool,
+    make_room: bool,
+    /// Chunks may be queued, which needs a synced step.
+    chunks_due: bool,
     vacuum_due: bool,
     once_due: bool,
     time_floor: UnixMs,
@@ -225,6 +248,8 @@ impl<R> EdgeEngine<R> {
             tallies: BTreeMap::new(),
             tally_at: None,
             trim_due: true,
+            make_room: false,
+            chunks_due: true,
             vacuum_due: false,
             once_due: true,
             time_floor,
@@ -261,11 +286,17 @@ impl<R> EdgeEngine<R> {
         // What a source was told is synced; a receipt that a power cut takes away comes again.
         let is_promise = |event: &Event<R>| matches!(event, Event::Submit(_));
         let promises = events.iter().any(is_promise) && !fault::is_planted(Fault::AcceptedUnsynced);
-        let sync = if promises { Sync::Full } else { Sync::Later };
+        let sync = match promises || self.chunks_due {
+            true => Sync::Full,
+            false => Sync::Later,
+        };
         let epoch = self.store.epoch();
         self.store.begin(sync)?;
         for event in events {
             self.apply(now, event)?;
+        }
+        if sync == Sync::Full && self.chunks_due {
+            self.queue_chunks(now)?;
         }
         self.outlet.flush(&mut self.store, &mut self.tools)?;
         self.outlet.handle_timeout(now.mono_ms);
@@ -293,7 +324,8 @@ impl<R> EdgeEngine<R> {
 
     /// When `step` wants to be called though nothing has happened.
     pub fn poll_timeout(&self, now: MonoMs) -> Option<MonoMs> {
-        let house = (self.trim_due || self.once_due || self.vacuum_due).then_some(now);
+        let is_due = self.trim_due || self.once_due || self.vacuum_due || self.chunks_due;
+        let house = is_due.then_some(now);
         let tally = self.tally_at;
         [self.outlet.poll_timeout(), house, tally]
             .into_iter()
@@ -327,6 +359,10 @@ impl<R> EdgeEngine<R> {
             }
             Event::Written(bytes) => self.store.add_written(now.wall, bytes)?,
             Event::Bandwidth(kbps) => self.outlet.set_bandwidth(now.mono_ms, kbps),
+            Event::MakeRoom => {
+                self.make_room = true;
+                self.trim_due = true;
+            }
         }
         Ok(())
     }
@@ -441,6 +477,10 @@ impl<R> EdgeEngine<R> {
                     known.push(Some(accepted));
                 }
                 None => {
+                    if let Some(sha256) = self.missing_attachment(record)? {
+                        let refused = Answer::NoAttachment { index, sha256 };
+                        return Ok(Admission::Refused(refused));
+                    }
                     bytes[record.lane.index()] += record.tail.len() as u64;
                     known.push(None);
                 }
@@ -518,6 +558,7 @@ impl<R> EdgeEngine<R> {
             (self.capture, now.wall),
             &entry,
         )?;
+        self.want_attachments(now, record, seq)?;
         let id = match &record.id {
             Some(id) => id.clone(),
             None => derived_id(&entry_digest(&self.config.box_id, &entry)),
@@ -527,6 +568,105 @@ impl<R> EdgeEngine<R> {
             lane: record.lane,
             seq,
         })
+    }
+
+    // === Attachments ===
+
+    /// The first of a record's files that is not there.
+    fn missing_attachment(&self, record: &NewRecord) -> Result<Option<String>, StoreError> {
+        for file in &record.attachments {
+            let is_there = match file.sha256.parse() {
+                Err(_) => false,
+                Ok(digest) => match self.store.blob(digest)? {
+                    Some(known) if known.gone.is_none() => true,
+                    _ => self.config.content.is_there(digest, file.bytes),
+                },
+            };
+            if !is_there {
+                return Ok(Some(file.sha256.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    fn want_attachments(
+        &mut self,
+        now: Now,
+        record: &NewRecord,
+        seq: Seq,
+    ) -> Result<(), StoreError> {
+        for file in &record.attachments {
+            let digest = file.sha256.parse().expect("it was looked up at the door");
+            let blob = self
+                .store
+                .want_blob(digest, file.bytes, &file.mime, now.wall)?;
+            self.store.refer_to_blob(blob, record.lane, seq)?;
+            self.chunks_due = true;
+        }
+        Ok(())
+    }
+
+    fn queue_chunks(&mut self, now: Now) -> Result<(), StoreError> {
+        let Self {
+            store,
+            outlet,
+            tools,
+            config,
+            capture,
+            ..
+        } = self;
+        let gone = content::queue(store, outlet, tools, &*config.content, capture, now)?;
+        for blob in gone {
+            self.content_gone(now, blob)?;
+        }
+        self.chunks_due = content::is_due(&self.store, &self.outlet)?;
+        Ok(())
+    }
+
+    /// The file goes too: one that is put again is then written anew.
+    fn content_gone(&mut self, now: Now, blob: Digest) -> Result<(), StoreError> {
+        self.store.add_event(
+            now.wall,
+            Level::Alarm.as_str(),
+            "attachment_damaged",
+            &blob.to_string(),
+        )?;
+        self.effects.push(Effect::ContentGone(blob));
+        Ok(())
+    }
+
+    /// The hub has P4 up to another entry than before.
+    fn chunks_moved(&mut self, before: Seq) -> Result<(), StoreError> {
+        let acked = self.outlet.acked(Lane::P4);
+        match before <= acked {
+            true => self.store.chunks_received(acked)?,
+            false => self.store.chunks_taken_back(acked)?,
+        }
+        self.chunks_due = self.chunks_due || content::is_due(&self.store, &self.outlet)?;
+        Ok(())
+    }
+
+    /// Whether a file must stay: a record names it, or a row that is parked.
+    pub fn needs_blob(&self, blob: Digest) -> Result<bool, StoreError> {
+        if fault::is_planted(Fault::NeededFileRemoved) {
+            return Ok(false);
+        }
+        Ok(self.store.blob(blob)?.is_some() || self.store.is_parked_with(blob)?)
+    }
+
+    /// Forgets some attachments that the hub has and nobody needs; says whether there were any.
+    fn forget_blobs(&mut self) -> Result<bool, StoreError> {
+        let is_crowded = || -> Result<bool, StoreError> {
+            let limit = self.config.space.blob_bytes_max / 100 * BLOBS_CROWDED_PERCENT;
+            Ok(limit < self.store.blob_bytes()?)
+        };
+        let any = std::mem::take(&mut self.make_room) || is_crowded()?;
+        let gone = self.store.forget_blobs(any, TRIM_BLOBS)?;
+        let is_some = !gone.is_empty();
+        if is_some {
+            self.effects.push(Effect::Forgotten(gone));
+        }
+        Ok(is_some)
     }
 
     // === Sending ===
@@ -543,10 +683,17 @@ impl<R> EdgeEngine<R> {
         let signer = Signer {
             box_id: &config.box_id,
             key: &config.key,
+            content: &*config.content,
         };
+        let mut lost = Vec::new();
         while let Some(offered) = outlet.poll_transmit(now.mono_ms, store, tools, &signer)? {
             match offered {
-                Offered::Message { message, offer } => {
+                Offered::Message {
+                    message,
+                    offer,
+                    gone,
+                } => {
+                    lost.extend(gone);
                     effects.push(Effect::Publish(message));
                     if fault::is_planted(Fault::ForgetOnSend) && offer.first <= offer.last {
                         outlet.forget(now, store, tools, offer)?;
@@ -556,6 +703,11 @@ impl<R> EdgeEngine<R> {
                 Offered::TooLarge { lane, bytes, limit } => {
                     effects.push(Effect::BrokerLimit { lane, bytes, limit });
                 }
+            }
+        }
+        for blob in lost {
+            if self.store.blob_is_gone(blob, now.wall)? {
+                self.content_gone(now, blob)?;
             }
         }
         Ok(())
@@ -588,9 +740,15 @@ impl<R> EdgeEngine<R> {
                 tools,
                 ..
             } = self;
+            let before = outlet.acked(Lane::P4);
             match outlet.take_receipt(now, store, tools, message, &receipt)? {
                 Taken::Nothing => {}
-                Taken::Moved => self.trim_due = true,
+                Taken::Moved => {
+                    self.trim_due = true;
+                    if receipt.ack.log.lane == Lane::P4 {
+                        self.chunks_moved(before)?;
+                    }
+                }
                 Taken::Ahead => self.begin_epoch()?,
             }
         }
@@ -606,6 +764,8 @@ impl<R> EdgeEngine<R> {
         let epoch = (self.config.mint)();
         self.outlet
             .begin_epoch(&mut self.store, &mut self.tools, epoch)?;
+        let acked = self.outlet.acked(Lane::P4);
+        self.store.chunks_taken_back(acked)?;
         self.effects.push(Effect::NewEpoch(epoch));
         Ok(())
     }
@@ -668,6 +828,7 @@ impl<R> EdgeEngine<R> {
             .outlet
             .trim(&mut self.store, since, keep_bytes, TRIM_BLOCKS)?;
         self.vacuum_due |= self.trim_due;
+        self.trim_due |= self.forget_blobs()?;
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::hub::output::OutputConfig;
 use crate::hub::output::settings::outputs;
 use crate::shell::dial::Address;
+use crate::shell::scan::Scanner;
 use crate::shell::settings::section::Section;
 use crate::shell::settings::units::Wrong;
 use crate::shell::settings::{Fault, Settings};
@@ -74,6 +75,8 @@ pub struct StoreConfig {
     pub path: PathBuf,
     pub quota_bytes: u64,
     pub cache_bytes: u64,
+    /// Looks at attachments before they are kept.
+    pub scanner: Option<Scanner>,
 }
 
 /// Everything that is wrong with the configuration.
@@ -112,7 +115,8 @@ pub fn load(file: &Path) -> Result<Config, Faults> {
 /// Every section is read, whatever is wrong with the others, so that all faults are found.
 fn config(settings: &mut Settings, folder: PathBuf) -> Option<Config> {
     let hub = hub(settings.section("hub"));
-    let store = store(settings.section("store"));
+    let scanner = Scanner::read(settings.section("attachments").section("scanner"));
+    let store = store(settings.section("store"), scanner);
     let mut section = settings.section("catalogue");
     let catalogue = section.path("path", Some("/usr/share/lienthong/catalogue"));
     drop(section);
@@ -184,7 +188,7 @@ fn hub(mut section: Section) -> Option<(HubConfig, BrokerKind)> {
     Some((hub, broker))
 }
 
-fn store(mut section: Section) -> Option<StoreConfig> {
+fn store(mut section: Section, scanner: Option<Option<Scanner>>) -> Option<StoreConfig> {
     let path = section.path("path", Some("trucd.db"));
     let quota_bytes = section.size("quota", "64 GiB", 8 * MIB..=64 * 1024 * GIB);
     let cache_bytes = section.size("cache", "32 MiB", MIB..=64 * GIB);
@@ -192,6 +196,7 @@ fn store(mut section: Section) -> Option<StoreConfig> {
         path: path?,
         quota_bytes: quota_bytes?,
         cache_bytes: cache_bytes?,
+        scanner: scanner?,
     })
 }
 

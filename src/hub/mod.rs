@@ -1,6 +1,7 @@
 //! The hub (`trucd`): its certificate authority, its embedded broker, the receiver, the registry of
 //! boxes, and what people look at.
 
+pub mod attachments;
 pub mod authority;
 pub mod broker;
 mod certificate;

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::catalogue::Catalogue;
+use crate::engine::parts::{PartFiles, folder_beside};
 use crate::engine::receiving::{Config, Effect, Event, HubEngine};
 use crate::evidence::SigningKey;
 use crate::hub::counters::{Counters, SILENT_MS_MAX};
@@ -87,6 +88,7 @@ impl EngineSource {
             store: self.store.clone(),
             options: self.options,
             key: SigningKey::from_pkcs8(&self.receipt_key).expect("the key was read at the start"),
+            parts: Box::new(PartFiles::new(folder_beside(&self.store))),
         })?;
         if let Some(catalogue) = &self.catalogue {
             engine.set_catalogue(Arc::clone(catalogue));
@@ -483,7 +485,8 @@ fn is_perhaps_provoked(error: &StoreError) -> bool {
         | StoreError::Newer { .. }
         | StoreError::Foreign { .. }
         | StoreError::Busy
-        | StoreError::ReadOnly => false,
+        | StoreError::ReadOnly
+        | StoreError::Content(_) => false,
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::time::{interval, timeout};
 
 use crate::catalogue::Catalogue;
 use crate::evidence::{SigningKey, sha256};
+use crate::hub::attachments::Settler;
 use crate::hub::broker::{self, Broker};
 use crate::hub::config::{BrokerKind, CLIENT_NAME, Config};
 use crate::hub::counters::Counters;
@@ -59,6 +60,9 @@ pub struct Hub {
     /// Tells the tasks to end.
     ending: watch::Sender<bool>,
     manager: Arc<ServiceManager>,
+    /// Dropped, it ends the attachments' thread.
+    settling: std::sync::mpsc::SyncSender<()>,
+    settler: std::thread::JoinHandle<()>,
 }
 
 impl Hub {
@@ -119,6 +123,18 @@ impl Hub {
             .spawn(move || receiver.run(outlet))
             .context("cannot start the engine's thread")?;
 
+        let settler = Settler {
+            store: config.store.path.clone(),
+            options: registry::options(&config),
+            scanner: config.store.scanner.clone(),
+            clock: clock.clone(),
+        };
+        let (settling, settled) = std::sync::mpsc::sync_channel(1);
+        let settler = std::thread::Builder::new()
+            .name("attachments".to_owned())
+            .spawn(move || settler.run(&settled))
+            .context("cannot start the attachments' thread")?;
+
         let outputs = Outputs::start(&config, &clock)?;
         let (ending, ended) = watch::channel(false);
         let mut tasks = vec![tokio::spawn(tell_status(
@@ -147,6 +163,8 @@ impl Hub {
             outputs,
             ending,
             manager,
+            settling,
+            settler,
         })
     }
 
@@ -181,12 +199,16 @@ impl Hub {
             tasks,
             outputs,
             ending,
+            settling,
+            settler,
             ..
         } = self;
+        drop(settling);
         // Receivers may be gone already; then nobody needs to be told.
         let _ = ending.send(true);
         let outputs = tokio::task::spawn_blocking(move || outputs.stop());
         let died = engine.is_finished();
+        let settled = tokio::task::spawn_blocking(move || settler.join());
         let ended = timeout(STOP_TIMEOUT, async {
             // What was taken before this is still committed, and its receipts are handed over.
             let _ = inlet.send(Inlet::Stop).await;
@@ -205,6 +227,11 @@ impl Hub {
         }
         if let Some(broker) = broker.and_then(Arc::into_inner) {
             broker.stop().await;
+        }
+        if timeout(STOP_TIMEOUT, settled).await.is_err() {
+            tracing::warn!(
+                "the check of an attachment did not end in time; it begins anew at the next start"
+            );
         }
         match ended {
             Ok(Ok(Ok(()))) if !died => {

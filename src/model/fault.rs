@@ -66,10 +66,14 @@ pub enum Fault {
     DropNotNoted,
     /// Positions of what came down move in a transaction of their own, after the entries.
     PositionOutside,
+    /// The receipt for a chunk is given before its content is on the disk.
+    ContentUnsynced,
+    /// The clean-up of attachments does not ask whether a record names them.
+    NeededFileRemoved,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 30] = [
+    pub const ALL: [Fault; 32] = [
         Fault::AnswerBeforeCommit,
         Fault::ReceiptBeforeCommit,
         Fault::NoGreeting,
@@ -100,6 +104,8 @@ impl Fault {
         Fault::OrderTwice,
         Fault::DropNotNoted,
         Fault::PositionOutside,
+        Fault::ContentUnsynced,
+        Fault::NeededFileRemoved,
     ];
 }
 

@@ -1,5 +1,6 @@
 //! The words of the house: identifiers, numbers and times, parsed once at the border.
 
+pub mod chunk;
 pub mod down;
 pub mod fault;
 pub mod handover;
@@ -348,7 +349,11 @@ pub mod limits {
     /// with little room to spare.
     pub const BLOCK_RAW_BYTES_MAX: usize = 128 * 1024;
 
+    /// Largest piece of an attachment, bytes: with its entry it passes a broker that carries 64 KiB.
+    pub const CHUNK_BYTES_MAX: usize = 60 * 1024;
+
     const _: () = assert!(ENTRY_BYTES_MAX + 4 * 1024 <= MESSAGE_BYTES_MAX);
+    const _: () = assert!(CHUNK_BYTES_MAX + 2 * 1024 <= 64 * 1024);
     const _: () = assert!(ENTRY_BYTES_MAX < BATCH_RAW_BYTES_MAX);
 }
 

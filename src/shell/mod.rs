@@ -11,6 +11,7 @@ pub mod logging;
 pub mod mqtt;
 #[cfg(feature = "edge")]
 pub mod mqtt_in;
+pub mod scan;
 pub mod settings;
 pub mod signals;
 pub mod systemd;

@@ -38,6 +38,37 @@ CREATE TABLE outbox (
                                     -- (RFC 8742), compressed with zstd (RFC 8878)
 ) STRICT;
 
+-- Attachments that records name, in the order in which they are sent. The content is a file beside
+-- the store, named by its digest, which is there before the record is.
+CREATE TABLE blob (
+    number    INTEGER PRIMARY KEY,     -- rising
+    digest    BLOB    NOT NULL UNIQUE, -- SHA-256 of the content
+    bytes     INTEGER NOT NULL,
+    mime      TEXT    NOT NULL,
+    stored_ms INTEGER NOT NULL,        -- when the first record that names it was accepted
+    queued    INTEGER NOT NULL,        -- bytes whose chunks are entries of P4
+    received  INTEGER NOT NULL,        -- bytes whose chunks have the hub's receipt
+    last      INTEGER,                 -- number of its newest chunk in P4
+    state     TEXT    NOT NULL,        -- waiting, queued (all of it), received (all of it)
+    gone_ms   INTEGER                  -- when the content was found to be missing or damaged
+) STRICT;
+CREATE INDEX blob_state ON blob (state, number);
+
+-- Which records name an attachment.
+CREATE TABLE blob_ref (
+    blob INTEGER NOT NULL,
+    lane INTEGER NOT NULL,
+    seq  INTEGER NOT NULL,
+    PRIMARY KEY (blob, lane, seq)
+) STRICT, WITHOUT ROWID;
+
+-- The chunks that are entries of P4 and wait for their receipt; few.
+CREATE TABLE blob_chunk (
+    seq  INTEGER PRIMARY KEY,  -- number of the entry in P4
+    blob INTEGER NOT NULL,
+    upto INTEGER NOT NULL      -- where the chunk ends in the content
+) STRICT;
+
 -- What makes a repeat harmless: keys that sources gave, with the answer that they got.
 CREATE TABLE once (
     number    INTEGER PRIMARY KEY,   -- rising, so that the oldest can be dropped

@@ -67,7 +67,7 @@ pub struct EventFacts {
 
 /// A short look at the store. One transaction, so that the numbers belong together.
 pub struct EdgeView {
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
 impl EdgeView {

@@ -1,5 +1,6 @@
 //! The hub's store: what the receiving engine writes. Reading for people is in `hub_view`.
 
+pub mod blobs;
 mod boxes;
 pub mod down;
 pub mod feed;

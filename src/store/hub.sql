@@ -51,7 +51,7 @@ CREATE TABLE dataset (
 CREATE TABLE entry (
     place   INTEGER PRIMARY KEY,  -- log * 2^40 + number
     capture INTEGER NOT NULL,     -- the box's number of the capture; 0 when unreadable
-    dataset INTEGER,              -- NULL when the entry cannot be read
+    dataset INTEGER,              -- NULL when the entry cannot be read, and for a chunk of an attachment
     entry   BLOB,                 -- the bytes that were chained and signed
     same_as INTEGER,              -- instead of bytes: the place of the same entry of another epoch
     CHECK ((entry IS NULL) <> (same_as IS NULL))
@@ -166,3 +166,29 @@ CREATE TABLE down_gap (
     reason   TEXT    NOT NULL,       -- no_room
     noted_ms INTEGER NOT NULL
 ) STRICT;
+
+-- Attachments, named by what they hold, and what became of each. The content is a file beside the
+-- store.
+CREATE TABLE blob (
+    digest     BLOB PRIMARY KEY,  -- SHA-256 of the content
+    bytes      INTEGER NOT NULL,
+    mime       TEXT    NOT NULL,  -- as the first record says that names it; empty before one has come
+    state      TEXT    NOT NULL,  -- expected, receiving, checking, kept, quarantined, lost
+    detail     TEXT    NOT NULL,  -- why it is in quarantine or lost
+    box_id     TEXT    NOT NULL,  -- the first box that spoke of it
+    first_ms   INTEGER NOT NULL,
+    changed_ms INTEGER NOT NULL   -- when `state` became what it is
+) STRICT, WITHOUT ROWID;
+
+-- How much of an attachment has come from each box, in a part file of its own.
+CREATE TABLE blob_part (
+    box_id   TEXT    NOT NULL,
+    digest   BLOB    NOT NULL,
+    bytes    INTEGER NOT NULL,  -- of the whole content, as this box says
+    received INTEGER NOT NULL,  -- synced from the beginning up to here
+    state    TEXT    NOT NULL,  -- as in blob
+    first_ms INTEGER NOT NULL,
+    last_ms  INTEGER NOT NULL,
+    PRIMARY KEY (box_id, digest)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX blob_part_checking ON blob_part (last_ms) WHERE state = 'checking';

@@ -2,6 +2,7 @@
 //! everything that is verified. A [`HubView`] never writes and works beside a running hub; what is
 //! read through one [`Snapshot`] belongs together.
 
+pub mod blobs;
 pub mod down;
 pub mod feed;
 pub mod proof;

@@ -4,6 +4,7 @@
 //! disk. Only the box's commits that keep nothing but receipts do without (see [`edge::Sync`]). The schemas in `edge.sql`, `down.sql` and `hub.sql` are the dictionaries of the tables. Memory is a
 //! cache of the database: after any [`StoreError`] the owner drops the store and opens it again.
 
+pub mod blobs;
 pub mod copies;
 pub mod down;
 pub mod down_status;
@@ -40,6 +41,8 @@ pub enum StoreError {
     Sqlite(rusqlite::Error),
     #[error("entry {place} does not agree with its chain")]
     BrokenChain { place: i64 },
+    #[error("the content of an attachment cannot be read or written: {0}")]
+    Content(String),
 }
 
 impl StoreError {
@@ -57,6 +60,9 @@ impl StoreError {
             StoreError::Busy => "Stop the other process that uses this store.",
             StoreError::ReadOnly => {
                 "Check the data partition: it may have been remounted read-only after a fault."
+            }
+            StoreError::Content(_) => {
+                "Check the folder `blobs` beside the store: room on the disk, owner, open files."
             }
             StoreError::Sqlite(_) => "Look at the log; the program tries again by itself.",
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lienthong::catalogue::Catalogue;
+use lienthong::edge::blobs::{BlobContent, Blobs};
 use lienthong::edge::config::{Config, HttpConfig, HubConfig, StoreConfig};
 use lienthong::edge::door::Door;
 use lienthong::edge::intake::{Input, Intake, Reply, channel};
@@ -119,6 +120,9 @@ impl Bed {
                 reserve_bytes: 0,
                 once_keys: 200_000,
                 blobs_bytes_max: self.blobs_bytes_max,
+                blob_bytes_max: 1 << 30,
+                blob_types: Vec::new(),
+                scanner: None,
                 card_rated_bytes: 1 << 40,
             },
             hub: HubConfig {
@@ -206,7 +210,9 @@ fn open(store: &Path, key: &[u8], lane_bytes_max: u64) -> EdgeEngine<Reply> {
             tail_ms: 0,
             tail_bytes: 0,
             once_keys: 200_000,
+            blob_bytes_max: 64 << 20,
         },
+        content: Box::new(BlobContent(Arc::new(Blobs::beside(store, 64 << 20)))),
         mint: Box::new(move || {
             epochs += 1;
             Epoch(epochs)

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use lienthong::engine::parts::{PartFiles, folder_beside};
 use lienthong::engine::posting::DownSpace;
 use lienthong::engine::receiving::{Config, Event, HubEngine};
 use lienthong::model::limits::MESSAGE_BYTES_MAX;
@@ -89,6 +90,7 @@ impl Center {
                 cache_bytes: 256 * 1024,
             },
             key: keys::hub(),
+            parts: Box::new(PartFiles::new(folder_beside(&self.files.path()))),
         })?;
         engine.set_down_space(self.space);
         self.running = Some(Running {

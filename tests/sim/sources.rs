@@ -246,7 +246,7 @@ impl Source {
                 true
             }
             Answer::LaneFull(_) => false,
-            Answer::OtherContent { .. } | Answer::TooLarge { .. } => {
+            Answer::OtherContent { .. } | Answer::TooLarge { .. } | Answer::NoAttachment { .. } => {
                 return violated(ACCEPTED, format!("an honest source was told {answer:?}"));
             }
         };
@@ -310,6 +310,7 @@ impl Source {
                 tail,
                 id,
                 once,
+                attachments: Vec::new(),
             },
         }
     }

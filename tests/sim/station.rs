@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use lienthong::engine::content::NoContent;
 use lienthong::engine::copying::{self, CopyEngine};
 use lienthong::engine::sending::{Config, EdgeEngine, Event, Space};
 use lienthong::evidence::PublicKey;
@@ -157,6 +158,7 @@ impl Station {
                 tail_ms: plan.tail_ms,
                 tail_bytes: plan.tail_bytes,
                 once_keys: 300,
+                blob_bytes_max: 64 << 20,
             },
             quota_bytes: plan.box_quota_bytes,
             dice,
@@ -178,6 +180,7 @@ impl Station {
             hub_keys,
             limits: Limits::FIELD,
             space: self.space,
+            content: Box::new(NoContent),
             mint: Box::new(move || Epoch((epochs.roll() >> 1) | 1)),
         })?;
         self.synced = self.files.synced();

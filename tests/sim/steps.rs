@@ -200,7 +200,9 @@ impl World {
                 self.stations[index].traffic = Default::default();
                 Ok(())
             }
-            sending::Effect::HubTime(_) => Ok(()),
+            sending::Effect::HubTime(_)
+            | sending::Effect::Forgotten(_)
+            | sending::Effect::ContentGone(_) => Ok(()),
             sending::Effect::RefusedByHub(_) | sending::Effect::ForgedReceipt => {
                 self.note(format_args!("  {}", shortened(&effect)));
                 Ok(())

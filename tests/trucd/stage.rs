@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use bytes::Bytes;
+use lienthong::engine::content::NoContent;
+use lienthong::engine::parts::{PartFiles, folder_beside};
 use lienthong::engine::{receiving, sending};
 use lienthong::evidence::{PublicKey, SigningKey};
 use lienthong::model::limits::MESSAGE_BYTES_MAX;
@@ -210,6 +212,7 @@ impl Sample {
             tail: draft.to_tail(),
             id: None,
             once: None,
+            attachments: Vec::new(),
         }
     }
 }
@@ -296,6 +299,7 @@ impl Office {
             store: self.hub.clone(),
             options: OPTIONS,
             key: read_key(&self.receipt_key),
+            parts: Box::new(PartFiles::new(folder_beside(&self.hub))),
         })
         .unwrap();
         let mut events = vec![sending::Event::LinkUp {
@@ -402,7 +406,9 @@ fn open_engine(box_id: &BoxId, store: &Path, material: &Path) -> sending::EdgeEn
             tail_ms: 86_400_000,
             tail_bytes: 1 << 20,
             once_keys: 100,
+            blob_bytes_max: 64 << 20,
         },
+        content: Box::new(NoContent),
         mint: Box::new(|| {
             let mut bytes = [0; 8];
             getrandom::fill(&mut bytes).unwrap();

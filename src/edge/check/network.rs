@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::time::timeout;
 
+use crate::edge::blobs::Blobs;
 use crate::edge::check::{Both, Check, Outcome, both};
 use crate::edge::config::Config;
 use crate::edge::identity::Keys;
@@ -260,7 +261,9 @@ async fn greet(config: &Arc<Config>, keys: &Keys, clock: &Clock, session: &mut S
         );
         return Check::skipped("receipt", why);
     };
-    let mut engine = match open_engine(config, keys)() {
+    let limit = config.store.blobs_bytes_max;
+    let blobs = Arc::new(Blobs::beside(&config.store.path, limit));
+    let mut engine = match open_engine(config, keys, &blobs)() {
         Ok(engine) => engine,
         Err(error) => {
             let why = both(

@@ -21,6 +21,7 @@ use crate::model::order::{Span, Timetable};
 use crate::model::{DatasetId, InvalidId, SourceName, UnixMs};
 use crate::shell::clock::Clock;
 use crate::shell::dial::Address;
+use crate::shell::scan::Scanner;
 use crate::shell::settings::section::Section;
 use crate::shell::settings::units::{self, Wrong};
 use crate::shell::settings::{Effective, Fault, Settings};
@@ -70,7 +71,8 @@ fn config(settings: &mut Settings) -> Option<Config> {
     let box_id = section.value("id", None, |text| id(text, "xa-tan-bien"));
     let agency = section.value("agency", None, |text| id(text, "H53.12"));
     drop(section);
-    let store = store(settings.section("store"));
+    let scanner = scanner(settings.section("attachments"));
+    let store = store(settings.section("store"), scanner);
     let hub = hub(settings.section("hub"));
     let http = http(settings.section("http"));
     let mut section = settings.section("catalogue");
@@ -103,7 +105,12 @@ fn config(settings: &mut Settings) -> Option<Config> {
     })
 }
 
-fn store(mut section: Section) -> Option<StoreConfig> {
+fn scanner(mut section: Section) -> Option<Option<Scanner>> {
+    let scanner = section.section("scanner");
+    Scanner::read(scanner)
+}
+
+fn store(mut section: Section, scanner: Option<Option<Scanner>>) -> Option<StoreConfig> {
     let path = section.path("path", Some("/var/lib/lienthong/tramd.db"));
     let quota_bytes = section.size("quota", "2 GiB", 8 * MIB..=4096 * GIB);
     let tail_keep_ms = section.duration("tail_keep", "14 d", 0..=3650 * DAY_MS);
@@ -114,6 +121,8 @@ fn store(mut section: Section) -> Option<StoreConfig> {
     });
     let once_keys = section.number("repeat_keys", 200_000, 0..=10_000_000);
     let blobs_bytes_max = section.size("attachments", "1 GiB", 0..=4096 * GIB);
+    let blob_bytes_max = section.size("attachment_max", "1 GiB", 1..=4096 * GIB);
+    let blob_types = section.texts("attachment_types", Some(&[]), media_type);
     let card_rated_bytes = section.size("card_rated", "5000 GiB", GIB..=1024 * 1024 * GIB);
     Some(StoreConfig {
         path: path?,
@@ -123,8 +132,25 @@ fn store(mut section: Section) -> Option<StoreConfig> {
         reserve_bytes: reserve_bytes?,
         once_keys: once_keys?,
         blobs_bytes_max: blobs_bytes_max?,
+        blob_bytes_max: blob_bytes_max?,
+        blob_types: blob_types?,
+        scanner: scanner?,
         card_rated_bytes: card_rated_bytes?,
     })
+}
+
+fn media_type(text: &str) -> Result<String, Wrong> {
+    match text.split_once('/') {
+        Some((family, kind)) if !family.is_empty() && !kind.is_empty() => {
+            Ok(text.to_ascii_lowercase())
+        }
+        _ => Err(Wrong::new(
+            &format!("“{text}” không phải là loại tệp"),
+            &format!("{text:?} is not a media type"),
+            "Ví dụ: \"application/pdf\" hoặc \"image/*\".",
+            "For example: \"application/pdf\" or \"image/*\".",
+        )),
+    }
 }
 
 fn hub(mut section: Section) -> Option<HubConfig> {

@@ -49,7 +49,8 @@ pub(in crate::edge) async fn submit(
     };
     match door.intake().submit(submission).await {
         Ok(Answer::Stored { .. }) => Outcome::Verdict(Verdict::Done),
-        Ok(Answer::LaneFull(_)) | Err(_) => Outcome::Later,
+        // A file that has gone meanwhile is put again.
+        Ok(Answer::LaneFull(_) | Answer::NoAttachment { .. }) | Err(_) => Outcome::Later,
         Ok(Answer::OtherContent { index }) => {
             refuse(door, source, Refused::other_content(index, count)).await
         }

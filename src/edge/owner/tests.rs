@@ -5,7 +5,10 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
 use super::*;
+use crate::edge::blobs::Blobs;
 use crate::edge::intake::{self, Intake};
+use crate::edge::sweep::Sweep;
+use crate::engine::content::NoContent;
 use crate::engine::sending::{self, NewRecord, Space};
 use crate::evidence::SigningKey;
 use crate::model::order::Timetable;
@@ -39,7 +42,9 @@ fn open(path: PathBuf) -> Result<EdgeEngine<Reply>, StoreError> {
             tail_ms: 0,
             tail_bytes: 0,
             once_keys: 10,
+            blob_bytes_max: 64 << 20,
         },
+        content: Box::new(NoContent),
         mint: Box::new(|| Epoch(7)),
     })
 }
@@ -58,7 +63,17 @@ fn owner(
     let clock = Clock::start(UnixMs(0));
     let (outbox, _) = mpsc::channel(8);
     let reserve = Reserve::beside(&store, 0);
-    Owner::new(open, &store, reserve, clock, Arc::clone(live), outbox)
+    let blobs = Arc::new(Blobs::beside(&store, 1 << 20));
+    let sweep = Sweep::new(blobs, clock.mono_ms());
+    Owner::new(
+        open,
+        &store,
+        reserve,
+        clock,
+        Arc::clone(live),
+        outbox,
+        sweep,
+    )
 }
 
 fn rig(faults: Vec<StoreError>) -> Rig {
@@ -93,6 +108,7 @@ fn submission(n: u32) -> Submission<()> {
         tail: format!(r#""source":"thu","n":{n}}}"#).into_bytes(),
         id: None,
         once: None,
+        attachments: Vec::new(),
     };
     Submission {
         reply: (),

@@ -145,6 +145,34 @@ pub fn record_too_large(index: usize, bytes: usize) -> Problem {
     .with_errors(vec![item])
 }
 
+pub fn no_attachment(index: usize, sha256: &str) -> Problem {
+    let item = ErrorItem {
+        record: Some(index),
+        detail: format!("trạm không có tệp {sha256}"),
+        detail_en: format!("the box has no attachment {sha256}"),
+        ..ErrorItem::default()
+    };
+    missing_attachments(vec![item])
+}
+
+/// Records name attachments that the box does not have.
+pub fn missing_attachments(items: Vec<ErrorItem>) -> Problem {
+    Problem::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "attachment-missing",
+        ["Thiếu tệp đính kèm", "An attachment is missing"],
+        [
+            "Bản ghi nêu tệp đính kèm mà trạm không có; không bản ghi nào của lần gửi này được lưu.",
+            "A record names an attachment that the box does not have; nothing of this request was kept.",
+        ],
+        [
+            "Gửi tệp trước bằng PUT /v1/blobs/{sha256}, rồi gửi lại bản ghi.",
+            "PUT /v1/blobs/{sha256} it first, then send the record again.",
+        ],
+    )
+    .with_errors(items)
+}
+
 pub fn body_too_slow() -> Problem {
     Problem::new(
         StatusCode::REQUEST_TIMEOUT,

@@ -281,7 +281,7 @@ async fn submit(
         Ok(Answer::OtherContent { index }) => {
             Ok(Some(index.expect("the submission has no key of its own")))
         }
-        Ok(Answer::TooLarge { index, .. }) => Ok(Some(index)),
+        Ok(Answer::TooLarge { index, .. } | Answer::NoAttachment { index, .. }) => Ok(Some(index)),
         Err(error) => Err(of_intake(error)),
     }
 }
