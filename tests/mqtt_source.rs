@@ -170,7 +170,7 @@ impl Bed {
 const SWITCH: &str = r#"
 id = "cong_tac"
 version = 1
-code = "T01"
+code = "T91"
 title_vi = "Công tắc"
 title_en = "Switch"
 owner = "Ủy ban nhân dân xã"
