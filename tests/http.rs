@@ -1033,6 +1033,93 @@ fn a_form_is_taken_with_all_its_files_or_none() {
 }
 
 #[test]
+fn a_file_is_put_before_an_event_names_it() {
+    let rig = lonely_box(
+        "[store]\nattachment_max = \"1 MiB\"\nattachment_types = [\"application/pdf\"]\n",
+    );
+    let content = [b"%PDF-1.7 ".as_slice(), &[7; 150_000]].concat();
+    let name: String = sha256(&content)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let url = |name: &str| {
+        format!(
+            "http://127.0.0.1:{}/v1/blobs/{name}",
+            rig.boxes[XA].http_port
+        )
+    };
+    let put = |name: &str, kind: &str, content: &[u8]| {
+        let request = agent()
+            .put(url(name))
+            .header("authorization", format!("Bearer {TOKEN}"))
+            .header("content-type", kind);
+        let mut answer = request.send(content).expect("the box answers");
+        let body: Value = answer.body_mut().read_json().expect("JSON");
+        (answer.status().as_u16(), body)
+    };
+    let state = || {
+        let request = agent()
+            .get(url(&name))
+            .header("authorization", format!("Bearer {TOKEN}"));
+        let mut answer = request.call().expect("the box answers");
+        let body: Value = answer.body_mut().read_json().expect("JSON");
+        (answer.status().as_u16(), body)
+    };
+    let event = |files: Value| {
+        let data: Value = serde_json::from_str(&dossier(AGENCY, 1)).expect("JSON");
+        let event = json!({"specversion": "1.0", "id": "e1", "source": "urn:mot-cua", "type": DATASET, "data": data, "attachments": files});
+        post(
+            &rig,
+            &format!("/v1/records/{DATASET}"),
+            &[("content-type", "application/cloudevents+json")],
+            &event.to_string(),
+        )
+    };
+    let named = |bytes: usize| json!([{"name": "don.pdf", "mime": "application/pdf", "bytes": bytes, "sha256": name}]);
+
+    let early = event(named(content.len()));
+    assert_eq!(early.status, 422, "{}", early.body);
+    assert_fits("Problem", &early.body);
+    assert!(early.body["hint"].as_str().expect("a hint").contains("PUT"));
+    assert_eq!(state().0, 404);
+    for (name, kind, content, status) in [
+        ("xyz", "application/pdf", &content[..], 400),
+        (&name, "application/pdf", b"MZ a program", 415),
+        (&name, "application/pdf", &content[..1_000], 422),
+        (&name, "text/plain", &content[..], 415),
+        (&name, "application/pdf", &vec![b'%'; 2 << 20][..], 413),
+    ] {
+        let (found, body) = put(name, kind, content);
+        assert_eq!(found, status, "{body}");
+        assert_fits("Problem", &body);
+    }
+    assert_eq!(state().0, 404, "nothing refused is kept");
+    for status in [201, 200] {
+        let (found, body) = put(&name, "application/pdf", &content);
+        assert_eq!((found, &body["state"]), (status, &json!("stored")));
+        assert_fits("Blob", &body);
+    }
+    for wrong in [json!({}), json!([{"name": "a/b"}]), named(1)] {
+        assert_eq!(event(wrong).status, 422);
+    }
+    assert_eq!(waiting(&rig), 0);
+    let taken = event(named(content.len()));
+    assert_eq!(taken.status, 201, "{}", taken.body);
+    assert_eq!(event(named(content.len())).status, 200, "a repeat");
+    assert_eq!(
+        event(json!([])).status,
+        409,
+        "the same id without the file is another content"
+    );
+    let (_, body) = state();
+    assert_fits("Blob", &body);
+    assert_eq!(
+        (&body["state"], &body["chunks"]),
+        (&json!("waiting"), &json!(3))
+    );
+}
+
+#[test]
 fn cloud_events_are_taken_one_by_one_and_in_batches() {
     let rig = lonely_box("");
     let one = "application/cloudevents+json";

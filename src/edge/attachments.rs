@@ -34,6 +34,9 @@ const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
 const PIECE_BYTES: usize = 256 * 1024;
 /// The disk keeps so much for the store.
 const DISK_FREE_BYTES_MIN: u64 = 32 * 1024 * 1024;
+/// Of a refused body, so much is read, and for so long.
+const PASSED_OVER_BYTES_MAX: usize = 64 << 20;
+const PASSED_OVER_TIME_MAX: Duration = Duration::from_secs(10);
 /// How often room is asked for before the sender is sent away, and the pause between.
 const ROOM_TRIES: u32 = 10;
 const ROOM_PAUSE: Duration = Duration::from_millis(100);
@@ -136,9 +139,18 @@ pub async fn put(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    match take(&app, &name, local.is_some(), &headers, body).await {
+    let mut reader = Reader {
+        body,
+        rules: &app.attachments,
+        kind: media_type(&headers),
+        is_first: true,
+    };
+    match take(&app, &name, local.is_some(), &headers, &mut reader).await {
         Ok(response) => response,
-        Err(problem) => problem.into_response(),
+        Err(problem) => {
+            reader.pass_over().await;
+            problem.into_response()
+        }
     }
 }
 
@@ -203,30 +215,21 @@ async fn take(
     name: &str,
     is_local: bool,
     headers: &HeaderMap,
-    body: Body,
+    reader: &mut Reader<'_>,
 ) -> Result<Response, Problem> {
     if !is_local && records::caller(app, headers).is_none() {
         return Err(Problem::unauthorized());
     }
     let digest: Digest = name.parse().map_err(|_| no_digest())?;
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let length = text(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+    let length = headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     let length = length.ok_or_else(no_length)?;
-    let rules = &app.attachments;
+    let rules = reader.rules;
     if rules.one_bytes_max.min(app.door.blobs().bytes_max()) < length {
         return Err(too_large(rules.one_bytes_max));
     }
-    let kind = text(header::CONTENT_TYPE).unwrap_or("application/octet-stream");
-    let kind = kind.split(';').next().unwrap_or_default();
-    let kind = kind.trim().to_ascii_lowercase();
     let _turn = rules.turns.try_acquire().map_err(|_| busy())?;
     let blobs = Arc::clone(app.door.blobs());
-    let mut reader = Reader {
-        body,
-        rules,
-        kind,
-        is_first: true,
-    };
     let is_here = {
         let blobs = Arc::clone(&blobs);
         blocking(move || Ok(blobs.is_here(digest, length)?)).await
@@ -303,7 +306,30 @@ struct Reader<'a> {
     is_first: bool,
 }
 
+/// The declared media type, without its parameters.
+fn media_type(headers: &HeaderMap) -> String {
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok());
+    let kind = kind.unwrap_or("application/octet-stream").split(';').next();
+    kind.unwrap_or_default().trim().to_ascii_lowercase()
+}
+
 impl Reader<'_> {
+    /// Reads some of what is refused, because many a sender hears no answer before it has sent all.
+    async fn pass_over(&mut self) {
+        let read = async {
+            let mut bytes = 0;
+            while bytes < PASSED_OVER_BYTES_MAX {
+                let body = &mut self.body;
+                let next = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
+                let Some(Ok(frame)) = next.await else { return };
+                bytes += frame.data_ref().map_or(0, Bytes::len);
+            }
+        };
+        // Whoever is slower than that does not hear why.
+        let _ = timeout(PASSED_OVER_TIME_MAX, read).await;
+    }
+
     async fn next(&mut self) -> Result<Option<Vec<Bytes>>, Problem> {
         let mut piece = Vec::new();
         let mut bytes = 0;

@@ -7,6 +7,7 @@
 )]
 
 mod asyncapi;
+mod attachments;
 mod downlink;
 mod orders;
 // The budget test and the benches use the rest of it.

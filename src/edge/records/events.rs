@@ -17,7 +17,11 @@ use crate::edge::records::{Prepared, RECORDS_MAX, Refused, Request, Unfit, reque
 use crate::engine::sending::NewRecord;
 use crate::formats::json::{self, Kind, Limits};
 use crate::model::RecordId;
-use crate::model::record::Op;
+use crate::model::chunk::Digest;
+use crate::model::record::{Attachment, Op};
+
+/// Most files that an event names.
+const ATTACHMENTS_MAX: usize = 100;
 
 /// How many events a body holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +49,8 @@ struct Event<'e> {
     datacontenttype: Value,
     #[serde(default)]
     op: Value,
+    #[serde(default)]
+    attachments: Value,
     #[serde(default, borrow)]
     data: Option<&'e RawValue>,
     #[serde(default)]
@@ -110,7 +116,9 @@ impl Request {
             original: None,
             id: Some(told.id),
         };
-        let admitted = app.door.admit_row(dataset, &self.source, incoming);
+        let admitted = app
+            .door
+            .admit_attached(dataset, &self.source, incoming, &told.attachments);
         let (record, subject) = admitted.map_err(inside_data)?;
         match &told.subject {
             // A subject that is hidden is a digest, which a sender does not know.
@@ -132,6 +140,8 @@ pub struct Told<'e> {
     pub id: RecordId,
     pub op: Option<Op>,
     pub subject: Option<String>,
+    /// Files that were put before, by their digests.
+    pub attachments: Vec<Attachment>,
     pub data: &'e RawValue,
 }
 
@@ -153,6 +163,7 @@ pub fn read<'e>(dataset: &Dataset, text: &'e RawValue) -> Result<Told<'e>, Vec<F
             "must be upsert, delete or snapshot",
         ));
     }
+    let attachments = event.attachments(&mut faults);
     let (Some(id), Some(op), Some(data), true) = (id, op, event.data, faults.is_empty()) else {
         return Err(faults);
     };
@@ -161,11 +172,43 @@ pub fn read<'e>(dataset: &Dataset, text: &'e RawValue) -> Result<Told<'e>, Vec<F
         id,
         op,
         subject,
+        attachments,
         data,
     })
 }
 
 impl Event<'_> {
+    /// The files that the event names; none without the attribute.
+    fn attachments(&self, faults: &mut Vec<Fault>) -> Vec<Attachment> {
+        if self.attachments.is_null() {
+            return Vec::new();
+        }
+        let is_name = |name: &str| {
+            (1..=255).contains(&name.chars().count())
+                && !name
+                    .chars()
+                    .any(|c| c.is_control() || c == '/' || c == '\\')
+        };
+        let files = Vec::<Attachment>::deserialize(&self.attachments)
+            .ok()
+            .filter(|files| files.len() <= ATTACHMENTS_MAX)
+            .filter(|files| {
+                files.iter().all(|file| {
+                    is_name(&file.name)
+                        && is_name(&file.mime.replacen('/', "", 1))
+                        && file.sha256.parse::<Digest>().is_ok()
+                })
+            });
+        if files.is_none() {
+            faults.push(fault(
+                "/attachments",
+                "phải là danh sách tối đa 100 tệp {name, mime, bytes, sha256}; sha256 là mã đã dùng khi PUT /v1/blobs/{sha256}",
+                "must be an array of at most 100 {name, mime, bytes, sha256}, with the sha256 of PUT /v1/blobs/{sha256}",
+            ));
+        }
+        files.unwrap_or_default()
+    }
+
     /// Looks at every attribute; the id, if it is one.
     fn check(&self, dataset: &Dataset, faults: &mut Vec<Fault>) -> Option<RecordId> {
         let mut say = |pointer: &str, vi: &str, en: &str| faults.push(fault(pointer, vi, en));

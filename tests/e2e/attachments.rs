@@ -1,0 +1,130 @@
+//! Files on their way: put at the box, named by records, whole at the hub, through SIGKILLs of box, hub
+//! and broker, while urgent records pass them. `ATTACHMENT_MIB=1024` makes the largest one a gigabyte.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use lienthong::evidence::sha256;
+use serde_json::{Value, json};
+
+use crate::rig::{Broker, DATASET, Rig, TOKEN, agent, dossier, hand_in, wait_for};
+
+const AGENCY: &str = "H53.12";
+const XA: &str = "xa-tan-bien";
+/// An urgent record is at the hub so soon after the last break was mended.
+const URGENT: Duration = Duration::from_secs(30);
+
+#[test]
+fn files_arrive_whole_on_the_embedded_broker() {
+    files_arrive_whole(Broker::Embedded);
+}
+
+#[test]
+fn files_arrive_whole_on_mosquitto() {
+    files_arrive_whole(Broker::Mosquitto);
+}
+
+/// Bytes that do not compress, others for each seed.
+fn content(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut content = Vec::with_capacity(bytes + 8);
+    while content.len() < bytes {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        content.extend_from_slice(&state.to_le_bytes());
+    }
+    content.truncate(bytes);
+    content
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Puts a file and hands in the dossier that names it.
+fn hand_in_file(rig: &Rig, number: u32, content: &[u8]) -> String {
+    let name = hexadecimal(&sha256(content));
+    let port = rig.boxes[XA].http_port;
+    let put = agent()
+        .put(format!("http://127.0.0.1:{port}/v1/blobs/{name}"))
+        .header("authorization", format!("Bearer {TOKEN}"))
+        .header("content-type", "application/pdf")
+        .send(content)
+        .expect("the box answers");
+    assert_eq!(put.status(), 201);
+    let data: Value = serde_json::from_str(&dossier(AGENCY, number)).expect("JSON");
+    let event = json!({
+        "specversion": "1.0", "id": format!("tep-{number}"), "source": "urn:mot-cua",
+        "type": DATASET, "data": data,
+        "attachments": [{"name": format!("tep-{number}.pdf"), "mime": "application/pdf",
+            "bytes": content.len(), "sha256": name}],
+    });
+    let mut taken = agent()
+        .post(format!("http://127.0.0.1:{port}/v1/records/{DATASET}"))
+        .header("authorization", format!("Bearer {TOKEN}"))
+        .header("content-type", "application/cloudevents+json")
+        .send(event.to_string())
+        .expect("the box answers");
+    let text = taken.body_mut().read_to_string().unwrap_or_default();
+    assert_eq!(taken.status(), 201, "{text}");
+    name
+}
+
+fn kept(rig: &Rig, name: &str) -> PathBuf {
+    rig.hub_folder().join("blobs").join(&name[..2]).join(name)
+}
+
+fn files_arrive_whole(broker: Broker) {
+    let mut rig = Rig::start(broker);
+    rig.add_box(XA, AGENCY, rig.port);
+    rig.start_box(XA);
+    rig.kill_hub();
+    let largest = std::env::var("ATTACHMENT_MIB").ok();
+    let largest_mib: usize = largest.map_or(40, |mib| mib.parse().expect("a number"));
+    let sizes = [0, 1, 60 * 1024, 60 * 1024 + 1, 3_000_000, largest_mib << 20];
+    let mut names = Vec::new();
+    for (number, bytes) in sizes.into_iter().enumerate() {
+        names.push(hand_in_file(
+            &rig,
+            number as u32,
+            &content(number as u64, bytes),
+        ));
+    }
+    let mut count = sizes.len() as u32;
+    rig.start_hub();
+    let begun = Instant::now();
+    let breaks: [(&str, fn(&mut Rig)); 6] = [
+        ("box", |rig| rig.kill_box(XA)),
+        ("hub", Rig::kill_hub),
+        ("broker", Rig::kill_broker),
+        ("box", |rig| rig.kill_box(XA)),
+        ("hub", Rig::kill_hub),
+        ("broker", Rig::kill_broker),
+    ];
+    for (round, (what, kill)) in breaks.into_iter().enumerate() {
+        std::thread::sleep(Duration::from_millis(150 + 97 * round as u64));
+        kill(&mut rig);
+        rig.start_broker();
+        rig.start_hub();
+        if what == "box" {
+            rig.start_box(XA);
+        }
+        let port = rig.boxes[XA].http_port;
+        assert!(hand_in(port, AGENCY, count..count + 1), "an urgent record");
+        count += 1;
+        wait_for("an urgent record passes the files", URGENT, || {
+            rig.at_hub(XA).len() == count as usize
+        });
+    }
+    rig.wait_until_drained(XA, Duration::from_secs(60 + 4 * largest_mib as u64));
+    for (name, (number, bytes)) in names.iter().zip(sizes.into_iter().enumerate()) {
+        let path = kept(&rig, name);
+        wait_for("a file is kept", Duration::from_secs(60), || path.is_file());
+        let found = std::fs::read(&path).expect("a kept file");
+        assert_eq!(found.len(), bytes, "file {number}");
+        assert_eq!(hexadecimal(&sha256(&found)), *name, "file {number}");
+    }
+    println!("{largest_mib} MiB and more after {:?}", begun.elapsed());
+    rig.assert_exactly(XA, AGENCY, count);
+}
