@@ -1,9 +1,10 @@
 //! What the hub hands on of what it commits: copies to the boxes of offices that may read a dataset,
 //! documents to those that they are addressed to, and what became of them back to the sender.
 //!
-//! It works within the transaction in which the records are committed. Rights, offices and boxes are read again when another process
-//! has changed the store, and at midnight, when mergers take effect. A right's initial load goes on
-//! in slices, each with its position, so that a crash repeats at most one that was not committed.
+//! It works within the transaction in which the records are committed. Rights, offices and boxes are
+//! read again when another process has changed the store, and at midnight, when mergers take effect.
+//! A right's initial load goes on in slices, each with its position, so that a crash repeats at most
+//! one that was not committed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

@@ -415,7 +415,7 @@ impl HubEngine {
                     };
                     let arrived = parts::arrived(batch, place, bytes);
                     let capture = arrived
-                        .and(ChunkEntry::parse(bytes))
+                        .and_then(|_| ChunkEntry::parse(bytes))
                         .map(|chunk| chunk.capture);
                     writer.write(&mut self.store, seq, bytes, capture, &mut growth)?;
                     self.feed.deliver(&mut self.store, now.wall)?;

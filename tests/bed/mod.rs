@@ -158,13 +158,13 @@ impl Bed {
         Lane::ALL.into_iter().map(newest).sum()
     }
 
-    /// Every entry in the store, lane by lane.
+    /// Every record in the store, lane by lane.
     pub fn entries(&self) -> Vec<serde_json::Value> {
         entries(&self.store())
     }
 }
 
-/// Every entry in a box's store, lane by lane.
+/// Every record in a box's store, lane by lane; chunks of attachments are none.
 pub fn entries(store: &Path) -> Vec<serde_json::Value> {
     let store = EdgeStore::open(store, OPTIONS, &BOX.parse().unwrap(), Epoch(9)).unwrap();
     let mut entries = Vec::new();
@@ -176,10 +176,10 @@ pub fn entries(store: &Path) -> Vec<serde_json::Value> {
                 unpacker
                     .unpack(block.body, count, raw_bytes, &mut pack)
                     .unwrap();
-                entries.extend(
-                    pack.iter()
-                        .map(|entry| serde_json::from_slice(entry).unwrap()),
-                );
+                let read = pack
+                    .iter()
+                    .map(|entry| serde_json::from_slice::<serde_json::Value>(entry).unwrap());
+                entries.extend(read.filter(|entry| entry.get("chunk").is_none()));
                 Ok::<_, StoreError>(true)
             })
             .unwrap();
