@@ -95,17 +95,16 @@ fn files_arrive_whole(broker: Broker) {
     let mut count = sizes.len() as u32;
     rig.start_hub();
     let begun = Instant::now();
-    let breaks: [(&str, fn(&mut Rig)); 6] = [
-        ("box", |rig| rig.kill_box(XA)),
-        ("hub", Rig::kill_hub),
-        ("broker", Rig::kill_broker),
-        ("box", |rig| rig.kill_box(XA)),
-        ("hub", Rig::kill_hub),
-        ("broker", Rig::kill_broker),
-    ];
-    for (round, (what, kill)) in breaks.into_iter().enumerate() {
+    for (round, what) in ["box", "hub", "broker", "box", "hub", "broker"]
+        .into_iter()
+        .enumerate()
+    {
         std::thread::sleep(Duration::from_millis(150 + 97 * round as u64));
-        kill(&mut rig);
+        match what {
+            "box" => rig.kill_box(XA),
+            "hub" => rig.kill_hub(),
+            _ => rig.kill_broker(),
+        }
         rig.start_broker();
         rig.start_hub();
         if what == "box" {
