@@ -43,7 +43,7 @@ pub fn sample() -> String {
 }
 
 const PDF: &[u8] = b"%PDF-1.7\n\x00\xff\xfe binary \r\n";
-const SIGNATURE: &str = "<ds:Signature  xmlns:ds='http://www.w3.org/2000/09/xmldsig#'><ds:SignedInfo>\n\t<ds:Reference URI=\"\"/></ds:SignedInfo><ds:SignatureValue>AAECAw==</ds:SignatureValue></ds:Signature>";
+const SIGNATURE: &str = "<ds:Signature  xmlns:ds='http://www.w3.org/2000/09/xmldsig#'><ds:SignedInfo>\n\t<ds:Reference URI=\"\"/></ds:SignedInfo><ds:SignatureValue>AAECAw==</ds:SignatureValue><ds:KeyInfo>CN=Tra\u{302}\u{300}n</ds:KeyInfo></ds:Signature>";
 
 const STATUS: &str = r#"<edXML:edXML xmlns:edXML="http://www.mic.gov.vn/TBT/QCVN_102_2016"><edXML:edXMLEnvelope><edXML:edXMLHeader><edXML:MessageStatus>
 <edXML:ResponseFor><edXML:OrganId>000.00.00.H53</edXML:OrganId><edXML:Code>12/UBND</edXML:Code><edXML:PromulgationDate>2026/11/18</edXML:PromulgationDate><edXML:DocumentId>000.00.00.H53,2026/11/18,12/UBND</edXML:DocumentId></edXML:ResponseFor>
