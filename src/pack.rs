@@ -1,13 +1,13 @@
 //! Many entries as one piece of bytes: a CBOR sequence (RFC 8742) of byte strings, compressed with
 //! zstd (RFC 8878). Batches carry it, and the box's store keeps it.
 
-use crate::model::limits::{BATCH_ENTRIES_MAX, BATCH_RAW_BYTES_MAX, ENTRY_BYTES_MAX};
+use crate::model::limits::{BATCH_ENTRIES_MAX, BATCH_RAW_BYTES_MAX, DOWN_ENTRY_BYTES_MAX};
 
 const ZSTD_LEVEL: i32 = 1;
 /// A CBOR byte string's own header is at most this long.
 const ENTRY_HEADER_BYTES_MAX: usize = 5;
 
-const _: () = assert!(ENTRY_BYTES_MAX + ENTRY_HEADER_BYTES_MAX <= BATCH_RAW_BYTES_MAX);
+const _: () = assert!(DOWN_ENTRY_BYTES_MAX + ENTRY_HEADER_BYTES_MAX <= BATCH_RAW_BYTES_MAX);
 
 /// Why packed bytes could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +71,7 @@ impl Pack {
         (0..self.entries).all(|_| {
             decoder
                 .bytes()
-                .is_ok_and(|entry| entry.len() <= ENTRY_BYTES_MAX)
+                .is_ok_and(|entry| entry.len() <= DOWN_ENTRY_BYTES_MAX)
         }) && decoder.position() == self.bytes.len()
     }
 }

@@ -13,7 +13,7 @@ use lienthong::engine::content::NoContent;
 use lienthong::engine::parts::{PartFiles, folder_beside};
 use lienthong::engine::{copying, receiving, sending};
 use lienthong::evidence::SigningKey;
-use lienthong::model::limits::MESSAGE_BYTES_MAX;
+use lienthong::model::limits::{ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX};
 use lienthong::model::record::{Draft, Op, RecordType};
 use lienthong::model::{AgencyCode, BoxId, ClockQuality, DatasetId, Epoch, Lane, Now, UnixMs};
 use lienthong::store::Options;
@@ -507,6 +507,41 @@ fn a_copy_is_loaded_follows_changes_and_ends_with_its_right() {
         rig.files_with(2, "Saukhi").is_empty(),
         "what came after the right is not there"
     );
+}
+
+#[test]
+fn a_record_of_the_largest_size_is_copied_and_what_outgrows_a_message_takes_the_older_copy_away() {
+    let mut rig = Rig::new(&OFFICES);
+    rig.set_online(0, true);
+    rig.set_online(2, true);
+    let masked = vec!["/dong/*".to_owned()];
+    let whole = Right {
+        fields: None,
+        masked,
+        ..right(Rows::All)
+    };
+    rig.grant("H53.30", "ho_so_tthc", &whole);
+    let with = |field: &str, value: Value| {
+        let mut record = dossier("S-to", "Bùi Văn Lớn", "H53.11");
+        record.data[field] = value;
+        record
+    };
+    rig.keep(0, with("ghi_chu", json!("ngắn")));
+    rig.settle();
+    assert_eq!(rig.copies(2, "bui van lon").unwrap()[0]["ghi_chu"], "ngắn");
+
+    let long = "a".repeat(ENTRY_BYTES_MAX - 560);
+    rig.keep(0, with("ghi_chu", json!(long)));
+    rig.settle();
+    assert_eq!(rig.copies(2, "bui van lon").unwrap()[0]["ghi_chu"], *long);
+
+    // Each masked letter becomes four signs.
+    rig.keep(0, with("dong", json!(vec!["a"; 20_000])));
+    rig.settle();
+    assert!(rig.copies(2, "bui van lon").unwrap().is_empty());
+    rig.keep(0, with("dong", json!(["a"])));
+    rig.settle();
+    assert_eq!(rig.copies(2, "bui van lon").unwrap()[0]["dong"][0], "****");
 }
 
 #[test]

@@ -19,7 +19,8 @@ const FILES_MAX: usize = 500;
 pub const PART_BYTES: usize = 64 << 10;
 const ZSTD_LEVEL: i32 = 9;
 
-const _: () = assert!(PART_BYTES.div_ceil(3) * 4 + 1024 <= crate::model::limits::ENTRY_BYTES_MAX);
+const _: () =
+    assert!(PART_BYTES.div_ceil(3) * 4 + 1024 <= crate::model::limits::DOWN_ENTRY_BYTES_MAX);
 
 /// Names of files and their texts: `ho_tich.toml`, `codes/units.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -16,6 +16,7 @@ use crate::catalogue::right::{Lens, Right, Rows, Seen, view};
 use crate::catalogue::{Catalogue, Dataset};
 use crate::evidence::sha256;
 use crate::model::down::{Copy, Down, Load, Version, Withdraw};
+use crate::model::limits::DOWN_ENTRY_BYTES_MAX;
 use crate::model::record::{Entry, Op};
 use crate::model::{AgencyCode, BoxId, DatasetId, Lane, Subject, UnixMs};
 use crate::store::StoreError;
@@ -116,11 +117,19 @@ impl Feed {
         Ok(())
     }
 
+    /// A copy that no message can carry, because masks have made it longer than any record may be,
+    /// goes as a deletion: what the office finds is never older than what it was told.
     fn post(&mut self, box_id: &BoxId, down: &Down) {
+        let mut bytes = bytes_of(down);
+        if let Down::Copy(copy) = down
+            && DOWN_ENTRY_BYTES_MAX < bytes.len()
+        {
+            bytes = bytes_of(&Down::Copy(gone(copy.clone())));
+        }
         self.posts.push(Post {
             box_id: box_id.clone(),
             lane: down.lane(),
-            bytes: serde_json::to_vec(down).expect("an entry holds only what JSON can say"),
+            bytes,
         });
     }
 
@@ -381,15 +390,8 @@ impl Feed {
             };
             // What left the area, or is gone, goes where it was seen before, and nobody else hears
             // its name.
-            let copy = shown.or_else(|| {
-                let seen = self.copy(subscriber, before.as_ref()?, change.at)?;
-                Some(Copy {
-                    op: Op::Delete,
-                    data: None,
-                    attachments: Vec::new(),
-                    ..seen
-                })
-            });
+            let copy =
+                shown.or_else(|| self.copy(subscriber, before.as_ref()?, change.at).map(gone));
             copies.extend(copy.map(|copy| (subscriber.box_id.clone(), copy)));
         }
         for (box_id, mut copy) in copies {
@@ -452,6 +454,20 @@ impl Feed {
             .map(|byte| format!("{byte:02x}"))
             .collect();
         text.parse().expect("hexadecimal digits are a subject")
+    }
+}
+
+fn bytes_of(down: &Down) -> Vec<u8> {
+    serde_json::to_vec(down).expect("an entry holds only what JSON can say")
+}
+
+/// The same subject, which the office is to see no longer.
+fn gone(copy: Copy) -> Copy {
+    Copy {
+        op: Op::Delete,
+        data: None,
+        attachments: Vec::new(),
+        ..copy
     }
 }
 

@@ -337,6 +337,9 @@ pub struct Now {
 pub mod limits {
     /// Largest entry (envelope and data), bytes. A larger record is refused at the door.
     pub const ENTRY_BYTES_MAX: usize = 96 * 1024;
+    /// Largest entry of a downlink log, bytes: what the hub adds around a record of the largest size
+    /// fits, and masks that are longer than what they hide.
+    pub const DOWN_ENTRY_BYTES_MAX: usize = 112 * 1024;
     /// Largest batch before compression, bytes.
     pub const BATCH_RAW_BYTES_MAX: usize = 512 * 1024;
     /// Largest message on the wire, bytes; a broker may set a lower limit.
@@ -352,9 +355,10 @@ pub mod limits {
     /// Largest piece of an attachment, bytes: with its entry it passes a broker that carries 64 KiB.
     pub const CHUNK_BYTES_MAX: usize = 60 * 1024;
 
-    const _: () = assert!(ENTRY_BYTES_MAX + 4 * 1024 <= MESSAGE_BYTES_MAX);
+    const _: () = assert!(ENTRY_BYTES_MAX < DOWN_ENTRY_BYTES_MAX);
+    const _: () = assert!(DOWN_ENTRY_BYTES_MAX + 4 * 1024 <= MESSAGE_BYTES_MAX);
     const _: () = assert!(CHUNK_BYTES_MAX + 2 * 1024 <= 64 * 1024);
-    const _: () = assert!(ENTRY_BYTES_MAX < BATCH_RAW_BYTES_MAX);
+    const _: () = assert!(DOWN_ENTRY_BYTES_MAX < BATCH_RAW_BYTES_MAX);
 }
 
 #[cfg(test)]

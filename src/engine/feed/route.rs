@@ -11,7 +11,7 @@ use crate::catalogue::Dataset;
 use crate::catalogue::condition::Pattern;
 use crate::evidence::entry_digest;
 use crate::model::down::{Document, DocumentStatus, Down};
-use crate::model::limits::ENTRY_BYTES_MAX;
+use crate::model::limits::DOWN_ENTRY_BYTES_MAX;
 use crate::model::record::{Entry, Op, derived_id};
 use crate::model::{AgencyCode, BoxId, RecordId, UnixMs};
 use crate::store::StoreError;
@@ -201,7 +201,7 @@ fn addressed(
     };
     let down = Down::Document(Box::new(document));
     let bytes = serde_json::to_vec(&down).expect("an entry holds only what JSON can say");
-    match bytes.len() <= ENTRY_BYTES_MAX {
+    match bytes.len() <= DOWN_ENTRY_BYTES_MAX {
         true => Ok(down),
         false => Err("too_large"),
     }

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{HubStore, LOG_SHIFT};
 use crate::model::fault::{self, Fault};
-use crate::model::limits::ENTRY_BYTES_MAX;
+use crate::model::limits::DOWN_ENTRY_BYTES_MAX;
 use crate::model::{BoxId, Chain, Epoch, Lane, Seq, UnixMs};
 use crate::store::log::{BLOCK_OVERHEAD_BYTES, Block, LaneState, Mark};
 use crate::store::{StoreError, chain_from};
@@ -93,7 +93,7 @@ impl HubStore {
         entry: &[u8],
         at: UnixMs,
     ) -> Result<Posted, StoreError> {
-        if ENTRY_BYTES_MAX < entry.len() {
+        if DOWN_ENTRY_BYTES_MAX < entry.len() {
             return Ok(Posted::TooLarge);
         }
         let posted = self
