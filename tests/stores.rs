@@ -17,7 +17,7 @@ use lienthong::pack::{Pack, Packer};
 use lienthong::shell::clock::Clock;
 use lienthong::store::edge::{EdgeStore, OnceKey, Sync};
 use lienthong::store::hub::{HubStore, NewBox};
-use lienthong::store::log::{Block, Mark};
+use lienthong::store::log::{Block, LogStore, Mark};
 use lienthong::store::rows::Beside;
 use lienthong::store::{Options, StoreError};
 use lienthong::sync::Limits;

@@ -3,15 +3,15 @@
 
 use std::io;
 
-use super::log::{LogStore, Tools};
+use super::log::Tools;
 use super::outlet::{Outlet, Signer};
 use crate::evidence::{GoneClaim, sha256};
 use crate::model::chunk::{self, Chunk, ChunkEntry, Digest};
 use crate::model::limits::CHUNK_BYTES_MAX;
-use crate::model::{Capture, Lane, Now, Seq, UnixMs};
+use crate::model::{Capture, Lane, Now};
 use crate::store::StoreError;
-use crate::store::blobs::BlobRow;
-use crate::store::edge::EdgeStore;
+use crate::store::blobs::WantedStore;
+use crate::store::log::LogStore;
 use crate::sync::Offer;
 use crate::wire::{BatchBuilder, Cargo};
 
@@ -41,44 +41,6 @@ impl Content for NoContent {
 
     fn read(&self, _: Digest, _: u64, _: usize) -> io::Result<Option<Vec<u8>>> {
         Ok(None)
-    }
-}
-
-/// A sender's store of which contents are to be sent.
-pub(super) trait WantedStore {
-    fn next_wanted_blob(&self) -> Result<Option<BlobRow>, StoreError>;
-    fn queued_chunk(
-        &mut self,
-        blob: i64,
-        seq: Seq,
-        upto: u64,
-        is_last: bool,
-    ) -> Result<(), StoreError>;
-    fn chunks_under_way(&self) -> Result<u64, StoreError>;
-    fn blob_is_gone(&mut self, blob: Digest, at: UnixMs) -> Result<bool, StoreError>;
-}
-
-impl WantedStore for EdgeStore {
-    fn next_wanted_blob(&self) -> Result<Option<BlobRow>, StoreError> {
-        EdgeStore::next_wanted_blob(self)
-    }
-
-    fn queued_chunk(
-        &mut self,
-        blob: i64,
-        seq: Seq,
-        upto: u64,
-        is_last: bool,
-    ) -> Result<(), StoreError> {
-        EdgeStore::queued_chunk(self, blob, seq, upto, is_last)
-    }
-
-    fn chunks_under_way(&self) -> Result<u64, StoreError> {
-        EdgeStore::chunks_under_way(self)
-    }
-
-    fn blob_is_gone(&mut self, blob: Digest, at: UnixMs) -> Result<bool, StoreError> {
-        EdgeStore::blob_is_gone(self, blob, at)
     }
 }
 

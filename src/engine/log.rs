@@ -3,114 +3,12 @@
 
 use crate::evidence::chain_after;
 use crate::model::limits::{BLOCK_ENTRIES_MAX, BLOCK_RAW_BYTES_MAX};
-use crate::model::{Capture, Chain, Epoch, Lane, Seq, UnixMs};
+use crate::model::{Capture, Chain, Lane, Seq, UnixMs};
 use crate::pack::{Pack, Packer, Unpacker};
 use crate::store::StoreError;
-use crate::store::edge::EdgeStore;
-use crate::store::log::{Block, LaneState, Mark};
+use crate::store::log::{Block, LogStore, Mark};
 use crate::sync::Offer;
 use crate::wire::BatchBuilder;
-
-/// What an engine's logs ask of a store; both ends keep theirs in one.
-pub(super) trait LogStore {
-    fn epoch(&self) -> Epoch;
-    fn lane_state(&self, lane: Lane) -> Result<LaneState, StoreError>;
-    /// Adds a block behind `newest`; returns where the log stands then.
-    fn append(
-        &mut self,
-        lane: Lane,
-        newest: Mark,
-        capture: Capture,
-        block: Block<'_>,
-    ) -> Result<Mark, StoreError>;
-    /// Reads blocks in order, from the one that holds `first`, until `visit` says false or fails.
-    fn read<E: From<StoreError>>(
-        &self,
-        lane: Lane,
-        first: Seq,
-        visit: impl FnMut(Block<'_>) -> Result<bool, E>,
-    ) -> Result<(), E>;
-    /// Where the log stood at `seq`, if a block ends there or it is a receipt's or the tail's end.
-    fn mark_at(&self, lane: Lane, seq: Seq) -> Result<Option<Mark>, StoreError>;
-    fn set_acked(
-        &mut self,
-        lane: Lane,
-        mark: Mark,
-        receipt: &[u8],
-        at: UnixMs,
-    ) -> Result<(), StoreError>;
-    fn note_receipt(&mut self, lane: Lane, receipt: &[u8], at: UnixMs) -> Result<(), StoreError>;
-    /// Deletes some received blocks beyond the kept tail; returns the oldest entry held, if changed.
-    fn trim(
-        &mut self,
-        lane: Lane,
-        keep_since: UnixMs,
-        keep_bytes: u64,
-        blocks_max: usize,
-    ) -> Result<Option<Seq>, StoreError>;
-    fn begin_epoch(&mut self, epoch: Epoch) -> Result<(), StoreError>;
-}
-
-impl LogStore for EdgeStore {
-    fn epoch(&self) -> Epoch {
-        EdgeStore::epoch(self)
-    }
-
-    fn lane_state(&self, lane: Lane) -> Result<LaneState, StoreError> {
-        EdgeStore::lane_state(self, lane)
-    }
-
-    fn append(
-        &mut self,
-        lane: Lane,
-        newest: Mark,
-        capture: Capture,
-        block: Block<'_>,
-    ) -> Result<Mark, StoreError> {
-        EdgeStore::append(self, lane, newest, capture, block)
-    }
-
-    fn read<E: From<StoreError>>(
-        &self,
-        lane: Lane,
-        first: Seq,
-        visit: impl FnMut(Block<'_>) -> Result<bool, E>,
-    ) -> Result<(), E> {
-        EdgeStore::read(self, lane, first, visit)
-    }
-
-    fn mark_at(&self, lane: Lane, seq: Seq) -> Result<Option<Mark>, StoreError> {
-        EdgeStore::mark_at(self, lane, seq)
-    }
-
-    fn set_acked(
-        &mut self,
-        lane: Lane,
-        mark: Mark,
-        receipt: &[u8],
-        at: UnixMs,
-    ) -> Result<(), StoreError> {
-        EdgeStore::set_acked(self, lane, mark, receipt, at)
-    }
-
-    fn note_receipt(&mut self, lane: Lane, receipt: &[u8], at: UnixMs) -> Result<(), StoreError> {
-        EdgeStore::note_receipt(self, lane, receipt, at)
-    }
-
-    fn trim(
-        &mut self,
-        lane: Lane,
-        keep_since: UnixMs,
-        keep_bytes: u64,
-        blocks_max: usize,
-    ) -> Result<Option<Seq>, StoreError> {
-        EdgeStore::trim(self, lane, keep_since, keep_bytes, blocks_max)
-    }
-
-    fn begin_epoch(&mut self, epoch: Epoch) -> Result<(), StoreError> {
-        EdgeStore::begin_epoch(self, epoch)
-    }
-}
 
 /// What blocks and batches are made and read with; one set serves any number of logs.
 #[derive(Default)]

@@ -4,14 +4,14 @@
 use bytes::Bytes;
 
 use super::content::{self, Content, Load};
-use super::log::{LogStore, Logs, Tools};
+use super::log::{Logs, Tools};
 use crate::evidence::{BatchClaim, SigningKey};
 use crate::model::chunk::Digest;
 use crate::model::fault::{self, Fault};
 use crate::model::limits::{BATCH_ENTRIES_MAX, MESSAGE_BYTES_MAX};
 use crate::model::{BoxId, Capture, Epoch, Lane, MonoMs, Now, Seq, UnixMs};
 use crate::store::StoreError;
-use crate::store::log::Mark;
+use crate::store::log::{LogStore, Mark};
 use crate::sync::bucket::Bucket;
 use crate::sync::lanes::Lanes;
 use crate::sync::sender::{Fit, Sender};

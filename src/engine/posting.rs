@@ -6,16 +6,15 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use bytes::Bytes;
 
 use super::content::NoContent;
-use super::log::{LogStore, Tools};
+use super::log::Tools;
 use super::outlet::{Offered, Outlet, Signer, Taken};
 use crate::evidence::SigningKey;
 use crate::model::fault::{self, Fault};
 use crate::model::limits::MESSAGE_BYTES_MAX;
-use crate::model::{BoxId, Capture, Epoch, Lane, MonoMs, Now, Seq, UnixMs};
+use crate::model::{BoxId, Capture, Epoch, Lane, MonoMs, Now, UnixMs};
 use crate::store::StoreError;
-use crate::store::hub::down::{DataVersion, DownBox, DownLog, Reload};
+use crate::store::hub::down::{DataVersion, DownBox, Reload};
 use crate::store::hub::{BoxState, HubStore};
-use crate::store::log::{Block, LaneState, Mark};
 use crate::sync::{Ack, Limits};
 use crate::wire::{Receipt, RefusalCode};
 
@@ -567,65 +566,4 @@ const EPOCH_MAX: Epoch = Epoch(1 << 62);
 /// back mostly finds one that is greater than those it has forgotten.
 fn mint(now: Now, above: Epoch) -> Epoch {
     Epoch((above.0 + 1).max(now.wall.0.max(0) as u64))
-}
-
-impl LogStore for DownLog<'_> {
-    fn epoch(&self) -> Epoch {
-        DownLog::epoch(self)
-    }
-
-    fn lane_state(&self, lane: Lane) -> Result<LaneState, StoreError> {
-        DownLog::lane_state(self, lane)
-    }
-
-    fn append(
-        &mut self,
-        lane: Lane,
-        newest: Mark,
-        _capture: Capture,
-        block: Block<'_>,
-    ) -> Result<Mark, StoreError> {
-        DownLog::append(self, lane, newest, block)
-    }
-
-    fn read<E: From<StoreError>>(
-        &self,
-        lane: Lane,
-        first: Seq,
-        visit: impl FnMut(Block<'_>) -> Result<bool, E>,
-    ) -> Result<(), E> {
-        DownLog::read(self, lane, first, visit)
-    }
-
-    fn mark_at(&self, lane: Lane, seq: Seq) -> Result<Option<Mark>, StoreError> {
-        DownLog::mark_at(self, lane, seq)
-    }
-
-    fn set_acked(
-        &mut self,
-        lane: Lane,
-        mark: Mark,
-        receipt: &[u8],
-        at: UnixMs,
-    ) -> Result<(), StoreError> {
-        DownLog::set_acked(self, lane, mark, receipt, at)
-    }
-
-    fn note_receipt(&mut self, lane: Lane, receipt: &[u8], at: UnixMs) -> Result<(), StoreError> {
-        DownLog::note_receipt(self, lane, receipt, at)
-    }
-
-    fn trim(
-        &mut self,
-        lane: Lane,
-        keep_since: UnixMs,
-        keep_bytes: u64,
-        blocks_max: usize,
-    ) -> Result<Option<Seq>, StoreError> {
-        DownLog::trim(self, lane, keep_since, keep_bytes, blocks_max)
-    }
-
-    fn begin_epoch(&mut self, epoch: Epoch) -> Result<(), StoreError> {
-        DownLog::begin_epoch(self, epoch)
-    }
 }

@@ -57,6 +57,24 @@ impl BlobState {
 
 const COLUMNS: &str = "number, digest, bytes, mime, stored_ms, queued, received, state, gone_ms";
 
+/// A sender's store of which contents are to be sent.
+pub trait WantedStore {
+    /// The oldest attachment of which some chunks are no entries yet.
+    fn next_wanted_blob(&self) -> Result<Option<BlobRow>, StoreError>;
+    /// A chunk that ends at `upto` is the entry `seq` of P4; `is_last`: no other follows it.
+    fn queued_chunk(
+        &mut self,
+        blob: i64,
+        seq: Seq,
+        upto: u64,
+        is_last: bool,
+    ) -> Result<(), StoreError>;
+    /// How many chunks are entries without a receipt.
+    fn chunks_under_way(&self) -> Result<u64, StoreError>;
+    /// The content was found to be missing or damaged; says whether this is news.
+    fn blob_is_gone(&mut self, digest: Digest, at: UnixMs) -> Result<bool, StoreError>;
+}
+
 impl EdgeStore {
     pub fn blob(&self, digest: Digest) -> Result<Option<BlobRow>, StoreError> {
         let mut statement = self
@@ -105,45 +123,6 @@ impl EdgeStore {
         Ok(())
     }
 
-    /// The oldest attachment of which some chunks are no entries yet.
-    pub fn next_wanted_blob(&self) -> Result<Option<BlobRow>, StoreError> {
-        let mut statement = self.connection.prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM blob WHERE state = 'waiting' ORDER BY number LIMIT 1"
-        ))?;
-        let mut rows = statement.query([])?;
-        rows.next()?.map(blob_row).transpose()
-    }
-
-    /// A chunk that ends at `upto` is the entry `seq` of P4; `is_last`: no other follows it.
-    pub fn queued_chunk(
-        &mut self,
-        blob: i64,
-        seq: Seq,
-        upto: u64,
-        is_last: bool,
-    ) -> Result<(), StoreError> {
-        let (seq, upto) = (seq.0 as i64, upto as i64);
-        self.connection
-            .prepare_cached("INSERT INTO blob_chunk (seq, blob, upto) VALUES (?1, ?2, ?3)")?
-            .execute([seq, blob, upto])?;
-        self.connection
-            .prepare_cached(
-                "UPDATE blob SET queued = ?2, last = ?3,
-                   state = CASE WHEN ?4 THEN 'queued' ELSE state END WHERE number = ?1",
-            )?
-            .execute(params![blob, upto, seq, is_last])?;
-        Ok(())
-    }
-
-    /// How many chunks are entries without a receipt.
-    pub fn chunks_under_way(&self) -> Result<u64, StoreError> {
-        let count: i64 = self
-            .connection
-            .prepare_cached("SELECT count(*) FROM blob_chunk")?
-            .query_row([], |row| row.get(0))?;
-        Ok(count as u64)
-    }
-
     /// The hub has P4 up to `acked`.
     pub fn chunks_received(&mut self, acked: Seq) -> Result<(), StoreError> {
         let acked = acked.0 as i64;
@@ -174,15 +153,6 @@ impl EdgeStore {
             [acked.0 as i64],
         )?;
         Ok(())
-    }
-
-    /// The content was found to be missing or damaged; says whether this is news.
-    pub fn blob_is_gone(&mut self, digest: Digest, at: UnixMs) -> Result<bool, StoreError> {
-        let changed = self.connection.execute(
-            "UPDATE blob SET gone_ms = ?2 WHERE digest = ?1 AND gone_ms IS NULL",
-            params![digest.0, at.0],
-        )?;
-        Ok(changed == 1)
     }
 
     /// Forgets at most `rows_max` attachments that the hub has and that no record without a receipt
@@ -229,6 +199,52 @@ impl EdgeStore {
             .prepare_cached("SELECT coalesce(sum(bytes), 0) FROM blob")?
             .query_row([], |row| row.get(0))?;
         Ok(bytes as u64)
+    }
+}
+
+impl WantedStore for EdgeStore {
+    fn next_wanted_blob(&self) -> Result<Option<BlobRow>, StoreError> {
+        let mut statement = self.connection.prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM blob WHERE state = 'waiting' ORDER BY number LIMIT 1"
+        ))?;
+        let mut rows = statement.query([])?;
+        rows.next()?.map(blob_row).transpose()
+    }
+
+    fn queued_chunk(
+        &mut self,
+        blob: i64,
+        seq: Seq,
+        upto: u64,
+        is_last: bool,
+    ) -> Result<(), StoreError> {
+        let (seq, upto) = (seq.0 as i64, upto as i64);
+        self.connection
+            .prepare_cached("INSERT INTO blob_chunk (seq, blob, upto) VALUES (?1, ?2, ?3)")?
+            .execute([seq, blob, upto])?;
+        self.connection
+            .prepare_cached(
+                "UPDATE blob SET queued = ?2, last = ?3,
+                   state = CASE WHEN ?4 THEN 'queued' ELSE state END WHERE number = ?1",
+            )?
+            .execute(params![blob, upto, seq, is_last])?;
+        Ok(())
+    }
+
+    fn chunks_under_way(&self) -> Result<u64, StoreError> {
+        let count: i64 = self
+            .connection
+            .prepare_cached("SELECT count(*) FROM blob_chunk")?
+            .query_row([], |row| row.get(0))?;
+        Ok(count as u64)
+    }
+
+    fn blob_is_gone(&mut self, digest: Digest, at: UnixMs) -> Result<bool, StoreError> {
+        let changed = self.connection.execute(
+            "UPDATE blob SET gone_ms = ?2 WHERE digest = ?1 AND gone_ms IS NULL",
+            params![digest.0, at.0],
+        )?;
+        Ok(changed == 1)
     }
 }
 

@@ -294,12 +294,7 @@ impl DownStore {
 
     /// Gives at most `pages` free pages back to the file system. Outside a transaction.
     pub fn vacuum(&mut self, pages: u32) -> Result<(), StoreError> {
-        let mut statement = self
-            .connection
-            .prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
-        let mut rows = statement.query([])?;
-        while rows.next()?.is_some() {}
-        Ok(())
+        super::vacuum(&self.connection, pages)
     }
 }
 

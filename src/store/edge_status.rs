@@ -109,16 +109,16 @@ impl EdgeView {
             },
         )?;
         let held_to = acked.max(tail);
-        let [first, last] =
-            [Seq(held_to as u64).next(), Seq::MAX].map(|seq| edge::place(lane, seq));
+        let log = edge::log(&self.connection, lane);
+        let places = [log.place(Seq(held_to as u64).next()), log.end()];
         let end = |order: &str, column: &str| {
             let question = format!(
                 "SELECT place, {column} FROM outbox WHERE place BETWEEN ?1 AND ?2
                  ORDER BY place {order} LIMIT 1"
             );
             self.connection
-                .query_row(&question, [first, last], |row| {
-                    Ok((edge::seq_in(row.get(0)?), row.get::<_, i64>(1)?))
+                .query_row(&question, places, |row| {
+                    Ok((log.seq(row.get(0)?), row.get::<_, i64>(1)?))
                 })
                 .optional()
         };
@@ -226,7 +226,7 @@ mod tests {
     use crate::model::{BoxId, Capture, Chain};
     use crate::store::Options;
     use crate::store::edge::{EdgeStore, SourceTally};
-    use crate::store::log::{Block, Mark};
+    use crate::store::log::{Block, LogStore, Mark};
 
     const OPTIONS: Options = Options {
         quota_bytes: 64 << 20,

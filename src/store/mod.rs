@@ -189,6 +189,14 @@ fn space(connection: &Connection) -> Result<(u64, u64), StoreError> {
     Ok(((pages - free) * page_bytes, free * page_bytes))
 }
 
+/// Gives at most `pages` free pages back to the file system. Outside a transaction.
+fn vacuum(connection: &Connection, pages: u32) -> Result<(), StoreError> {
+    let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
+}
+
 fn chain_from(bytes: Vec<u8>) -> Result<crate::model::Chain, StoreError> {
     bytes
         .try_into()

@@ -16,6 +16,7 @@ use lienthong::pack::{Pack, Unpacker};
 use lienthong::shell::clock::Clock;
 use lienthong::store::edge::EdgeStore;
 use lienthong::store::edge_status::EdgeView;
+use lienthong::store::log::LogStore;
 use lienthong::store::{Options, StoreError};
 use lienthong::sync::Limits;
 

@@ -1,13 +1,18 @@
 //! What is to go down to the boxes: orders, and one log per box and lane, in blocks like the box's own.
 
+use std::sync::LazyLock;
+
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{HubStore, LOG_SHIFT};
 use crate::model::fault::{self, Fault};
 use crate::model::limits::DOWN_ENTRY_BYTES_MAX;
-use crate::model::{BoxId, Chain, Epoch, Lane, Seq, UnixMs};
-use crate::store::log::{BLOCK_OVERHEAD_BYTES, Block, LaneState, Mark};
-use crate::store::{StoreError, chain_from};
+use crate::model::{BoxId, Epoch, Lane, Seq, UnixMs};
+use crate::store::StoreError;
+use crate::store::log::{Log, LogStore, Tables};
+
+static DOWN: LazyLock<Tables> =
+    LazyLock::new(|| Tables::new(LOG_SHIFT, "down", "down_lane", "log", false));
 
 /// Why what a box holds of the hub cannot be relied upon, so that it is to be loaded again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,19 +223,15 @@ impl HubStore {
             params![box_id.as_str(), epoch.0 as i64, at.0, why.as_str()],
         )?;
         let number = self.connection.last_insert_rowid();
-        for lane in Lane::ALL {
-            self.connection
-                .prepare_cached(
-                    "INSERT INTO down_lane (log, begin, tail, tail_chain, tail_sum,
-                       acked, acked_chain, acked_sum) VALUES (?1, 1, 0, ?2, 0, 0, ?2, 0)",
-                )?
-                .execute(params![log_of(number, lane), Chain::ZERO.0])?;
-        }
-        Ok(DownBox {
+        let known = DownBox {
             number,
             epoch,
             reload: Some(why),
-        })
+        };
+        for lane in Lane::ALL {
+            self.down_log(known).log(lane).create()?;
+        }
+        Ok(known)
     }
 
     pub fn down_log(&self, known: DownBox) -> DownLog<'_> {
@@ -292,190 +293,6 @@ pub struct DownLog<'a> {
 }
 
 impl DownLog<'_> {
-    pub fn epoch(&self) -> Epoch {
-        self.known.epoch
-    }
-
-    fn log(&self, lane: Lane) -> i64 {
-        log_of(self.known.number, lane)
-    }
-
-    /// The place of an entry among those of all boxes.
-    fn place(&self, lane: Lane, seq: Seq) -> i64 {
-        (self.log(lane) << LOG_SHIFT) + seq.0 as i64
-    }
-
-    fn end(&self, lane: Lane) -> i64 {
-        ((self.log(lane) + 1) << LOG_SHIFT) - 1
-    }
-
-    pub fn lane_state(&self, lane: Lane) -> Result<LaneState, StoreError> {
-        let raw = |seq: i64, chain: Vec<u8>, sum: i64| mark(seq as u64, chain, sum);
-        let (begin, tail, acked) = self
-            .connection
-            .prepare_cached(
-                "SELECT begin, tail, tail_chain, tail_sum, acked, acked_chain, acked_sum
-                 FROM down_lane WHERE log = ?1",
-            )?
-            .query_row([self.log(lane)], |row| {
-                Ok((
-                    row.get::<_, i64>(0)?,
-                    (row.get(1)?, row.get(2)?, row.get(3)?),
-                    (row.get(4)?, row.get(5)?, row.get(6)?),
-                ))
-            })?;
-        let newest: Option<(i64, Vec<u8>, i64)> = self
-            .connection
-            .prepare_cached(
-                "SELECT place, chain, sum FROM down WHERE place BETWEEN ?1 AND ?2
-                 ORDER BY place DESC LIMIT 1",
-            )?
-            .query_row([self.place(lane, Seq::ZERO), self.end(lane)], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-            })
-            .optional()?;
-        let tail = raw(tail.0, tail.1, tail.2)?;
-        let acked = raw(acked.0, acked.1, acked.2)?;
-        let newest = match newest {
-            Some((place, chain, sum)) => mark(seq_in(place), chain, sum)?,
-            // What was dropped without a receipt goes beyond it.
-            None if acked.seq < tail.seq => tail,
-            None => acked,
-        };
-        Ok(LaneState {
-            begin: Seq(begin as u64),
-            tail,
-            acked,
-            newest,
-            newest_capture: Default::default(),
-        })
-    }
-
-    pub fn append(
-        &mut self,
-        lane: Lane,
-        newest: Mark,
-        block: Block<'_>,
-    ) -> Result<Mark, StoreError> {
-        assert!(block.first() == newest.seq.next());
-        let mark = Mark {
-            seq: block.last,
-            chain: block.chain,
-            sum_bytes: newest.sum_bytes + block.body.len() as u64 + BLOCK_OVERHEAD_BYTES,
-        };
-        self.connection
-            .prepare_cached(
-                "INSERT INTO down (place, entries, stored_ms, sum, chain, raw_bytes, body)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )?
-            .execute(params![
-                self.place(lane, mark.seq),
-                block.entries as i64,
-                block.stored.0,
-                mark.sum_bytes as i64,
-                mark.chain.0,
-                block.raw_bytes as i64,
-                block.body
-            ])?;
-        Ok(mark)
-    }
-
-    pub fn read<E: From<StoreError>>(
-        &self,
-        lane: Lane,
-        first: Seq,
-        mut visit: impl FnMut(Block<'_>) -> Result<bool, E>,
-    ) -> Result<(), E> {
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT place, entries, stored_ms, chain, raw_bytes, body FROM down
-                 WHERE place BETWEEN ?1 AND ?2 ORDER BY place",
-            )
-            .map_err(StoreError::from)?;
-        let mut rows = statement
-            .query([self.place(lane, first), self.end(lane)])
-            .map_err(StoreError::from)?;
-        while let Some(row) = rows.next().map_err(StoreError::from)? {
-            if !visit(block_in(row)?)? {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    pub fn mark_at(&self, lane: Lane, seq: Seq) -> Result<Option<Mark>, StoreError> {
-        let found: Option<(Vec<u8>, i64)> = self
-            .connection
-            .prepare_cached(
-                "SELECT chain, sum FROM down WHERE place = ?1
-                 UNION ALL SELECT acked_chain, acked_sum FROM down_lane WHERE log = ?2 AND acked = ?3
-                 UNION ALL SELECT tail_chain, tail_sum FROM down_lane WHERE log = ?2 AND tail = ?3
-                 LIMIT 1",
-            )?
-            .query_row(
-                [self.place(lane, seq), self.log(lane), seq.0 as i64],
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )
-            .optional()?;
-        found
-            .map(|(chain, sum)| mark(seq.0, chain, sum))
-            .transpose()
-    }
-
-    pub fn set_acked(
-        &mut self,
-        lane: Lane,
-        mark: Mark,
-        receipt: &[u8],
-        at: UnixMs,
-    ) -> Result<(), StoreError> {
-        self.connection
-            .prepare_cached(
-                "UPDATE down_lane SET acked = ?2, acked_chain = ?3, acked_sum = ?4, receipt = ?5,
-                   receipt_ms = ?6 WHERE log = ?1",
-            )?
-            .execute(params![
-                self.log(lane),
-                mark.seq.0 as i64,
-                mark.chain.0,
-                mark.sum_bytes as i64,
-                receipt,
-                at.0
-            ])?;
-        Ok(())
-    }
-
-    pub fn note_receipt(
-        &mut self,
-        lane: Lane,
-        receipt: &[u8],
-        at: UnixMs,
-    ) -> Result<(), StoreError> {
-        self.connection
-            .prepare_cached("UPDATE down_lane SET receipt = ?2, receipt_ms = ?3 WHERE log = ?1")?
-            .execute(params![self.log(lane), receipt, at.0])?;
-        Ok(())
-    }
-
-    /// Deletes at most `blocks_max` blocks that have their receipt and lie beyond the kept tail.
-    /// Returns the number of the oldest entry held, if that changed.
-    pub fn trim(
-        &mut self,
-        lane: Lane,
-        keep_since: UnixMs,
-        keep_bytes: u64,
-        blocks_max: usize,
-    ) -> Result<Option<Seq>, StoreError> {
-        let state = self.lane_state(lane)?;
-        let end = state.acked;
-        let tail = self.tail_after(lane, &state, end.seq, blocks_max, |tail, stored| {
-            let too_much = keep_bytes < end.sum_bytes.saturating_sub(tail.sum_bytes);
-            too_much || stored < keep_since
-        })?;
-        self.cut(lane, state.tail, tail)
-    }
-
     /// Drops the oldest blocks until no more than `keep_bytes` wait, whether or not they were
     /// received. Returns the oldest entry still held, and the range that was not received, if there
     /// is one; it is noted.
@@ -487,7 +304,8 @@ impl DownLog<'_> {
     ) -> Result<Option<Seq>, StoreError> {
         let state = self.lane_state(lane)?;
         let newest = state.newest;
-        let tail = self.tail_after(lane, &state, newest.seq, usize::MAX >> 1, |tail, _| {
+        let log = self.log(lane);
+        let tail = log.tail_after(state.tail, newest.seq, usize::MAX >> 1, |tail, _| {
             keep_bytes < newest.sum_bytes.saturating_sub(tail.sum_bytes)
         })?;
         let first = state.acked.seq.max(state.tail.seq).next();
@@ -505,70 +323,28 @@ impl DownLog<'_> {
                 ],
             )?;
         }
-        self.cut(lane, state.tail, tail)
+        log.cut(state.tail, tail)
+    }
+}
+
+impl LogStore for DownLog<'_> {
+    fn epoch(&self) -> Epoch {
+        self.known.epoch
     }
 
-    /// Where the tail would end when blocks up to `last` go for which `goes` says so.
-    fn tail_after(
-        &self,
-        lane: Lane,
-        state: &LaneState,
-        last: Seq,
-        blocks_max: usize,
-        goes: impl Fn(Mark, UnixMs) -> bool,
-    ) -> Result<Mark, StoreError> {
-        let mut tail = state.tail;
-        let mut statement = self.connection.prepare_cached(
-            "SELECT place, stored_ms, sum, chain FROM down
-             WHERE place BETWEEN ?1 AND ?2 ORDER BY place LIMIT ?3",
-        )?;
-        let mut rows = statement.query([
-            self.place(lane, state.tail.seq.next()),
-            self.place(lane, last),
-            blocks_max as i64,
-        ])?;
-        while let Some(row) = rows.next()? {
-            if !goes(tail, UnixMs(row.get(1)?)) {
-                break;
-            }
-            tail = mark(seq_in(row.get(0)?), row.get(3)?, row.get(2)?)?;
+    fn log(&self, lane: Lane) -> Log<'_> {
+        Log {
+            connection: self.connection,
+            tables: &DOWN,
+            number: self.known.number * 8 + lane.index() as i64,
         }
-        Ok(tail)
     }
 
-    fn cut(&mut self, lane: Lane, before: Mark, tail: Mark) -> Result<Option<Seq>, StoreError> {
-        if tail == before {
-            return Ok(None);
-        }
-        self.connection
-            .prepare_cached("DELETE FROM down WHERE place BETWEEN ?1 AND ?2")?
-            .execute([
-                self.place(lane, before.seq.next()),
-                self.place(lane, tail.seq),
-            ])?;
-        self.connection
-            .prepare_cached(
-                "UPDATE down_lane SET tail = ?2, tail_chain = ?3, tail_sum = ?4 WHERE log = ?1",
-            )?
-            .execute(params![
-                self.log(lane),
-                tail.seq.0 as i64,
-                tail.chain.0,
-                tail.sum_bytes as i64
-            ])?;
-        Ok(Some(tail.seq.next()))
-    }
-
-    /// Begins a new epoch with the oldest entry still held: everything held keeps its number and
-    /// counts as not received.
-    pub fn begin_epoch(&mut self, epoch: Epoch) -> Result<(), StoreError> {
+    fn begin_epoch(&mut self, epoch: Epoch) -> Result<(), StoreError> {
         assert!(self.known.epoch < epoch);
-        self.connection.execute(
-            "UPDATE down_lane SET begin = tail + 1, acked = tail, acked_chain = tail_chain,
-               acked_sum = tail_sum, receipt = NULL, receipt_ms = NULL
-             WHERE log BETWEEN ?1 AND ?2",
-            [self.log(Lane::P0), self.log(Lane::P4)],
-        )?;
+        for lane in Lane::ALL {
+            self.log(lane).begin_again()?;
+        }
         self.connection.execute(
             "UPDATE down_box SET epoch = ?2 WHERE number = ?1",
             [self.known.number, epoch.0 as i64],
@@ -576,37 +352,4 @@ impl DownLog<'_> {
         self.known.epoch = epoch;
         Ok(())
     }
-}
-
-fn log_of(number: i64, lane: Lane) -> i64 {
-    number * 8 + lane.index() as i64
-}
-
-fn seq_in(place: i64) -> u64 {
-    (place & ((1 << LOG_SHIFT) - 1)) as u64
-}
-
-fn mark(seq: u64, chain: Vec<u8>, sum: i64) -> Result<Mark, StoreError> {
-    Ok(Mark {
-        seq: Seq(seq),
-        chain: chain_from(chain)?,
-        sum_bytes: sum as u64,
-    })
-}
-
-fn block_in<'a>(row: &'a rusqlite::Row<'_>) -> Result<Block<'a>, StoreError> {
-    let blob = |index| row.get_ref(index).and_then(|value| Ok(value.as_blob()?));
-    let chain: [u8; 32] = blob(3)?.try_into().map_err(|_| StoreError::Damaged)?;
-    let (last, entries) = (seq_in(row.get(0)?), row.get::<_, i64>(1)?);
-    if entries < 1 || last < entries as u64 {
-        return Err(StoreError::Damaged);
-    }
-    Ok(Block {
-        last: Seq(last),
-        entries: entries as u64,
-        stored: UnixMs(row.get(2)?),
-        chain: Chain(chain),
-        raw_bytes: row.get::<_, i64>(4)? as u64,
-        body: blob(5)?,
-    })
 }
