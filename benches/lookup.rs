@@ -9,6 +9,7 @@ use lienthong::model::down::{Copy, Down, Load, Version};
 use lienthong::model::record::Op;
 use lienthong::model::{DatasetId, UnixMs};
 use lienthong::store::Options;
+use lienthong::store::copies::Words;
 use lienthong::store::copies::look::{CopyState, CopyView};
 use lienthong::store::down::DownStore;
 use serde_json::value::RawValue;
@@ -35,10 +36,13 @@ fn main() {
     };
     let box_id = "xa-a".parse().expect("a box id");
     let mut store = DownStore::open(&path, options, &box_id).expect("a store");
-    store.set_words(Box::new(|_, data| {
-        let data: serde_json::Value = serde_json::from_str(data).expect("JSON");
-        data["ten"].as_str().unwrap_or_default().to_owned()
-    }));
+    store.set_words(Words {
+        fields: Box::new(|_| "/ten".to_owned()),
+        of: Box::new(|_, data| {
+            let data: serde_json::Value = serde_json::from_str(data).expect("JSON");
+            data["ten"].as_str().unwrap_or_default().to_owned()
+        }),
+    });
     let begun = Instant::now();
     fill(&mut store, rows);
     println!("{rows} records taken in: {:?}", begun.elapsed());

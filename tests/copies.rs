@@ -17,6 +17,7 @@ use lienthong::model::limits::{ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX};
 use lienthong::model::record::{Draft, Op, RecordType};
 use lienthong::model::{AgencyCode, BoxId, ClockQuality, DatasetId, Epoch, Lane, Now, UnixMs};
 use lienthong::store::Options;
+use lienthong::store::copies::Words;
 use lienthong::store::copies::look::CopyView;
 use lienthong::store::hub::rights::RightRow;
 use lienthong::store::hub::{HubStore, NewBox};
@@ -121,13 +122,14 @@ impl Rig {
                 now(0),
             )
             .unwrap();
-            down.set_words(Box::new(|_, data| {
-                let data: Value = serde_json::from_str(data).unwrap();
-                data["nguoi_nop"]["ho_ten"]
-                    .as_str()
-                    .unwrap_or_default()
-                    .to_owned()
-            }));
+            down.set_words(Words {
+                fields: Box::new(|_| "/nguoi_nop/ho_ten".to_owned()),
+                of: Box::new(|_, data| {
+                    let data: Value = serde_json::from_str(data).unwrap();
+                    let name = data["nguoi_nop"]["ho_ten"].as_str();
+                    name.unwrap_or_default().to_owned()
+                }),
+            });
             stations.push(Station {
                 id,
                 agency,

@@ -18,6 +18,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use lienthong::evidence::sha256;
+use lienthong::model::UnixMs;
+use lienthong::model::down::Down;
+use lienthong::store::Options;
+use lienthong::store::down::DownStore;
+use lienthong::store::orders::SettingRow;
 use nix::sys::signal::Signal;
 use rig::{Broker, DATASET, Rig, TOKEN, agent, dossier, run, tramd, wait_for};
 use serde_json::{Value, json};
@@ -246,6 +251,41 @@ fn assert_fits(schema: &str, body: &Value) {
     assert!(errors.is_empty(), "{schema}: {errors:?}\n{body}");
 }
 
+/// Writes what a hub would have sent.
+fn from_the_hub(rig: &Rig) {
+    let options = Options {
+        quota_bytes: 64 << 20,
+        cache_bytes: 1 << 20,
+    };
+    let path = rig.boxes[XA].folder.join("down.db");
+    let box_id = XA.parse().expect("a box");
+    let mut store = DownStore::open(&path, options, &box_id).expect("a store");
+    store.begin().expect("begun");
+    for down in [
+        json!({"load": {"dataset": "ho_tich", "load": 5, "subjects": 9, "seen": 1, "done": false, "at": 7}}),
+        json!({"document": {"id": "vb-1", "dataset": "van_ban_dien_tu", "schema": 1,
+            "subject": "142/UBND", "from": "H53.07", "to": AGENCY, "at": 7, "data": {"so": 142}}}),
+        json!({"command": {"id": "c-1", "name": "restart", "arguments": {}, "expires": 7,
+            "by": "Lê Thị Mẫu", "signature": ""}}),
+    ] {
+        let down: Down = serde_json::from_value(down).expect("an entry");
+        assert!(
+            store
+                .apply(&down, UnixMs(1_790_000_000_000))
+                .expect("applied")
+        );
+    }
+    store
+        .put_setting(&SettingRow {
+            name: "bandwidth".to_owned(),
+            value: r#"["07:30-17:00 256"]"#.to_owned(),
+            by: "Lê Thị Mẫu".to_owned(),
+            at: UnixMs(7),
+        })
+        .expect("written");
+    store.commit().expect("committed");
+}
+
 #[test]
 fn the_pages_are_there_and_as_described() {
     let rig = lonely_box("");
@@ -260,6 +300,29 @@ fn the_pages_are_there_and_as_described() {
     let body: Value = serde_json::from_str(&text).expect("JSON");
     assert_fits("Status", &body);
     assert_eq!(body["lanes"][1]["waiting"], 1);
+    from_the_hub(&rig);
+    let (_, text) = get(&rig, "/status.json");
+    let told: Value = serde_json::from_str(&text).expect("JSON");
+    assert_fits("Status", &told);
+    let down = &told["down"];
+    assert_eq!(down["copies"][0]["load"], json!({"seen": 1, "of": 9}));
+    assert_eq!(down["copies"][0]["subjects"], 0);
+    assert_eq!(down["inbox"]["unread"], 1);
+    assert_eq!(down["inbox"]["by_status"], json!({"01": 1}));
+    // What nobody has signed is refused.
+    assert!(["waiting", "refused"].contains(&down["commands"][0]["state"].as_str().expect("text")));
+    assert_eq!(told["bandwidth"], json!(["07:30-17:00 256"]));
+    let config = rig.boxes[XA].folder.join("tramd.toml");
+    let printed = run(tramd().args(["status", "--config"]).arg(config), 0).stdout;
+    let printed = String::from_utf8(printed).expect("UTF-8");
+    for part in [
+        "Bản sao ho_tich",
+        "1 văn bản chưa tiếp nhận",
+        "Lịch giờ",
+        "restart",
+    ] {
+        assert!(printed.contains(part), "{part} in {printed}");
+    }
     assert_eq!(body["link"]["state"], "down");
     assert_eq!(body["link"]["reason"]["code"], "tcp-refused");
     assert_eq!(get(&rig, "/healthz").0, 200);

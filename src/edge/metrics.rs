@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 
+use crate::edge::status::down::{CopyStatus, DownStatus, WayStatus};
 use crate::edge::status::{LaneStatus, LinkState, SourceState, Stamp, Status};
 use crate::model::ClockQuality;
 
@@ -16,6 +17,11 @@ pub fn render(status: &Status) -> String {
     lanes(&mut out, status);
     store(&mut out, status);
     sources(&mut out, status);
+    if let Some(down) = &status.down {
+        copies(&mut out, down);
+        inbox(&mut out, down);
+    }
+    catalogue(&mut out, status);
     clock_and_certificate(&mut out, status);
     out
 }
@@ -247,6 +253,138 @@ fn sources(out: &mut String, status: &Status) {
     }
 }
 
+/// One number of a copy; none: not told.
+type CopyValue = fn(&CopyStatus) -> Option<String>;
+
+fn copies(out: &mut String, down: &DownStatus) {
+    let families: [(&str, &str, CopyValue); 5] = [
+        (
+            "lienthong_copy_subjects",
+            "Subjects that a dataset's copy holds.",
+            |copy| Some(copy.subjects.to_string()),
+        ),
+        (
+            "lienthong_copy_as_of_timestamp_seconds",
+            "When the hub last said something of a dataset.",
+            |copy| Some(seconds(copy.as_of).to_string()),
+        ),
+        (
+            "lienthong_copy_loading_seen",
+            "Subjects of the hub's that the load that goes on has looked at.",
+            |copy| copy.load.map(|load| load.seen.to_string()),
+        ),
+        (
+            "lienthong_copy_loading_subjects",
+            "Subjects at the hub when the load that goes on began.",
+            |copy| copy.load.map(|load| load.of.to_string()),
+        ),
+        (
+            "lienthong_copy_withdrawn",
+            "1 for a dataset whose right has ended.",
+            |copy| Some(u8::from(copy.withdrawn).to_string()),
+        ),
+    ];
+    for (name, help, value) in families {
+        let copies = down.copies.iter();
+        let samples: Vec<_> = copies
+            .filter_map(|copy| Some((copy, value(copy)?)))
+            .collect();
+        if samples.is_empty() {
+            continue;
+        }
+        let mut family = Family::gauge(out, name, help);
+        for (copy, value) in samples {
+            family.sample(&[("dataset", copy.dataset.as_str())], value);
+        }
+    }
+}
+
+fn inbox(out: &mut String, down: &DownStatus) {
+    let inbox = &down.inbox;
+    let families = [
+        (
+            "lienthong_inbox_unread",
+            "Documents that the office's software has not taken over.",
+            inbox.unread,
+        ),
+        (
+            "lienthong_inbox_oldest_unread_seconds",
+            "Age of the oldest of them.",
+            inbox.oldest_s,
+        ),
+        (
+            "lienthong_inbox_unsaid_statuses",
+            "Statuses of this office's that are not yet on their way.",
+            inbox.unsaid,
+        ),
+        (
+            "lienthong_commands_pending",
+            "Commands of the hub's that are not through.",
+            down.pending(),
+        ),
+    ];
+    for (name, help, value) in families {
+        Family::gauge(out, name, help).sample(&[], value);
+    }
+    if !inbox.by_status.is_empty() {
+        let mut family = Family::gauge(
+            out,
+            "lienthong_inbox_unread_by_status",
+            "Documents that were not taken over, by their highest status.",
+        );
+        for (code, count) in &inbox.by_status {
+            family.sample(&[("status", code)], count);
+        }
+    }
+    let ways: [(&str, &str, fn(&WayStatus) -> u64); 2] = [
+        (
+            "lienthong_inbox_way_waiting",
+            "Documents that have not gone out by a way.",
+            |way| way.waiting,
+        ),
+        (
+            "lienthong_inbox_way_failed",
+            "Documents that were tried in vain by a way.",
+            |way| way.failed,
+        ),
+    ];
+    for (name, help, value) in ways.into_iter().filter(|_| !inbox.ways.is_empty()) {
+        let mut family = Family::gauge(out, name, help);
+        for way in &inbox.ways {
+            family.sample(&[("inbox", &way.name)], value(way));
+        }
+    }
+}
+
+fn catalogue(out: &mut String, status: &Status) {
+    let editions = [
+        ("current", &status.catalogue.current),
+        ("next", &status.catalogue.next),
+    ];
+    let known = || {
+        let editions = editions.iter();
+        editions.filter_map(|(state, edition)| Some((*state, edition.as_ref()?)))
+    };
+    if known().next().is_some() {
+        let mut family = Family::gauge(
+            out,
+            "lienthong_catalogue_version",
+            "Version of the catalogue that holds, and of the one that is to come.",
+        );
+        for (state, edition) in known() {
+            family.sample(&[("state", state)], edition.version);
+        }
+    }
+    if let Some(kbps) = status.bandwidth_kbps {
+        Family::gauge(
+            out,
+            "lienthong_bandwidth_kbps",
+            "Kilobits a second that the lanes P2 to P4 may use now.",
+        )
+        .sample(&[], kbps);
+    }
+}
+
 fn clock_and_certificate(out: &mut String, status: &Status) {
     let synchronized = status.clock.quality == ClockQuality::Synchronized;
     Family::gauge(
@@ -392,6 +530,18 @@ mod tests {
             value("lienthong_source_accepted_total{source=\"quan-trac\"}"),
             1_000.0
         );
+        for (series, number) in [
+            ("lienthong_copy_subjects{dataset=\"ho_so_tthc\"}", 45_678.0),
+            ("lienthong_copy_withdrawn{dataset=\"ho_so_tthc\"}", 0.0),
+            ("lienthong_inbox_unread", 2.0),
+            ("lienthong_inbox_oldest_unread_seconds", 600.0),
+            ("lienthong_inbox_unread_by_status{status=\"01\"}", 2.0),
+            ("lienthong_inbox_way_failed{inbox=\"qlvb-web\"}", 0.0),
+            ("lienthong_commands_pending", 0.0),
+        ] {
+            assert_eq!(value(series), number, "{series}");
+        }
+        assert!(!samples.keys().any(|series| series.contains("loading")));
         assert_eq!(
             value("lienthong_certificate_expiry_timestamp_seconds"),
             1_850_000_000.0

@@ -104,6 +104,14 @@ pub fn recall(down: &Path, steering: &Steering) {
     }
 }
 
+/// The timetable in force, also while the daemon is down: a command's, else the configuration's.
+pub fn timetable(config: &Config) -> Timetable {
+    let steering = Steering::default();
+    recall(&config.store.down_path(), &steering);
+    let ordered = steering.bandwidth.borrow().clone();
+    ordered.unwrap_or_else(|| config.hub.bandwidth.clone())
+}
+
 /// Does what the hub orders.
 pub struct Orders {
     pub config: Arc<Config>,

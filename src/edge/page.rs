@@ -1,6 +1,7 @@
 //! The box's page at `/`: one look tells whether data comes in, goes out, and whether trouble is
 //! ahead. Plain HTML without scripts and without any request to elsewhere.
 
+mod down;
 pub mod lights;
 mod orders;
 pub mod text;
@@ -67,6 +68,7 @@ pub fn render(status: &Status) -> String {
     link(&mut out, status);
     lanes(&mut out, &status.lanes);
     sources(&mut out, &status.sources);
+    down::down(&mut out, status);
     out.push_str("<div class=\"pair\">\n");
     store(&mut out, status);
     clock(&mut out, status);

@@ -60,6 +60,7 @@ use crate::shell::logging;
 use crate::shell::signals::StopSignals;
 use crate::shell::systemd::ServiceManager;
 use crate::store::Options;
+use crate::store::copies::Words;
 use crate::sync::Limits;
 
 /// SQLite's page cache in the engine.
@@ -357,15 +358,29 @@ fn open_copies(config: &Arc<Config>, keys: &Keys, door: &Arc<Door>) -> OpenCopie
             },
             now,
         )?;
-        let door = Arc::clone(&door);
-        engine.set_words(Box::new(move |dataset, data| {
-            let dataset = door.dataset(dataset);
-            dataset.map_or(String::new(), |dataset| {
-                lookup::words(&dataset.search, data)
-            })
-        }));
+        engine.set_words(words(&door));
         Ok(engine)
     })
+}
+
+/// What is looked through, by the catalogue that holds at the time.
+fn words(door: &Arc<Door>) -> Words {
+    let search = |door: &Arc<Door>| {
+        let door = Arc::clone(door);
+        move |dataset: &_| door.dataset(dataset).map(|dataset| dataset.search.clone())
+    };
+    let (fields, of) = (search(door), search(door));
+    Words {
+        fields: Box::new(move |dataset| {
+            let fields = fields(dataset).unwrap_or_default();
+            let fields: Vec<String> = fields.iter().map(ToString::to_string).collect();
+            fields.join(" ")
+        }),
+        of: Box::new(move |dataset, data| {
+            let fields = of(dataset).unwrap_or_default();
+            lookup::words(&fields, data)
+        }),
+    }
 }
 
 /// Makes the file for its owner's eyes only; SQLite gives its other files the same mode. What keeps

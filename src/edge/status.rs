@@ -3,6 +3,7 @@
 //! It is read from the store, which works while the daemon is down, and completed with what only
 //! the running daemon knows: the link and the clock. Its JSON is stable.
 
+pub mod down;
 pub mod read;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::edge::published::CatalogueStatus;
+use crate::edge::status::down::DownStatus;
 use crate::engine::sending::Level;
 use crate::model::{AgencyCode, BoxId, ClockQuality, Lane, Seq, UnixMs};
 
@@ -37,6 +39,9 @@ pub struct Status {
     /// Kilobits a second that the lanes P2 to P4 may use now; none: as many as there are.
     #[serde(default)]
     pub bandwidth_kbps: Option<u32>,
+    /// The timetable of it that is in force, as `07:30-17:00 256`; empty: the lanes are free.
+    #[serde(default)]
+    pub bandwidth: Vec<String>,
     /// Newest first.
     pub events: Vec<EventStatus>,
     /// What the hub last said when it refused a batch since the daemon started.
@@ -44,22 +49,6 @@ pub struct Status {
     /// What has come down; none where nothing ever came.
     #[serde(default)]
     pub down: Option<DownStatus>,
-}
-
-/// What this box holds of the hub.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DownStatus {
-    /// When entries last came.
-    pub heard: Option<Stamp>,
-    /// Applied since the file was begun.
-    pub entries: u64,
-    /// Kept for a newer program, which may understand them.
-    pub unknown: u64,
-    /// Entries that the hub no longer held; it has been asked to load again.
-    pub lost: u64,
-    pub used_bytes: u64,
-    /// What the file suffers from; none while it works.
-    pub trouble: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 
+use crate::edge::status::down::DownStatus;
 use crate::edge::status::{CardStatus, LinkState, Status, card_life_vi, span_vi};
 use crate::engine::sending::Level;
 use crate::model::ClockQuality;
+use crate::model::handover::known;
 use crate::shell::settings::units::size_text;
 
 /// Events that the terminal shows.
@@ -87,6 +89,11 @@ pub fn render(status: &Status) -> String {
         }
         line(&format!("Nguồn {}", source.name), value);
     }
+    if let Some(down) = &status.down {
+        for (name, value) in down_lines(down) {
+            line(&name, value);
+        }
+    }
     let store = &status.store;
     let disk = store.disk_free_bytes.map_or("không rõ".to_owned(), rounded);
     line(
@@ -127,6 +134,9 @@ pub fn render(status: &Status) -> String {
             format!("làn P2–P4 tối đa {kbps} kbit/s vào giờ này"),
         );
     }
+    if !status.bandwidth.is_empty() {
+        line("Lịch giờ", status.bandwidth.join("; "));
+    }
     line(
         "Chứng thư",
         match &status.certificate {
@@ -149,6 +159,60 @@ pub fn render(status: &Status) -> String {
         );
     }
     text
+}
+
+/// Copies, the inbox and commands.
+fn down_lines(down: &DownStatus) -> Vec<(String, String)> {
+    let mut lines = Vec::new();
+    for copy in &down.copies {
+        let state = match (&copy.load, copy.withdrawn) {
+            (_, true) if 0 < copy.subjects => "quyền đã bị thu hồi, đang xóa".to_owned(),
+            (_, true) => "quyền đã bị thu hồi, đã xóa hết".to_owned(),
+            (Some(load), false) => format!("đang nạp {} trong {}", load.seen, load.of),
+            (None, false) => "đầy đủ".to_owned(),
+        };
+        let value = format!(
+            "{} hồ sơ, dữ liệu đến lúc {}; {state}",
+            copy.subjects, copy.as_of
+        );
+        lines.push((format!("Bản sao {}", copy.dataset), value));
+    }
+    let inbox = &down.inbox;
+    let mut value = match inbox.unread {
+        0 => "không có văn bản chưa tiếp nhận".to_owned(),
+        unread => format!(
+            "{unread} văn bản chưa tiếp nhận, cũ nhất từ {} trước",
+            span_vi(inbox.oldest_s)
+        ),
+    };
+    for (code, count) in &inbox.by_status {
+        let name = known(code).map_or("", |status| status.name_vi);
+        write!(value, "; {code} {name}: {count}").expect("a string takes any text");
+    }
+    if 0 < inbox.unsaid {
+        write!(value, "; {} trạng thái chờ gửi", inbox.unsaid).expect("a string takes any text");
+    }
+    lines.push(("Văn bản đến".to_owned(), value));
+    for way in &inbox.ways {
+        let mut value = format!("{} chờ", way.waiting);
+        if let (true, Some(error)) = (0 < way.failed, &way.error) {
+            write!(value, "; không chuyển được {}: {error}", way.failed)
+                .expect("a string takes any text");
+        }
+        if let Some(retry) = way.retry.filter(|_| 0 < way.failed) {
+            write!(value, "; thử lại lúc {retry}").expect("a string takes any text");
+        }
+        lines.push((format!("Chuyển tới {}", way.name), value));
+    }
+    for command in &down.commands {
+        let (at, name, by) = (command.received, &command.name, &command.by);
+        let mut value = format!("{at} {name} ({by}): {}", command.state_words()[0]);
+        if !command.detail.is_empty() {
+            write!(value, ", {}", command.detail).expect("a string takes any text");
+        }
+        lines.push(("Lệnh".to_owned(), value));
+    }
+    lines
 }
 
 fn link(status: &Status) -> String {

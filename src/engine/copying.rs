@@ -69,6 +69,8 @@ const VACUUM_PAGES: u32 = 64;
 /// Void copies that are looked for in one go, and how soon it goes on.
 const TIDY_ROWS: u32 = 500;
 const TIDY_MS: MonoMs = 50;
+/// Another catalogue may have the words looked through made anew; it is looked for so often.
+const LOOK_MS: MonoMs = 60_000;
 
 pub struct CopyEngine {
     config: Config,
@@ -130,7 +132,7 @@ impl CopyEngine {
     }
 
     /// Says which words of a copy are looked through; to be called before entries are applied.
-    pub fn set_words(&mut self, words: Box<Words>) {
+    pub fn set_words(&mut self, words: Words) {
         self.store.set_words(words);
     }
 
@@ -163,7 +165,8 @@ impl CopyEngine {
         self.store.commit()?;
         if self.has_written || self.tidy_at.is_some_and(|at| at <= now.mono_ms) {
             let is_left = self.store.tidy(TIDY_ROWS)?;
-            self.tidy_at = is_left.then_some(now.mono_ms + TIDY_MS);
+            let after_ms = if is_left { TIDY_MS } else { LOOK_MS };
+            self.tidy_at = Some(now.mono_ms + after_ms);
         }
         if self.has_written && VACUUM_BYTES < self.store.space()?.1 {
             self.store.vacuum(VACUUM_PAGES)?;

@@ -13,8 +13,13 @@ use super::down::DownStore;
 use crate::model::down::{Copy, Load, Version, Withdraw};
 use crate::model::{AgencyCode, DatasetId};
 
-/// Words of a record that are looked through; empty: none.
-pub type Words = dyn Fn(&DatasetId, &str) -> String + Send;
+/// Which words of a record are looked through.
+pub struct Words {
+    /// The fields of a dataset that they are taken from, in a form that changes when the fields do.
+    pub fields: Box<dyn Fn(&DatasetId) -> String + Send>,
+    /// Those of one record; empty: none.
+    pub of: Box<dyn Fn(&DatasetId, &str) -> String + Send>,
+}
 
 /// How far void rows were looked for: of which dataset, below which version, up to which row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,16 +41,10 @@ pub(super) struct Copied {
 
 impl DownStore {
     pub(super) fn apply_copy(&mut self, copy: &Copy) -> Result<(), StoreError> {
-        let copied = copied(&self.connection, &copy.dataset)?;
+        let copied = self.copied(&copy.dataset)?;
         if copy.version < copied.floor {
             return Ok(());
         }
-        self.connection
-            .prepare_cached(
-                "UPDATE copied SET as_of_ms = max(as_of_ms, ?2), load = max(load, ?3)
-                 WHERE dataset = ?1",
-            )?
-            .execute(params![copied.dataset, copy.at.0, copy.load.0 as i64])?;
         let key = key(&copy.agency, copy.subject.as_str());
         let old: Option<(i64, i64, bool)> = self
             .connection
@@ -56,7 +55,19 @@ impl DownStore {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))
             })
             .optional()?;
-        if old.is_some_and(|(_, version, _)| copy.version.0 <= version as u64) {
+        let is_old = old.is_some_and(|(_, version, _)| copy.version.0 <= version as u64);
+        let had_content = old.is_some_and(|(_, _, has_content)| has_content);
+        let more = match is_old {
+            true => 0,
+            false => i64::from(copy.data.is_some()) - i64::from(had_content),
+        };
+        self.connection
+            .prepare_cached(
+                "UPDATE copied SET as_of_ms = max(as_of_ms, ?2), load = max(load, ?3),
+                   held = held + ?4 WHERE dataset = ?1",
+            )?
+            .execute(params![copied.dataset, copy.at.0, copy.load.0 as i64, more])?;
+        if is_old {
             return Ok(());
         }
         if let Some((row, _, true)) = old {
@@ -68,13 +79,13 @@ impl DownStore {
                 let words = self
                     .words
                     .as_ref()
-                    .map(|words| words(&copy.dataset, data.get()));
+                    .map(|words| (words.of)(&copy.dataset, data.get()));
                 if let Some(words) = words.filter(|words| !words.is_empty()) {
                     put_words(&self.connection, copied.dataset, row, &words)?;
                 }
             }
             None => {
-                self.erased |= old.is_some_and(|(_, _, has_content)| has_content);
+                self.erased |= had_content;
                 if copy.load == copied.loaded && copied.load <= copied.loaded {
                     self.connection
                         .prepare_cached("DELETE FROM copy WHERE dataset = ?1 AND key = ?2")?
@@ -144,7 +155,7 @@ impl DownStore {
     }
 
     pub(super) fn apply_load(&mut self, load: &Load) -> Result<(), StoreError> {
-        let copied = copied(&self.connection, &load.dataset)?;
+        let copied = self.copied(&load.dataset)?;
         if load.load < copied.floor || load.load < copied.load {
             return Ok(());
         }
@@ -172,7 +183,7 @@ impl DownStore {
 
     /// From here on nobody reads what there is; it is deleted in slices.
     pub(super) fn apply_withdraw(&mut self, withdraw: &Withdraw) -> Result<(), StoreError> {
-        let copied = copied(&self.connection, &withdraw.dataset)?;
+        let copied = self.copied(&withdraw.dataset)?;
         if withdraw.version <= copied.floor {
             return Ok(());
         }
@@ -203,6 +214,10 @@ impl DownStore {
                     return Err(error);
                 }
             }
+            return Ok(true);
+        }
+        if self.reword(rows)? {
+            self.erased = true;
             return Ok(true);
         }
         if self.erased {
@@ -256,10 +271,16 @@ impl DownStore {
         }
         drop(found);
         drop(looked_at);
+        let gone = void.iter().filter(|(_, has_content)| *has_content).count();
+        if 0 < gone {
+            self.erased = true;
+            self.connection
+                .prepare_cached("UPDATE copied SET held = held - ?2 WHERE dataset = ?1")?
+                .execute([dataset, gone as i64])?;
+        }
         for (row, has_content) in void {
             if has_content {
                 forget_words(&self.connection, dataset, row)?;
-                self.erased = true;
             }
             self.connection
                 .prepare_cached("DELETE FROM copy WHERE copy = ?1")?
@@ -276,38 +297,116 @@ impl DownStore {
     }
 }
 
-/// The dataset's row, which is made when it is new.
-fn copied(connection: &Connection, dataset: &DatasetId) -> Result<Copied, StoreError> {
-    let mut find = connection
-        .prepare_cached("SELECT dataset, floor, load, loaded, sweep FROM copied WHERE name = ?1")?;
-    let read = |row: &rusqlite::Row<'_>| {
-        let version = |index| {
-            row.get::<_, i64>(index)
-                .map(|number| Version(number as u64))
+impl DownStore {
+    /// The dataset's row, which is made when it is new.
+    fn copied(&self, dataset: &DatasetId) -> Result<Copied, StoreError> {
+        let connection = &self.connection;
+        let mut find = connection.prepare_cached(
+            "SELECT dataset, floor, load, loaded, sweep FROM copied WHERE name = ?1",
+        )?;
+        let read = |row: &rusqlite::Row<'_>| {
+            let version = |index| {
+                row.get::<_, i64>(index)
+                    .map(|number| Version(number as u64))
+            };
+            Ok(Copied {
+                dataset: row.get(0)?,
+                floor: version(1)?,
+                load: version(2)?,
+                loaded: version(3)?,
+                sweep: version(4)?,
+            })
         };
-        Ok(Copied {
-            dataset: row.get(0)?,
-            floor: version(1)?,
-            load: version(2)?,
-            loaded: version(3)?,
-            sweep: version(4)?,
-        })
-    };
-    if let Some(found) = find.query_row([dataset.as_str()], read).optional()? {
-        return Ok(found);
+        if let Some(found) = find.query_row([dataset.as_str()], read).optional()? {
+            return Ok(found);
+        }
+        connection.execute(
+            "INSERT INTO copied
+               (name, floor, load, subjects, seen, loaded, sweep, as_of_ms, held, words)
+             VALUES (?1, 0, 0, 0, 0, 0, 0, 0, 0, ?2)",
+            params![dataset.as_str(), self.fields(dataset)],
+        )?;
+        let number = connection.last_insert_rowid();
+        connection.execute_batch(&format!(
+            "CREATE VIRTUAL TABLE copy_text_{number} USING fts5(
+               exact, folded, tokenize = 'unicode61 remove_diacritics 0', detail = column,
+               columnsize = 0);
+             INSERT INTO copy_text_{number} (copy_text_{number}, rank) VALUES ('secure-delete', 1);"
+        ))?;
+        Ok(find.query_row([dataset.as_str()], read)?)
     }
-    connection.execute(
-        "INSERT INTO copied (name, floor, load, subjects, seen, loaded, sweep, as_of_ms)
-         VALUES (?1, 0, 0, 0, 0, 0, 0, 0)",
-        [dataset.as_str()],
-    )?;
-    let number = connection.last_insert_rowid();
-    connection.execute_batch(&format!(
-        "CREATE VIRTUAL TABLE copy_text_{number} USING fts5(
-           exact, folded, tokenize = 'unicode61 remove_diacritics 0', detail = column, columnsize = 0);
-         INSERT INTO copy_text_{number} (copy_text_{number}, rank) VALUES ('secure-delete', 1);"
-    ))?;
-    Ok(find.query_row([dataset.as_str()], read)?)
+
+    fn fields(&self, dataset: &DatasetId) -> String {
+        let words = self.words.as_ref();
+        words.map_or(String::new(), |words| (words.fields)(dataset))
+    }
+
+    /// Makes the words of at most `rows` records anew, where another catalogue takes them from other
+    /// fields. True: there may be more.
+    fn reword(&self, rows: u32) -> Result<bool, StoreError> {
+        let Some(words) = &self.words else {
+            return Ok(false);
+        };
+        for (number, dataset, made_of, reworded) in self.worded()? {
+            let fields = (words.fields)(&dataset);
+            let after = match reworded {
+                _ if fields != made_of => 0,
+                Some(after) => after,
+                None => continue,
+            };
+            let transaction = self.connection.unchecked_transaction()?;
+            let looked_at = self.looked_at(number, after, rows)?;
+            let next = (looked_at.len() == rows as usize)
+                .then(|| looked_at.last().map(|(row, _)| *row))
+                .flatten();
+            for (row, data) in looked_at {
+                let Some(data) = data else { continue };
+                forget_words(&self.connection, number, row)?;
+                let words = (words.of)(&dataset, &data);
+                if !words.is_empty() {
+                    put_words(&self.connection, number, row, &words)?;
+                }
+            }
+            self.connection
+                .prepare_cached("UPDATE copied SET words = ?2, reword = ?3 WHERE dataset = ?1")?
+                .execute(params![number, fields, next])?;
+            transaction.commit()?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Each dataset, of which fields its words were made, and after which row they are to be made anew.
+    fn worded(&self) -> Result<Vec<(i64, DatasetId, String, Option<i64>)>, StoreError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT dataset, name, words, reword FROM copied ORDER BY dataset")?;
+        let mut rows = statement.query([])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let name: String = row.get(1)?;
+            let name = name.parse().map_err(|_| StoreError::Damaged)?;
+            found.push((row.get(0)?, name, row.get(2)?, row.get(3)?));
+        }
+        Ok(found)
+    }
+
+    /// Rows after one, with the content of those that are the dataset's.
+    fn looked_at(
+        &self,
+        dataset: i64,
+        after: i64,
+        rows: u32,
+    ) -> Result<Vec<(i64, Option<String>)>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT copy, CASE WHEN dataset = ?1 THEN data END FROM copy
+             WHERE ?2 < copy ORDER BY copy LIMIT ?3",
+        )?;
+        let rows = statement.query_map(params![dataset, after, rows], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
 }
 
 fn put_words(

@@ -9,7 +9,10 @@ CREATE TABLE copied (
     seen     INTEGER NOT NULL,  -- … and how many of them the hub has looked at
     loaded   INTEGER NOT NULL,  -- the load that has ended last
     sweep    INTEGER NOT NULL,  -- rows of an earlier version are to be deleted; 0: none
-    as_of_ms INTEGER NOT NULL   -- hub's time of the last that it said about the dataset
+    as_of_ms INTEGER NOT NULL,  -- hub's time of the last that it said about the dataset
+    held     INTEGER NOT NULL,  -- rows of `copy` with content, void ones that are not deleted yet too
+    words    TEXT    NOT NULL,  -- of which fields the words in `copy_text_<dataset>` were made
+    reword   INTEGER            -- those of rows above this one are to be made anew; NULL: none
 ) STRICT;
 
 -- Present state of each subject as the hub last said it.

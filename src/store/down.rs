@@ -41,7 +41,7 @@ pub struct Place {
 pub struct DownStore {
     pub(super) connection: Connection,
     epoch: Option<Epoch>,
-    pub(super) words: Option<Box<Words>>,
+    pub(super) words: Option<Words>,
     /// Something was deleted that still stands in the write-ahead log.
     pub(super) erased: bool,
     /// Rows may be void.
@@ -81,7 +81,7 @@ impl DownStore {
     }
 
     /// Says which words of a record are looked through; to be called before entries are applied.
-    pub fn set_words(&mut self, words: Box<Words>) {
+    pub fn set_words(&mut self, words: Words) {
         self.words = Some(words);
     }
 

@@ -16,6 +16,7 @@ CREATE TABLE document (
     done_ms     INTEGER,              -- when the office's software took it over
     UNIQUE (sender, id)
 ) STRICT;
+CREATE INDEX document_open ON document (received_ms, sender, id) WHERE done_ms IS NULL;
 
 -- What became of documents, received or sent: each code once by each office.
 CREATE TABLE document_status (
@@ -42,3 +43,4 @@ CREATE TABLE handed (
     error    TEXT    NOT NULL,  -- why the last try failed, without personal data
     PRIMARY KEY (inbox, document)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX handed_open ON handed (inbox, document) WHERE done_ms IS NULL;

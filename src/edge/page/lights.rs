@@ -25,6 +25,8 @@ const DISK_AMBER_BYTES: u64 = 1024 * 1024 * 1024;
 const DISK_RED_BYTES: u64 = 256 * 1024 * 1024;
 /// Alarms of the last day are pointed at.
 const ALARM_MS: i64 = 24 * 3_600_000;
+/// A document that nobody has taken over for so long is pointed at.
+const UNREAD_AMBER_S: u64 = 2 * 86_400;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Colour {
@@ -240,6 +242,7 @@ pub fn ahead(status: &Status) -> Light {
     found.extend(certificate(status));
     found.extend(fill(status));
     found.extend(clock_and_alarms(status));
+    found.extend(documents(status));
     // The first of the worst: the order above is the order of what cannot wait.
     found.reverse();
     found
@@ -370,6 +373,39 @@ fn clock_and_alarms(status: &Status) -> Vec<Light> {
         ));
     }
     found
+}
+
+/// Documents that do not reach the people they are for.
+fn documents(status: &Status) -> Option<Light> {
+    let inbox = &status.down.as_ref()?.inbox;
+    let failing: Vec<&str> = inbox
+        .ways
+        .iter()
+        .filter(|way| 0 < way.failed)
+        .map(|way| way.name.as_str())
+        .collect();
+    if !failing.is_empty() {
+        let names = failing.join(", ");
+        return Some(Light::new(
+            Colour::Amber,
+            format!(
+                "Văn bản đến không chuyển được vào phần mềm qua: {names}. Xem cách xử lý ở mục Văn bản đến."
+            ),
+            format!(
+                "Documents do not reach the office's software by: {names}; see Documents for this office."
+            ),
+        ));
+    }
+    (UNREAD_AMBER_S <= inbox.oldest_s).then(|| {
+        let (unread, age) = (text::count(inbox.unread), text::duration(inbox.oldest_s));
+        Light::new(
+            Colour::Amber,
+            format!(
+                "Có {unread} văn bản đến chưa tiếp nhận, cũ nhất từ {age} trước. Mở phần mềm của cơ quan để tiếp nhận."
+            ),
+            format!("{unread} documents for this office were not taken over; see what its software does."),
+        )
+    })
 }
 
 #[cfg(test)]
@@ -527,6 +563,21 @@ mod tests {
                 (
                     "Không thấy",
                     |s| s.events.push(alarm(s.at.0.0 - ALARM_MS)),
+                    Colour::Green,
+                ),
+                (
+                    "qua: qlvb-web",
+                    |s| s.down.as_mut().expect("there").inbox.ways[1].failed = 1,
+                    Colour::Amber,
+                ),
+                (
+                    "2 văn bản đến chưa tiếp nhận, cũ nhất từ 2 ngày",
+                    |s| s.down.as_mut().expect("there").inbox.oldest_s = UNREAD_AMBER_S,
+                    Colour::Amber,
+                ),
+                (
+                    "Không thấy",
+                    |s| s.down.as_mut().expect("there").inbox.oldest_s = UNREAD_AMBER_S - 1,
                     Colour::Green,
                 ),
                 // The worst is told, whatever else there is.

@@ -42,5 +42,12 @@ pub(super) fn orders(out: &mut String, status: &Status) {
         );
         term(out, "Băng thông", &html);
     }
+    if !status.bandwidth.is_empty() {
+        let html = format!(
+            "{} (giờ, kbit/s) <small lang=\"en\">hours and kbit/s</small>",
+            Text(&status.bandwidth.join("; "))
+        );
+        term(out, "Lịch băng thông", &html);
+    }
     out.push_str("</dl></section>\n");
 }

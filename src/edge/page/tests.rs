@@ -4,6 +4,9 @@ use base64::Engine as _;
 
 use super::*;
 use crate::edge::published::CatalogueStatus;
+use crate::edge::status::down::{
+    CommandStatus, CopyStatus, DownStatus, InboxStatus, LoadStatus, WayStatus,
+};
 use crate::edge::status::{
     CardStatus, CertificateStatus, ClockStatus, EventStatus, LinkReason, LinkStatus, Stamp,
     StoreStatus, Trouble,
@@ -82,9 +85,55 @@ pub fn full() -> Status {
         }),
         catalogue: CatalogueStatus::default(),
         bandwidth_kbps: None,
+        bandwidth: Vec::new(),
         events: Vec::new(),
         refused_by_hub: None,
-        down: None,
+        down: Some(down()),
+    }
+}
+
+/// What the hub has sent to a box where all is well.
+fn down() -> DownStatus {
+    let way = |name: &str, kind: &str| WayStatus {
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        waiting: 0,
+        failed: 0,
+        last: Some(Stamp(UnixMs(AT - 60_000))),
+        retry: None,
+        error: None,
+    };
+    DownStatus {
+        heard: Some(Stamp(UnixMs(AT - 1_000))),
+        entries: 4_321,
+        unknown: 0,
+        lost: 0,
+        used_bytes: 9 << 20,
+        trouble: None,
+        copies: vec![CopyStatus {
+            dataset: "ho_so_tthc".parse().expect("valid"),
+            as_of: Stamp(UnixMs(AT - 7_200_000)),
+            subjects: 45_678,
+            load: None,
+            withdrawn: false,
+        }],
+        inbox: InboxStatus {
+            unread: 2,
+            oldest: Some(Stamp(UnixMs(AT - 600_000))),
+            oldest_s: 600,
+            by_status: [("01".to_owned(), 2)].into(),
+            unsaid: 0,
+            ways: vec![way("qlvb", "folder"), way("qlvb-web", "http")],
+        },
+        commands: vec![CommandStatus {
+            id: "c1".to_owned(),
+            name: "update_catalogue".to_owned(),
+            by: "Lê Thị Mẫu".to_owned(),
+            state: "done".to_owned(),
+            received: Stamp(UnixMs(AT - 9_000)),
+            since: Stamp(UnixMs(AT - 8_000)),
+            detail: String::new(),
+        }],
     }
 }
 
@@ -199,6 +248,57 @@ fn a_bad_day() {
         ],
     );
     assert_eq!(html.matches("CÓ SỰ CỐ").count(), 3);
+}
+
+#[test]
+fn what_the_hub_has_sent() {
+    let html = check(
+        &full(),
+        &[
+            "45.678",
+            "21/09/2026 19:13",
+            "Đầy đủ",
+            "2, cũ nhất từ 10 phút trước",
+            "01 Đã đến: 2",
+            "qlvb-web (http)",
+            "update_catalogue",
+            "đã làm xong lúc",
+        ],
+    );
+    assert!(!html.contains("thu hồi") && !html.contains("Không chuyển được"));
+
+    let mut status = full();
+    status.bandwidth = vec!["07:30-17:00 256".to_owned()];
+    let down = status.down.as_mut().expect("there");
+    let mut loading = down.copies[0].clone();
+    loading.load = Some(LoadStatus {
+        seen: 1_500,
+        of: 6_000,
+    });
+    let mut withdrawn = down.copies[0].clone();
+    withdrawn.withdrawn = true;
+    down.copies = vec![loading, withdrawn.clone()];
+    withdrawn.subjects = 0;
+    down.copies.push(withdrawn);
+    let way = &mut down.inbox.ways[0];
+    (way.waiting, way.failed) = (5, 3);
+    way.retry = Some(Stamp(UnixMs(AT + 60_000)));
+    way.error = Some(HOSTILE.to_owned());
+    down.commands[0].state = "waiting".to_owned();
+    let html = check(
+        &status,
+        &[
+            "Đang nạp 1.500 / 6.000 (25 %)",
+            "đang xóa",
+            "đã xóa hết",
+            "Không chuyển được 3 văn bản",
+            "Kiểm tra thư mục và quyền ghi; thử lại lúc 21/09/2026 21:14",
+            "đang chờ",
+            "07:30-17:00 256",
+            "Văn bản đến không chuyển được vào phần mềm qua: qlvb",
+        ],
+    );
+    assert!(!html.contains("alert('x')"));
 }
 
 #[test]

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use crate::edge::config::Config;
 use crate::edge::config::load::{OWN_SOURCE, PUT_SOURCE};
 use crate::edge::live::{self, Live};
+use crate::edge::orders;
 use crate::edge::published::CatalogueStatus;
 use crate::edge::reserve::disk_free_bytes;
+use crate::edge::status::down::DownStatus;
 use crate::edge::status::{
-    CardStatus, CertificateStatus, ClockStatus, DownStatus, EventStatus, LaneStatus, LinkState,
-    LinkStatus, SourceStatus, Stamp, Status, StoreStatus,
+    CardStatus, CertificateStatus, ClockStatus, EventStatus, LaneStatus, LinkState, LinkStatus,
+    SourceStatus, Stamp, Status, StoreStatus,
 };
 use crate::edge::texts;
 use crate::engine::sending::Level;
@@ -19,7 +21,7 @@ use crate::model::{Lane, Now, UnixMs};
 use crate::shell::clock::Clock;
 use crate::shell::x509::{self, Facts};
 use crate::store::StoreError;
-use crate::store::down_status;
+use crate::store::down_status::DownView;
 use crate::store::edge_status::{EdgeView, EventFacts, LaneFacts, SourceFacts, WrittenFacts};
 use crate::store::rows::RowsView;
 
@@ -112,8 +114,9 @@ impl Reader {
                 .live
                 .as_ref()
                 .and_then(|live| live.bandwidth_kbps(now.wall)),
+            bandwidth: orders::timetable(&self.config).texts(),
             events,
-            down: down(&self.config.store.down_path(), facts.as_ref()),
+            down: down(&self.config, facts.as_ref(), now.wall),
             refused_by_hub: facts.and_then(|facts| facts.refused_by_hub),
         }
     }
@@ -172,23 +175,18 @@ impl Reader {
 }
 
 /// What has come down, and what troubles its store.
-fn down(path: &Path, live: Option<&live::Facts>) -> Option<DownStatus> {
-    let read = down_status::read(path);
+fn down(config: &Config, live: Option<&live::Facts>, now: UnixMs) -> Option<DownStatus> {
+    let read = DownView::open(&config.store.down_path()).and_then(|view| match view {
+        Some(view) => DownStatus::read(&view, &config.inboxes, now),
+        None => Ok(None),
+    });
     let trouble = live.and_then(|facts| facts.down_trouble.clone());
     let trouble = trouble.or_else(|| read.as_ref().err().map(StoreError::to_string));
-    let facts = read.unwrap_or_default();
-    if facts.is_none() && trouble.is_none() {
-        return None;
-    }
-    let facts = facts.unwrap_or_default();
-    Some(DownStatus {
-        heard: facts.heard.map(Stamp),
-        entries: facts.entries,
-        unknown: facts.unknown,
-        lost: facts.lost,
-        used_bytes: facts.used_bytes,
-        trouble,
-    })
+    let status = match (read.unwrap_or_default(), &trouble) {
+        (None, None) => return None,
+        (status, _) => status.unwrap_or_else(DownStatus::unreadable),
+    };
+    Some(DownStatus { trouble, ..status })
 }
 
 /// What the store says.

@@ -77,6 +77,13 @@ impl Stage {
         }
     }
 
+    /// How many records the status tells of.
+    fn held(&self) -> u64 {
+        let facts = crate::store::down_status::read(&self.folder.path().join("down.db"));
+        let facts = facts.expect("read").expect("there");
+        facts.copies.iter().map(|copy| copy.held).sum()
+    }
+
     /// Files of the box in which the text stands, in whatever case it is indexed.
     fn files_with(&self, text: &str) -> Vec<String> {
         let (exact, lower) = (text.as_bytes(), text.to_lowercase());
@@ -101,11 +108,18 @@ impl Stage {
 
 fn open(path: PathBuf) -> DownStore {
     let mut store = DownStore::open(&path, OPTIONS, &"xa-a".parse().expect("valid")).expect("open");
-    store.set_words(Box::new(|_, data| {
-        let data: serde_json::Value = serde_json::from_str(data).expect("JSON");
-        data["ten"].as_str().unwrap_or_default().to_owned()
-    }));
+    store.set_words(words_of("ten"));
     store
+}
+
+fn words_of(field: &'static str) -> Words {
+    Words {
+        fields: Box::new(move |_| field.to_owned()),
+        of: Box::new(move |_, data| {
+            let data: serde_json::Value = serde_json::from_str(data).expect("JSON");
+            data[field].as_str().unwrap_or_default().to_owned()
+        }),
+    }
 }
 
 fn dataset() -> DatasetId {
@@ -188,6 +202,7 @@ fn a_change_that_overtook_its_load_stays() {
         .expect("there");
     assert!(of.complete && (of.subjects, of.seen) == (3, 3) && of.as_of == UnixMs(21));
     assert_eq!(stage.view().count(&of).expect("read"), 2);
+    assert_eq!(stage.held(), 2);
 }
 
 #[test]
@@ -209,6 +224,7 @@ fn a_new_load_drops_what_it_did_not_name() {
     stage.apply(&[load(10, 2, true)]);
     stage.tidy();
     assert_eq!(stage.read(&["a", "b", "c"]).len(), 2);
+    assert_eq!(stage.held(), 2);
     // What an older load still says is no news.
     stage.apply(&[load(1, 2, true)]);
     let of = stage
@@ -245,6 +261,7 @@ fn a_withdrawn_dataset_is_unreadable_at_once_and_then_gone() {
     assert_eq!(stage.view().dataset(&dataset()).expect("read"), None);
     stage.tidy();
     assert_eq!(stage.files_with("DAUVET"), [""; 0]);
+    assert_eq!(stage.held(), 0);
     // A new right begins anew.
     stage.apply(&[copy("x", 61, 60, false, Some("X")), load(60, 0, false)]);
     assert_eq!(stage.read(&["s1", "late", "x"]).len(), 1);
@@ -276,6 +293,45 @@ fn a_deleted_record_is_in_no_file_of_the_box() {
     stage.tidy();
     assert_eq!(stage.files_with("DAUVETMATTICH"), [""; 0]);
     assert_eq!(stage.find("khac", 5), ["b"]);
+    assert_eq!(stage.held(), 1);
+}
+
+#[test]
+fn another_catalogue_has_other_words_looked_through() {
+    let mut stage = Stage::new();
+    let mut downs = vec![load(1, 0, false)];
+    for n in 0..40 {
+        let Down::Copy(mut named) = copy(&format!("s{n}"), 2 + n, 1, true, Some("Mẫu")) else {
+            panic!("a copy");
+        };
+        let data = format!(r#"{{"ten":"Tên{n}","dia_chi":"Thôn{n}"}}"#);
+        named.data = Some(RawValue::from_string(data).expect("JSON"));
+        downs.push(Down::Copy(named));
+    }
+    downs.push(load(1, 40, true));
+    stage.apply(&downs);
+    stage.tidy();
+    assert_eq!(stage.find("ten39", 5), ["s39"]);
+    assert_eq!(stage.find("thon39", 5), [""; 0]);
+
+    // It holds from a midnight on; a restart comes in the middle of the work.
+    stage.store.set_words(words_of("dia_chi"));
+    assert!(stage.store.tidy(7).expect("tidied"));
+    stage.store = open(stage.folder.path().join("down.db"));
+    stage.store.set_words(words_of("dia_chi"));
+    // What comes meanwhile is taken by the new ones at once.
+    stage.apply(&[copy("s3", 99, 1, false, Some("Ai đó"))]);
+    stage.tidy();
+    assert_eq!(stage.find("thon39", 5), ["s39"]);
+    assert_eq!(stage.find("thon0", 5), ["s0"]);
+    assert_eq!(stage.find("ten39", 5), [""; 0], "the former words are gone");
+    assert_eq!(stage.find("ai do", 5), [""; 0]);
+
+    // A dataset that is no longer looked through keeps no words at all.
+    stage.store.set_words(words_of("khong_co"));
+    stage.tidy();
+    assert_eq!(stage.find("thon39", 5), [""; 0]);
+    assert_eq!(stage.files_with("thon39"), [""; 0]);
 }
 
 #[test]

@@ -5,9 +5,10 @@ use serde_json::value::RawValue;
 use super::*;
 use crate::model::down::Down;
 use crate::store::Options;
+use crate::store::down_status::DownView;
 
 struct Stage {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     owner: DownStore,
     inbox: Inbox,
 }
@@ -22,7 +23,7 @@ fn stage() -> Stage {
     let owner = DownStore::open(&path, options, &"xa-a".parse().expect("valid")).expect("a store");
     let inbox = Inbox::open(&path).expect("the same store");
     Stage {
-        _folder: folder,
+        folder,
         owner,
         inbox,
     }
@@ -184,4 +185,47 @@ fn each_way_out_takes_every_document_and_tries_again() {
     assert_eq!(stage.inbox.tries("a", 1).expect("read"), 1);
     stage.inbox.was_handed("a", 1, UnixMs(51)).expect("written");
     assert_eq!(waiting(&stage.inbox, "a", 99), [0i64; 0]);
+}
+
+#[test]
+fn the_status_tells_what_waits_and_for_how_long() {
+    let mut stage = stage();
+    for id in ["m-1", "m-2", "m-3"] {
+        apply(&mut stage, &letter(id));
+    }
+    let rows = stage.inbox.documents(0, true, 10).expect("read");
+    let said = |code: &'static str| (code, "");
+    let (sender, id) = (&rows[1].sender, &rows[1].id);
+    for code in ["03", "05", "04"] {
+        let new = stage.inbox.say(sender, id, "", said(code), UnixMs(20));
+        assert!(new.expect("written"));
+    }
+    stage
+        .inbox
+        .done(rows[0].document, UnixMs(9))
+        .expect("written");
+    stage
+        .inbox
+        .was_handed("qlvb", rows[0].document, UnixMs(9))
+        .expect("written");
+    stage
+        .inbox
+        .was_not_handed("qlvb", rows[1].document, UnixMs(50), "đĩa đầy")
+        .expect("written");
+    let path = stage.folder.path().join("down.db");
+    let view = DownView::open(&path).expect("read").expect("there");
+    let inbox = view.facts().expect("read").expect("there").inbox;
+    assert_eq!((inbox.open, inbox.oldest), (2, Some(UnixMs(7))));
+    assert_eq!(
+        inbox.by_status,
+        [("01".to_owned(), 1), ("05".to_owned(), 1)].into()
+    );
+    assert_eq!(inbox.unsaid, 6);
+    let way = view.way("qlvb").expect("read");
+    assert_eq!((way.waiting, way.failed), (2, 1));
+    assert_eq!(
+        (way.retry, way.error.as_deref()),
+        (Some(UnixMs(50)), Some("đĩa đầy"))
+    );
+    assert_eq!(view.way("moi").expect("read").waiting, 3);
 }
