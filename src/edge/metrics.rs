@@ -299,6 +299,9 @@ fn copies(out: &mut String, down: &DownStatus) {
     }
 }
 
+/// One number of a way out of the inbox.
+type WayValue = fn(&WayStatus) -> u64;
+
 fn inbox(out: &mut String, down: &DownStatus) {
     let inbox = &down.inbox;
     let families = [
@@ -336,7 +339,7 @@ fn inbox(out: &mut String, down: &DownStatus) {
             family.sample(&[("status", code)], count);
         }
     }
-    let ways: [(&str, &str, fn(&WayStatus) -> u64); 2] = [
+    let ways: [(&str, &str, WayValue); 2] = [
         (
             "lienthong_inbox_way_waiting",
             "Documents that have not gone out by a way.",

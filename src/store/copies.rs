@@ -16,10 +16,13 @@ use crate::model::{AgencyCode, DatasetId};
 /// Which words of a record are looked through.
 pub struct Words {
     /// The fields of a dataset that they are taken from, in a form that changes when the fields do.
-    pub fields: Box<dyn Fn(&DatasetId) -> String + Send>,
+    pub fields: Box<FieldsOf>,
     /// Those of one record; empty: none.
-    pub of: Box<dyn Fn(&DatasetId, &str) -> String + Send>,
+    pub of: Box<WordsOf>,
 }
+
+pub type FieldsOf = dyn Fn(&DatasetId) -> String + Send;
+pub type WordsOf = dyn Fn(&DatasetId, &str) -> String + Send;
 
 /// How far void rows were looked for: of which dataset, below which version, up to which row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,6 +40,14 @@ pub(super) struct Copied {
     pub load: Version,
     pub loaded: Version,
     pub sweep: Version,
+}
+
+/// Of which fields a dataset's words were made, and after which row they are to be made anew.
+struct Worded {
+    number: i64,
+    dataset: DatasetId,
+    made_of: String,
+    reword: Option<i64>,
 }
 
 impl DownStore {
@@ -347,10 +358,11 @@ impl DownStore {
         let Some(words) = &self.words else {
             return Ok(false);
         };
-        for (number, dataset, made_of, reworded) in self.worded()? {
+        for worded in self.worded()? {
+            let (number, dataset) = (worded.number, worded.dataset);
             let fields = (words.fields)(&dataset);
-            let after = match reworded {
-                _ if fields != made_of => 0,
+            let after = match worded.reword {
+                _ if fields != worded.made_of => 0,
                 Some(after) => after,
                 None => continue,
             };
@@ -376,8 +388,7 @@ impl DownStore {
         Ok(false)
     }
 
-    /// Each dataset, of which fields its words were made, and after which row they are to be made anew.
-    fn worded(&self) -> Result<Vec<(i64, DatasetId, String, Option<i64>)>, StoreError> {
+    fn worded(&self) -> Result<Vec<Worded>, StoreError> {
         let mut statement = self
             .connection
             .prepare_cached("SELECT dataset, name, words, reword FROM copied ORDER BY dataset")?;
@@ -386,7 +397,12 @@ impl DownStore {
         while let Some(row) = rows.next()? {
             let name: String = row.get(1)?;
             let name = name.parse().map_err(|_| StoreError::Damaged)?;
-            found.push((row.get(0)?, name, row.get(2)?, row.get(3)?));
+            found.push(Worded {
+                number: row.get(0)?,
+                dataset: name,
+                made_of: row.get(2)?,
+                reword: row.get(3)?,
+            });
         }
         Ok(found)
     }
