@@ -9,6 +9,7 @@
 mod asyncapi;
 mod attachments;
 mod downlink;
+mod offices;
 mod orders;
 // The budget test and the benches use the rest of it.
 #[allow(dead_code)]

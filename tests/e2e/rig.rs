@@ -92,6 +92,7 @@ pub struct Rig {
     hub: Option<Process>,
     mosquitto: Option<Process>,
     pub boxes: BTreeMap<String, TheBox>,
+    days_ahead: u32,
 }
 
 pub struct TheBox {
@@ -118,6 +119,18 @@ pub fn tramd() -> Command {
     Command::new(
         std::env::var_os("TRAMD_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_tramd").into()),
     )
+}
+
+/// The library that shows a program another day; none where it cannot be used, such as with a program
+/// for another processor.
+pub fn faketime() -> Option<PathBuf> {
+    if std::env::var_os("TRAMD_BIN").is_some() {
+        return None;
+    }
+    let folders = fs::read_dir("/usr/lib").ok()?;
+    folders
+        .filter_map(|folder| Some(folder.ok()?.path().join("faketime/libfaketimeMT.so.1")))
+        .find(|library| library.is_file())
 }
 
 /// Runs a command to its end; panics with its output unless it exits with `code`.
@@ -168,6 +181,7 @@ impl Rig {
             hub: None,
             mosquitto: None,
             boxes: BTreeMap::new(),
+            days_ahead: 0,
         };
         rig.start_broker();
         rig.start_hub();
@@ -182,6 +196,21 @@ impl Rig {
         self.hub_folder().join("trucd.toml")
     }
 
+    /// What is started from now on lives so many days later.
+    pub fn set_days_ahead(&mut self, days: u32) {
+        self.days_ahead = days;
+    }
+
+    fn clocked(&self, mut command: Command) -> Command {
+        if 0 < self.days_ahead {
+            command
+                .env("LD_PRELOAD", faketime().expect("the package faketime"))
+                .env("FAKETIME", format!("+{}d", self.days_ahead))
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
+        command
+    }
+
     /// Starts what boxes connect to.
     pub fn start_broker(&mut self) {
         match self.broker {
@@ -189,7 +218,7 @@ impl Rig {
             Broker::Mosquitto => {
                 if self.mosquitto.is_none() {
                     let config = self.hub_folder().join("mosquitto.conf");
-                    let mut command = Command::new("/usr/sbin/mosquitto");
+                    let mut command = self.clocked(Command::new("/usr/sbin/mosquitto"));
                     command.arg("-c").arg(config);
                     let log = self.folder.path().join("mosquitto.log");
                     self.mosquitto = Some(Process::start("mosquitto", &mut command, &log));
@@ -225,7 +254,7 @@ impl Rig {
         if self.hub.is_some() {
             return;
         }
-        let mut command = trucd();
+        let mut command = self.clocked(trucd());
         command.args(["run", "--config"]).arg(self.hub_config());
         let log = self.folder.path().join("trucd.log");
         self.hub = Some(Process::start("trucd", &mut command, &log));
@@ -278,8 +307,8 @@ impl Rig {
     /// Starts a box without waiting for it.
     pub fn launch_box(&mut self, name: &str) {
         let log = self.folder.path().join(format!("{name}.log"));
+        let mut command = self.clocked(tramd());
         let the_box = self.boxes.get_mut(name).expect("added");
-        let mut command = tramd();
         command
             .args(["run", "--config"])
             .arg(the_box.folder.join("tramd.toml"));
@@ -404,7 +433,7 @@ impl Rig {
 
     pub fn trucd(&self, arguments: &[&str], code: i32) -> String {
         let output = run(
-            trucd()
+            self.clocked(trucd())
                 .args(arguments)
                 .arg("--config")
                 .arg(self.hub_config()),
