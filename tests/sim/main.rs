@@ -7,7 +7,7 @@
 //! and read both databases with SQL of their own; see `check.rs` for what they hold to.
 //!
 //! ```text
-//! cargo test --features planted-faults --test sim                       three thousand seeds
+//! cargo test --features planted-faults --test sim                       twelve hundred seeds
 //! bash .ci/seeds 1000000                                                a million
 //! SIM_FIRST=4711 SIM_SEEDS=1 SIM_TRACE=1 cargo test --features planted-faults \
 //!     --test sim seeds -- --nocapture                                   one, with its whole trace
@@ -46,7 +46,7 @@ use check::{Checked, PANIC, Violation};
 use world::Summary;
 
 /// Seeds that run when nobody says how many.
-const SEEDS: u64 = 3_000;
+const SEEDS: u64 = 1_200;
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
