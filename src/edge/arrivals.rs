@@ -203,6 +203,7 @@ impl Owner {
             Effect::Lost { lane, first, last } => {
                 tracing::warn!(%lane, %first, %last, "the hub no longer holds these entries");
             }
+            Effect::FileCame => tracing::debug!("a file of a document has come whole"),
             Effect::Refused(code) => {
                 if self.live.refused_down() {
                     tracing::error!(code = code.as_str(), "a batch of the hub was refused");

@@ -58,6 +58,10 @@ pub struct StoreConfig {
     pub blob_bytes_max: u64,
     /// Media types of attachments that are taken over HTTP; none: every type.
     pub blob_types: Vec<String>,
+    /// Bytes of files that came with documents and are kept beside the store.
+    pub received_bytes_max: u64,
+    /// They stay so long after their documents are done.
+    pub received_keep_ms: i64,
     /// Looks at attachments before they are kept.
     pub scanner: Option<Scanner>,
     /// What the card's maker lets it be written in its life.

@@ -84,6 +84,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/inbox", get(inbox::list))
         .route("/v1/inbox/{number}", get(inbox::one))
         .route("/v1/inbox/{number}/original", get(inbox::original))
+        .route(
+            "/v1/inbox/{number}/attachments/{sha256}",
+            get(inbox::attachment),
+        )
         .route("/v1/inbox/{number}/done", post(inbox::done))
         .route("/v1/inbox/{number}/status", post(inbox::say))
         .route("/v1/sent/{id}", get(inbox::sent))

@@ -1,7 +1,8 @@
 //! Documents that are addressed to this office, for its software:
 //!
 //! - `GET /v1/inbox?after=&all=`: what came, oldest first; `GET /v1/inbox/{number}`: one, whole;
-//!   `GET /v1/inbox/{number}/original`: the bytes as the sender's software wrote them
+//!   `GET /v1/inbox/{number}/original`: the bytes as the sender's software wrote them;
+//!   `GET /v1/inbox/{number}/attachments/{sha256}`: one of its files, when all of it has come
 //! - `POST /v1/inbox/{number}/done`: the office's software has it
 //! - `POST /v1/inbox/{number}/status`: what became of it, told to the sender
 //! - `GET /v1/sent/{id}`: what became of a document that this office has sent;
@@ -9,6 +10,7 @@
 //!
 //! What is said here is on the disk when it is answered; `outward` hands it in as a record.
 
+pub mod files;
 pub mod outward;
 mod words;
 
@@ -25,13 +27,17 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::edge::http::App;
+use crate::edge::inbox::files::Named;
 use crate::edge::listen::LocalPeer;
 use crate::edge::problem::Problem;
+use crate::edge::received::Received;
 use crate::edge::records::caller;
 use crate::edge::status::Stamp;
+use crate::model::chunk::{Digest, pieces};
 use crate::model::handover::{highest, known, warning};
 use crate::model::{AgencyCode, RecordId, UnixMs};
 use crate::store::StoreError;
+use crate::store::files::FileState;
 use crate::store::inbox::{DocumentRow, Inbox, StatusRow};
 
 const DOCUMENTS_MAX: u32 = 200;
@@ -40,6 +46,7 @@ const NOTE_CHARS_MAX: usize = 1000;
 /// The documents, opened when they are first needed.
 pub struct Documents {
     store: PathBuf,
+    files: Received,
     inbox: Mutex<Option<Inbox>>,
 }
 
@@ -68,6 +75,7 @@ type Answer = Result<Response, Problem>;
 impl Documents {
     pub fn new(store: PathBuf) -> Documents {
         Documents {
+            files: Received::beside(&store),
             store,
             inbox: Mutex::default(),
         }
@@ -75,6 +83,11 @@ impl Documents {
 
     pub fn store(&self) -> &std::path::Path {
         &self.store
+    }
+
+    /// Where the files lie that came with them.
+    pub fn files(&self) -> &Received {
+        &self.files
     }
 
     /// Works with the one connection there is; after a fault it is opened again.
@@ -109,7 +122,8 @@ pub async fn list(
             let mut found = Vec::new();
             for row in rows {
                 let statuses = inbox.statuses(&row.sender, &row.id)?;
-                found.push(summary(&row, &statuses));
+                let files = files::named(inbox, &row)?;
+                found.push(summary(&row, &statuses, &files));
             }
             Ok(found)
         })
@@ -134,7 +148,8 @@ pub async fn one(
                 return Ok(None);
             };
             let statuses = inbox.statuses(&row.sender, &row.id)?;
-            whole(&row, &statuses).map(Some)
+            let files = files::named(inbox, &row)?;
+            whole(&row, &statuses, &files).map(Some)
         })
         .await?;
         ok(found.ok_or_else(words::no_document)?)
@@ -151,8 +166,16 @@ pub async fn original(
     let answer = async {
         enter(&app, local, &headers)?;
         let number = number.map_err(|_| words::no_document())?.0;
-        let found = work(&app, move |inbox| inbox.original(number)).await?;
-        let bytes = found
+        let found = work(&app, move |inbox| {
+            let row = inbox.document(number)?;
+            let files = row.map_or(Ok(Vec::new()), |row| files::named(inbox, &row));
+            Ok((inbox.original(number)?, files?))
+        });
+        let (inline, files) = found.await?;
+        if let (None, Some(named)) = (&inline, files::original(&files)) {
+            return hand_over(&app, named).await;
+        }
+        let bytes = inline
             .as_deref()
             .and_then(decoded)
             .ok_or_else(words::no_original)?;
@@ -162,6 +185,52 @@ pub async fn original(
         Ok::<Response, Problem>(fresh(response))
     };
     answer.await.into_response()
+}
+
+pub async fn attachment(
+    State(app): State<Arc<App>>,
+    place: Result<Path<(i64, Digest)>, PathRejection>,
+    local: Option<Extension<LocalPeer>>,
+    headers: HeaderMap,
+) -> Response {
+    let answer = async {
+        enter(&app, local, &headers)?;
+        let Path((number, digest)) = place.map_err(|_| words::no_attachment())?;
+        let files = work(&app, move |inbox| match inbox.document(number)? {
+            Some(row) => files::named(inbox, &row).map(Some),
+            None => Ok(None),
+        })
+        .await?
+        .ok_or_else(words::no_document)?;
+        let named = files.iter().find(|named| named.digest() == Some(digest));
+        hand_over(&app, named.ok_or_else(words::no_attachment)?).await
+    };
+    answer.await.into_response()
+}
+
+/// A file that has come, or why it is not to be had.
+async fn hand_over(app: &Arc<App>, named: &Named) -> Result<Response, Problem> {
+    let digest = named.digest().ok_or_else(words::no_attachment)?;
+    match named.state() {
+        FileState::Kept => {}
+        FileState::Refused => return Err(words::file_refused()),
+        FileState::Removed => return Err(words::file_removed()),
+        _ => {
+            let chunks = pieces(named.row.map_or(named.file.bytes, |row| row.bytes));
+            let received = files::received_pieces(named.row.as_ref());
+            return Err(words::file_coming(received, chunks));
+        }
+    }
+    let (app, mime) = (Arc::clone(app), named.file.mime.clone());
+    let opened =
+        tokio::task::spawn_blocking(move || files::stream(app.documents.files(), digest, &mime));
+    match opened.await.expect("opening a file does not panic") {
+        Ok(response) => Ok(fresh(response)),
+        Err(error) => {
+            tracing::warn!(%error, %digest, "a file that has come cannot be read");
+            Err(words::unreadable())
+        }
+    }
 }
 
 pub async fn done(
@@ -334,8 +403,8 @@ fn decoded(text: &str) -> Option<Vec<u8>> {
     base64::engine::general_purpose::STANDARD.decode(text).ok()
 }
 
-fn summary(row: &DocumentRow, statuses: &[StatusRow]) -> Value {
-    json!({
+fn summary(row: &DocumentRow, statuses: &[StatusRow], files: &[Named]) -> Value {
+    let mut summary = json!({
         "number": row.document,
         "id": row.id,
         "type": format!("{}/{}", row.dataset, row.schema),
@@ -346,19 +415,23 @@ fn summary(row: &DocumentRow, statuses: &[StatusRow]) -> Value {
         "received": Stamp(row.received),
         "done": row.done.map(Stamp),
         "status": shown(statuses),
-        "has_original": row.has_original,
-    })
+        "has_original": row.has_original || files::original(files).is_some(),
+    });
+    if !files.is_empty() {
+        summary["attachments"] = files::list(row.document, files);
+    }
+    summary
 }
 
 /// With content; its data is as the sender wrote it.
-pub(super) fn whole(row: &DocumentRow, statuses: &[StatusRow]) -> Result<Value, StoreError> {
-    let parsed = |text: &str| serde_json::from_str::<Value>(text).map_err(|_| StoreError::Damaged);
-    let mut whole = summary(row, statuses);
+pub(super) fn whole(
+    row: &DocumentRow,
+    statuses: &[StatusRow],
+    files: &[Named],
+) -> Result<Value, StoreError> {
+    let mut whole = summary(row, statuses, files);
     whole["statuses"] = statuses.iter().map(status).collect();
-    if let Some(attachments) = &row.attachments {
-        whole["attachments"] = parsed(attachments)?;
-    }
-    whole["data"] = parsed(&row.data)?;
+    whole["data"] = serde_json::from_str(&row.data).map_err(|_| StoreError::Damaged)?;
     Ok(whole)
 }
 

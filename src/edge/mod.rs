@@ -36,6 +36,7 @@ pub mod page;
 mod problem;
 pub mod published;
 pub mod put;
+pub mod received;
 pub mod records;
 mod reserve;
 pub mod rows;

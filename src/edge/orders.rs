@@ -25,7 +25,7 @@ use crate::edge::published::{Judge, settle};
 use crate::edge::status::read::Reader;
 use crate::engine::sending::{Answer, Submission};
 use crate::evidence::PublicKey;
-use crate::model::order::Timetable;
+use crate::model::order::{ANSWERS, Timetable};
 use crate::model::record::Op;
 use crate::model::{DatasetId, SourceName, UnixMs};
 use crate::shell::clock::Clock;
@@ -35,8 +35,6 @@ use crate::store::orders::{AnswerRow, OrdersView, SettingRow};
 use crate::store::rows::Beside;
 use crate::store::{Options, StoreError};
 
-/// The dataset that takes the box's answers.
-pub const ANSWERS: &str = "lenh_tram";
 /// The store is looked at so often, whoever says that there is something.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 const CACHE_BYTES: u64 = 512 * 1024;

@@ -47,6 +47,7 @@ use crate::edge::lookup;
 use crate::edge::mqtt_source;
 use crate::edge::orders::{self, Orders};
 use crate::edge::owner::{OpenEngine, Outgoing, Owner};
+use crate::edge::received::{Keeper, Received};
 use crate::edge::reserve::Reserve;
 use crate::edge::rows::Rows;
 use crate::edge::sql;
@@ -158,6 +159,13 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
             Arc::clone(&documents),
             reader.clone(),
         );
+        let keeper = Keeper {
+            documents: Arc::clone(&documents),
+            box_id: config.box_id.clone(),
+            bytes_max: config.store.received_bytes_max,
+            keep_ms: config.store.received_keep_ms,
+        };
+        tokio::spawn(keeper.run(Arc::clone(&door), stop.clone()));
         tokio::spawn(outward::run(
             Arc::clone(&door),
             documents,
@@ -344,6 +352,7 @@ fn open_copies(config: &Arc<Config>, keys: &Keys, door: &Arc<Door>) -> OpenCopie
     Box::new(move |now| {
         let store = config.store.down_path();
         make_store_file(&store);
+        let received = Received::beside(&store);
         let mut engine = CopyEngine::open(
             copying::Config {
                 store,
@@ -358,6 +367,7 @@ fn open_copies(config: &Arc<Config>, keys: &Keys, door: &Arc<Door>) -> OpenCopie
             },
             now,
         )?;
+        engine.set_files(received.parts(), config.store.received_bytes_max);
         engine.set_words(words(&door));
         Ok(engine)
     })

@@ -9,12 +9,15 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use super::inlet::{self, Heard, Range, Stand};
+use super::parts::{self, Arrived, NotCarried, Parts};
 use crate::evidence::{PublicKey, SigningKey, chain_after};
+use crate::model::chunk::Chunk;
 use crate::model::down::Down;
 use crate::model::fault::{self, Fault};
 use crate::model::{BoxId, Chain, Epoch, Lane, MonoMs, Now, Seq};
 use crate::store::copies::Words;
 use crate::store::down::{DownStore, Place, Position};
+use crate::store::files::FileState;
 use crate::store::{Options, StoreError};
 use crate::sync::receiver::Receiver;
 use crate::sync::{Ack, Limits, LogName, Offer};
@@ -59,6 +62,8 @@ pub enum Effect {
     },
     /// A batch was refused.
     Refused(RefusalCode),
+    /// A file has come whole and is to be checked.
+    FileCame,
 }
 
 /// Entries of earlier programs' time that are tried again in one go.
@@ -77,6 +82,8 @@ pub struct CopyEngine {
     store: DownStore,
     receivers: [Option<Receiver>; 5],
     decoder: BatchDecoder,
+    /// Where files go, and how many bytes they may have together; none: they find no room.
+    files: Option<(Box<dyn Parts>, u64)>,
     /// While the link is up: when the hub is greeted next, and after how long again.
     greet_at: Option<MonoMs>,
     greet_after_ms: u64,
@@ -100,6 +107,7 @@ impl CopyEngine {
             store,
             receivers: Default::default(),
             decoder: BatchDecoder::default(),
+            files: None,
             greet_at: None,
             has_lost: false,
             has_written: false,
@@ -136,6 +144,11 @@ impl CopyEngine {
         self.store.set_words(words);
     }
 
+    /// Says where the files go that documents name, and how many bytes they may have together.
+    pub fn set_files(&mut self, parts: Box<dyn Parts>, bytes_max: u64) {
+        self.files = Some((parts, bytes_max));
+    }
+
     pub fn epoch(&self) -> Option<Epoch> {
         self.store.epoch()
     }
@@ -155,6 +168,11 @@ impl CopyEngine {
             }
         }
         self.greet(now);
+        if let Some((parts, _)) = &mut self.files {
+            parts
+                .sync()
+                .map_err(|error| StoreError::Content(error.to_string()))?;
+        }
         if fault::is_crash_due() {
             if fault::is_planted(Fault::DownReceiptBeforeCommit) {
                 self.store.roll_back()?;
@@ -202,7 +220,14 @@ impl CopyEngine {
             true => self.stand(lane)?,
             false => None,
         };
-        let chain = inlet::check(&self.config.box_id, &self.config.hub_keys, &batch, stand);
+        let (box_id, keys) = (&self.config.box_id, &self.config.hub_keys);
+        let chain =
+            inlet::check(box_id, keys, &batch, stand).and_then(|chain| {
+                match parts::check(&batch, box_id, keys) {
+                    Ok(()) => Ok(chain),
+                    Err(NotCarried) => Err(RefusalCode::Unreadable),
+                }
+            });
         let chain = match fault::is_planted(Fault::AnyDownBatch) {
             true => Ok(batch.entries().fold(batch.base, chain_after)),
             false => chain,
@@ -292,11 +317,16 @@ impl CopyEngine {
             self.effects.push(Effect::Lost { lane, first, last });
         }
         let (mut entries, mut unknown) = (0, 0);
-        for (number, bytes) in (batch.offer.first.0..).zip(batch.entries()) {
+        for (place, bytes) in batch.entries().enumerate() {
+            let number = batch.offer.first.0 + place as u64;
             if Seq(number) < range.first {
                 continue;
             }
             entries += 1;
+            if let Some(arrived) = parts::arrived(batch, place, bytes) {
+                self.take_chunk(now, arrived)?;
+                continue;
+            }
             let is_done = match serde_json::from_slice::<Down>(bytes) {
                 Ok(down) => self.store.apply_or_undo(&down, now.wall)?,
                 Err(_) => false,
@@ -324,6 +354,47 @@ impl CopyEngine {
             self.effects.push(Effect::Applied { entries, unknown });
         }
         Ok(())
+    }
+
+    /// Puts a chunk's content into its part file; what is kept is not kept twice.
+    fn take_chunk(&mut self, now: Now, arrived: Arrived<'_>) -> Result<(), StoreError> {
+        let Arrived { chunk, content } = arrived;
+        let known = self.store.file(chunk.blob)?;
+        let (received, state) =
+            known.map_or((0, FileState::Waiting), |file| (file.received, file.state));
+        let is_on = matches!(state, FileState::Waiting | FileState::Receiving);
+        if matches!(state, FileState::Kept | FileState::Checking) || !is_on && 0 < chunk.at {
+            return Ok(());
+        }
+        let received = if chunk.at == 0 { 0 } else { received };
+        let (received, state) = match content {
+            Some(content) if chunk.at <= received => match self.put_chunk(&chunk, content)? {
+                FileState::Receiving if chunk.is_last() => {
+                    self.effects.push(Effect::FileCame);
+                    (chunk.end(), FileState::Checking)
+                }
+                FileState::Receiving => (received.max(chunk.end()), FileState::Receiving),
+                other => (0, other),
+            },
+            _ => (0, FileState::Lost),
+        };
+        self.store.set_file(&chunk, received, state, now.wall)
+    }
+
+    /// `Receiving`, or why the content is not there now.
+    fn put_chunk(&mut self, chunk: &Chunk, content: &[u8]) -> Result<FileState, StoreError> {
+        let Some((parts, bytes_max)) = &mut self.files else {
+            return Ok(FileState::Full);
+        };
+        if chunk.at == 0 && *bytes_max < self.store.file_bytes_beside(chunk.blob)? + chunk.bytes {
+            return Ok(FileState::Full);
+        }
+        match parts.write(&self.config.box_id, chunk, content) {
+            Ok(true) => Ok(FileState::Receiving),
+            Ok(false) => Ok(FileState::Lost),
+            Err(error) if is_full(&error) => Ok(FileState::Full),
+            Err(error) => Err(StoreError::Content(error.to_string())),
+        }
     }
 
     fn stand(&self, lane: Lane) -> Result<Option<Stand>, StoreError> {
@@ -362,6 +433,15 @@ impl CopyEngine {
         let message = inlet::receipt(&config.key, &config.box_id, now.wall, ack, chain, refused);
         self.effects.push(Effect::Publish(message));
     }
+}
+
+/// A disk that is full stops the files only, not what else comes down.
+fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+    )
 }
 
 /// What a lane lacks that is seen for the first time in its epoch: what stands before it was said

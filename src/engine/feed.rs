@@ -31,7 +31,7 @@ const SLICE_SUBJECTS: u64 = 500;
 const SLICE_BYTES: usize = 1 << 20;
 /// A load goes on when no more than this waits for its box in P4: less than the box's room there, so
 /// that nothing of it is ever dropped.
-const WAITING_BYTES_MAX: u64 = 4 << 20;
+pub(super) const WAITING_BYTES_MAX: u64 = 4 << 20;
 const DAY_MS: i64 = 86_400_000;
 
 /// An entry for a box's log.

@@ -8,6 +8,7 @@
 pub mod content;
 pub mod copying;
 mod feed;
+mod files;
 mod inlet;
 mod log;
 mod outlet;

@@ -5,14 +5,17 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::content::NoContent;
+use super::content::{self, Content, NoContent};
+use super::feed::WAITING_BYTES_MAX;
 use super::log::Tools;
 use super::outlet::{Offered, Outlet, Signer, Taken};
 use crate::evidence::SigningKey;
+use crate::model::chunk::Digest;
 use crate::model::fault::{self, Fault};
 use crate::model::limits::MESSAGE_BYTES_MAX;
 use crate::model::{BoxId, Capture, Epoch, Lane, MonoMs, Now, UnixMs};
 use crate::store::StoreError;
+use crate::store::blobs::WantedStore;
 use crate::store::hub::down::{DataVersion, DownBox, Reload};
 use crate::store::hub::{BoxState, HubStore};
 use crate::sync::{Ack, Limits};
@@ -62,6 +65,8 @@ pub(super) struct Posting {
     /// Where the store stood when orders were last looked for.
     seen: Option<DataVersion>,
     orders_left: bool,
+    /// Of the files that go down.
+    content: Box<dyn Content>,
 }
 
 #[derive(Clone, Copy)]
@@ -99,6 +104,11 @@ pub(super) enum Post {
         lane: Lane,
         bytes: usize,
     },
+    /// A file was to go down and cannot be read here.
+    Gone {
+        box_id: BoxId,
+        blob: Digest,
+    },
 }
 
 impl Posting {
@@ -114,7 +124,12 @@ impl Posting {
             message_bytes_max: MESSAGE_BYTES_MAX,
             seen: None,
             orders_left: true,
+            content: Box::new(NoContent),
         }
+    }
+
+    pub fn set_content(&mut self, content: Box<dyn Content>) {
+        self.content = content;
     }
 
     pub fn set_space(&mut self, space: DownSpace) {
@@ -253,6 +268,11 @@ impl Posting {
 
     /// Puts what was ordered into the boxes' logs, in the open transaction.
     pub fn take_orders(&mut self, store: &mut HubStore, now: Now) -> Result<(), StoreError> {
+        for box_id in store.boxes_with_files()? {
+            if let Some(index) = self.peer(store, &box_id)? {
+                self.make_ready(index);
+            }
+        }
         let orders = store.orders(ORDERS_MAX, ORDER_BYTES_MAX)?;
         self.seen = Some(store.data_version()?);
         self.orders_left = !orders.is_empty();
@@ -384,7 +404,10 @@ impl Posting {
             .take_receipt(now, &mut log, tools, message, receipt)?
         {
             Taken::Nothing => {}
-            Taken::Moved => peer.trim_due = true,
+            Taken::Moved => {
+                peer.trim_due = true;
+                log.chunks_received(peer.outlet.acked(Lane::P4), now.wall)?;
+            }
             Taken::Ahead => {
                 return self.begin_epoch(store, now, index, theirs, Reload::SetBack);
             }
@@ -469,6 +492,7 @@ impl Posting {
             peers,
             tools,
             space,
+            content,
             ..
         } = self;
         let peer = &mut peers[index];
@@ -480,11 +504,25 @@ impl Posting {
                 .trim(&mut log, since, space.tail_bytes, TRIM_BLOCKS)?;
         }
         peer.outlet.handle_timeout(now.mono_ms);
+        let has_room = peer.outlet.waiting_bytes(Lane::P4) <= WAITING_BYTES_MAX;
+        let mut gone = Vec::new();
+        if peer.is_up && has_room && content::is_due(&log, &peer.outlet)? {
+            let mut capture = Capture(0);
+            gone = content::queue(
+                &mut log,
+                &mut peer.outlet,
+                tools,
+                &**content,
+                &mut capture,
+                now,
+            )?;
+            peer.outlet.flush(&mut log, tools)?;
+            peer.outlet.give_memory_back();
+        }
         let signer = Signer {
             box_id: &peer.box_id,
             key,
-            // Nothing is attached to what goes down yet.
-            content: &NoContent,
+            content: &**content,
         };
         if peer.is_up
             && let Some(why) = peer.reload.take()
@@ -500,8 +538,17 @@ impl Posting {
             let box_id = peer.box_id.clone();
             match offered {
                 None => is_done = true,
-                Some(Offered::Message { message, offer, .. }) => {
+                Some(Offered::Message {
+                    message,
+                    offer,
+                    gone: missing,
+                }) => {
                     *room_bytes = room_bytes.saturating_sub(message.len());
+                    if let Some(blob) = missing
+                        && log.blob_is_gone(blob, now.wall)?
+                    {
+                        gone.push(blob);
+                    }
                     if fault::is_planted(Fault::ForgetOnPost) && offer.first <= offer.last {
                         peer.outlet.forget(now, &mut log, tools, offer)?;
                         peer.trim_due = true;
@@ -515,7 +562,13 @@ impl Posting {
                 }),
             }
         }
-        let is_again = !is_done || peer.trim_due;
+        for blob in gone {
+            let box_id = peer.box_id.clone();
+            posts.push(Post::Gone { box_id, blob });
+        }
+        let has_room = peer.outlet.waiting_bytes(Lane::P4) <= WAITING_BYTES_MAX;
+        let has_chunks = peer.is_up && has_room && content::is_due(&log, &peer.outlet)?;
+        let is_again = !is_done || peer.trim_due || has_chunks;
         if peer.outlet.poll_stalled() {
             self.rest(index, now.mono_ms + REST_MS);
         } else {

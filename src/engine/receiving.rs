@@ -9,14 +9,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::content::Content;
 use super::feed::route::Committed;
 use super::feed::{Change, Feed};
+use super::files;
 use super::inlet::{self, Heard, Stand};
 use super::parts::{self, Arrived, NotCarried, Parts};
 use super::posting::{DownSpace, Post, Posting};
 use crate::catalogue::Catalogue;
 use crate::evidence::{PublicKey, SigningKey};
-use crate::model::chunk::ChunkEntry;
+use crate::model::chunk::{ChunkEntry, Digest};
 use crate::model::fault::{self, Fault};
 use crate::model::record::{Entry, Op};
 use crate::model::{BoxId, Capture, Chain, Lane, MonoMs, Now, Seq, UnixMs};
@@ -77,6 +79,11 @@ pub enum Effect {
         lane: Lane,
         bytes: usize,
     },
+    /// A file was to go down to this box and cannot be read here.
+    FileGone {
+        box_id: BoxId,
+        blob: Digest,
+    },
     /// The box has refused what was sent down.
     RefusedByBox {
         box_id: BoxId,
@@ -135,6 +142,11 @@ impl HubEngine {
 
     pub fn set_down_space(&mut self, space: DownSpace) {
         self.posting.set_space(space);
+    }
+
+    /// Where the content of files comes from that go down; without it nothing of them is sent.
+    pub fn set_content(&mut self, content: Box<dyn Content>) {
+        self.posting.set_content(content);
     }
 
     /// The link carries messages of at most so many bytes; to be said before [`Event::LinkUp`].
@@ -234,6 +246,7 @@ impl HubEngine {
             ..
         } = self;
         if posting.may_have_orders(store)? {
+            files::refuse(store, now.wall)?;
             posting.take_orders(store, now)?;
         }
         posting.turn(store, now, key, *room_bytes, posts)?;
@@ -520,6 +533,7 @@ impl From<Post> for Effect {
                 lane,
                 bytes,
             },
+            Post::Gone { box_id, blob } => Effect::FileGone { box_id, blob },
         }
     }
 }
@@ -590,6 +604,7 @@ impl EntryWriter<'_> {
                     if let Ok(digest) = file.sha256.parse() {
                         let (bytes, mime) = (file.bytes, &file.mime);
                         store.expect_blob(self.box_id, digest, bytes, mime, self.at)?;
+                        store.name_blob(digest, same_as.unwrap_or(place))?;
                     }
                 }
                 let place = same_as.unwrap_or(place);
@@ -654,6 +669,7 @@ impl EntryWriter<'_> {
                 entry,
             };
             self.feed.route(store, committed, self.at)?;
+            files::hear(store, self.box_id, entry, self.at)?;
         }
         Ok(())
     }

@@ -7,10 +7,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use crate::engine::content::Content;
 use crate::engine::parts::{folder_beside, part_path};
 use crate::evidence::Hasher;
 use crate::model::chunk::Digest;
@@ -38,6 +40,34 @@ pub struct Settler {
 pub fn kept_path(store: &Path, digest: Digest) -> PathBuf {
     let name = digest.to_string();
     folder_beside(store).join(&name[..2]).join(name)
+}
+
+/// The kept attachments, from which the engine reads what goes down.
+#[derive(Debug)]
+pub struct KeptContent {
+    pub store: PathBuf,
+}
+
+impl Content for KeptContent {
+    fn is_there(&self, blob: Digest, bytes: u64) -> bool {
+        fs::metadata(kept_path(&self.store, blob)).is_ok_and(|found| found.len() == bytes)
+    }
+
+    /// One file that the disk does not give stops no box: it is told as gone.
+    fn read(&self, blob: Digest, at: u64, length: usize) -> io::Result<Option<Vec<u8>>> {
+        let read = || {
+            let mut content = vec![0; length];
+            File::open(kept_path(&self.store, blob))?.read_exact_at(&mut content, at)?;
+            Ok::<_, io::Error>(content)
+        };
+        match read() {
+            Ok(content) => Ok(Some(content)),
+            Err(error) => {
+                tracing::error!(digest = %blob, %error, "a kept attachment cannot be read");
+                Ok(None)
+            }
+        }
+    }
 }
 
 fn quarantine_path(store: &Path, unchecked: &Unchecked) -> PathBuf {

@@ -20,7 +20,7 @@ use crate::hub::config::Config;
 use crate::hub::registry;
 use crate::hub::run::read_receipt_key;
 use crate::model::down::{CatalogueNews, CataloguePart, Command, Down, day_of, midnight};
-use crate::model::order::Order;
+use crate::model::order::{ANSWERS, Order};
 use crate::model::record::Entry;
 use crate::model::{BoxId, DatasetId, UnixMs};
 use crate::store::hub::down::Reload;
@@ -29,8 +29,6 @@ use crate::store::hub::rights::AuditRow;
 use crate::store::hub::{BoxState, HubStore};
 use crate::store::hub_view::{Snapshot, Wanted};
 
-/// The dataset that takes the boxes' answers.
-pub const ANSWERS: &str = "lenh_tram";
 const DAY_MS: i64 = 86_400_000;
 /// Commands that go down in one transaction.
 const DUE_MAX: u32 = 500;

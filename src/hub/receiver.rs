@@ -21,6 +21,7 @@ use crate::catalogue::Catalogue;
 use crate::engine::parts::{PartFiles, folder_beside};
 use crate::engine::receiving::{Config, Effect, Event, HubEngine};
 use crate::evidence::SigningKey;
+use crate::hub::attachments::KeptContent;
 use crate::hub::counters::{Counters, SILENT_MS_MAX};
 use crate::hub::status::Presence;
 use crate::model::limits::MESSAGE_BYTES_MAX;
@@ -90,6 +91,9 @@ impl EngineSource {
             key: SigningKey::from_pkcs8(&self.receipt_key).expect("the key was read at the start"),
             parts: Box::new(PartFiles::new(folder_beside(&self.store))),
         })?;
+        engine.set_content(Box::new(KeptContent {
+            store: self.store.clone(),
+        }));
         if let Some(catalogue) = &self.catalogue {
             engine.set_catalogue(Arc::clone(catalogue));
         }
@@ -360,6 +364,11 @@ impl Receiver {
             } => {
                 if self.is_to_be_logged(&box_id, "too_large") {
                     tracing::error!(%box_id, %lane, bytes, "the broker does not carry an entry of this size to the box");
+                }
+            }
+            Effect::FileGone { box_id, blob } => {
+                if self.is_to_be_logged(&box_id, "file_gone") {
+                    tracing::error!(%box_id, digest = %blob, "a file was to go to a box and cannot be read; see trucd verify --attachments");
                 }
             }
             Effect::RefusedByBox { box_id, code } => {

@@ -9,6 +9,7 @@ use jiff::tz::{TimeZone, offset};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::chunk::Digest;
 use super::record::{Attachment, Op};
 use super::{AgencyCode, DatasetId, Lane, RecordId, Subject, UnixMs};
 
@@ -25,6 +26,8 @@ pub enum Down {
     Withdraw(Withdraw),
     /// A document or dossier that is addressed to this office.
     Document(Box<Document>),
+    /// A file that a document names will not come.
+    File(FileNews),
     /// What became of a document that this office has sent or received.
     Status(DocumentStatus),
     /// A catalogue that takes effect at a date; its content comes in parts.
@@ -40,7 +43,7 @@ impl Down {
     pub fn lane(&self) -> Lane {
         match self {
             Down::Command(_) => Lane::P0,
-            Down::Document(_) | Down::Status(_) => Lane::P1,
+            Down::Document(_) | Down::File(_) | Down::Status(_) => Lane::P1,
             Down::Copy(copy) if copy.initial => Lane::P4,
             Down::Copy(_) | Down::Withdraw(_) | Down::Catalogue(_) => Lane::P2,
             Down::Load(_) => Lane::P4,
@@ -131,6 +134,15 @@ pub struct Document {
     /// The source's original bytes, base64, such as the edXML file as it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original: Option<String>,
+}
+
+/// Why a file that a document names will not come. The files themselves come as chunks, in P4.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileNews {
+    pub sha256: Digest,
+    /// `quarantined`: it is not what its digest says, or a scanner has found something in it.
+    pub state: String,
+    pub at: UnixMs,
 }
 
 /// A status of QCVN 102:2016/BTTTT: 01 to 06, 13, 15, 16; others are kept as they are.

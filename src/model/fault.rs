@@ -70,10 +70,12 @@ pub enum Fault {
     ContentUnsynced,
     /// The clean-up of attachments does not ask whether a record names them.
     NeededFileRemoved,
+    /// The hub sends a file down before its check has found it sound.
+    UncheckedFileSent,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 32] = [
+    pub const ALL: [Fault; 33] = [
         Fault::AnswerBeforeCommit,
         Fault::ReceiptBeforeCommit,
         Fault::NoGreeting,
@@ -106,6 +108,7 @@ impl Fault {
         Fault::PositionOutside,
         Fault::ContentUnsynced,
         Fault::NeededFileRemoved,
+        Fault::UncheckedFileSent,
     ];
 }
 

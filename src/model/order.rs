@@ -7,6 +7,10 @@ use serde::Deserialize;
 
 use super::{DatasetId, SourceName, UnixMs};
 
+/// The dataset that takes the boxes' answers.
+pub const ANSWERS: &str = "lenh_tram";
+/// Kind of an answer by which a box asks for a file that it lacks.
+pub const FILE_WANTED: &str = "tep";
 const DAY_MIN: u16 = 24 * 60;
 const SPANS_MAX: usize = 48;
 

@@ -43,6 +43,9 @@ pub struct Attachment {
     pub bytes: u64,
     /// SHA-256 of the content, 64 hexadecimal digits.
     pub sha256: String,
+    /// It is what the source itself wrote and the record was read from, too large for the entry.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub original: bool,
 }
 
 /// What the door knows of a record: everything but its number and the time it was stored.

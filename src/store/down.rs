@@ -16,6 +16,7 @@ pub(super) const MIGRATIONS: &[&str] = &[concat!(
     include_str!("down.sql"),
     include_str!("copies.sql"),
     include_str!("inbox.sql"),
+    include_str!("files.sql"),
     include_str!("orders.sql")
 )];
 const PAGE_BYTES: u64 = 4096;
@@ -216,6 +217,7 @@ impl DownStore {
             Down::Load(load) => self.apply_load(load)?,
             Down::Withdraw(withdraw) => self.apply_withdraw(withdraw)?,
             Down::Document(document) => self.apply_document(document, now)?,
+            Down::File(news) => self.refuse_file(news.sha256, now)?,
             Down::Status(status) => self.apply_status(status)?,
             Down::Catalogue(news) => self.take_catalogue(news, now)?,
             Down::CataloguePart(part) => self.take_catalogue_part(part)?,

@@ -4,6 +4,7 @@ pub mod blobs;
 mod boxes;
 pub mod down;
 pub mod feed;
+pub mod files;
 pub mod orders;
 pub mod rights;
 
@@ -19,7 +20,8 @@ const PAGE_BYTES: u64 = 8192;
 pub(super) const MIGRATIONS: &[&str] = &[concat!(
     include_str!("hub.sql"),
     include_str!("hub_feed.sql"),
-    include_str!("hub_orders.sql")
+    include_str!("hub_orders.sql"),
+    include_str!("hub_files.sql")
 )];
 pub(super) const LOG_SHIFT: u32 = 40;
 

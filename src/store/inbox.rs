@@ -86,6 +86,8 @@ impl DownStore {
                 document.original
             ])?;
         if added == 1 {
+            let number = self.connection.last_insert_rowid();
+            self.name_files(number, &document.attachments, now)?;
             let (sender, id) = (document.from.as_str(), document.id.as_str());
             add_status(
                 &self.connection,
@@ -138,7 +140,7 @@ fn add_status(
 
 /// The documents, for whoever works with them; a connection of its own.
 pub struct Inbox {
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
 impl Inbox {
@@ -294,7 +296,8 @@ impl Inbox {
 
     // === Out to the office's software ===
 
-    /// Documents that are to go out by this way now, oldest first.
+    /// Documents that are to go out by this way now, oldest first: those that lack no file that may
+    /// still come.
     pub fn to_hand(
         &self,
         inbox: &str,
@@ -305,6 +308,9 @@ impl Inbox {
             "{DOCUMENTS} LEFT JOIN handed
                ON handed.inbox = ?1 AND handed.document = document.document
              WHERE handed.done_ms IS NULL AND coalesce(retry_ms, 0) <= ?2
+               AND NOT EXISTS (SELECT 1 FROM document_file JOIN file USING (digest)
+                 WHERE document_file.document = document.document
+                   AND file.state NOT IN ('kept', 'refused'))
              ORDER BY document.document LIMIT ?3"
         ))?;
         let mut rows = statement.query(params![inbox, now.0, limit])?;

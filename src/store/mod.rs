@@ -10,6 +10,7 @@ pub mod down;
 pub mod down_status;
 pub mod edge;
 pub mod edge_status;
+pub mod files;
 pub mod hub;
 pub mod hub_view;
 pub mod inbox;

@@ -240,6 +240,7 @@ impl Pair {
                 mime: "application/pdf".to_owned(),
                 bytes: content.len() as u64,
                 sha256: super::digest(content).to_string(),
+                original: false,
             })
             .collect();
         let data = serde_json::value::to_raw_value(&serde_json::json!({"so": self.records}));

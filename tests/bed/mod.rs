@@ -123,6 +123,8 @@ impl Bed {
                 blobs_bytes_max: self.blobs_bytes_max,
                 blob_bytes_max: 1 << 30,
                 blob_types: Vec::new(),
+                received_bytes_max: 64 << 20,
+                received_keep_ms: 86_400_000,
                 scanner: None,
                 card_rated_bytes: 1 << 40,
             },

@@ -10,7 +10,7 @@ use crate::check::{
 use crate::{run, spread};
 
 /// The faults that concern records; those of attachments stand behind them.
-const RECORDS_FAULTS: usize = Fault::ALL.len() - 2;
+const RECORDS_FAULTS: usize = Fault::ALL.len() - 3;
 
 /// Within so many seeds the first of a fault's checkers must notice it.
 const NOTICED_WITHIN: u64 = 660;
@@ -54,8 +54,10 @@ fn noticed_by(fault: Fault) -> (&'static str, &'static [&'static str]) {
         Fault::OrderTwice => (TWICE, &[ORDER]),
         Fault::DropNotNoted => (GAPS, &[]),
         Fault::PositionOutside => (TWICE, &[ORDER]),
-        Fault::ContentUnsynced | Fault::NeededFileRemoved => {
-            unreachable!("no world has attachments; tests/attachments.rs notices it")
+        Fault::ContentUnsynced | Fault::NeededFileRemoved | Fault::UncheckedFileSent => {
+            unreachable!(
+                "no world has attachments; tests/attachments.rs or files_down.rs notices it"
+            )
         }
     }
 }

@@ -123,6 +123,8 @@ fn store(mut section: Section, scanner: Option<Option<Scanner>>) -> Option<Store
     let blobs_bytes_max = section.size("attachments", "1 GiB", 0..=4096 * GIB);
     let blob_bytes_max = section.size("attachment_max", "1 GiB", 1..=4096 * GIB);
     let blob_types = section.texts("attachment_types", Some(&[]), media_type);
+    let received_bytes_max = section.size("received", "1 GiB", 0..=4096 * GIB);
+    let received_keep_ms = section.duration("received_keep", "30 d", 0..=3650 * DAY_MS);
     let card_rated_bytes = section.size("card_rated", "5000 GiB", GIB..=1024 * 1024 * GIB);
     Some(StoreConfig {
         path: path?,
@@ -134,6 +136,8 @@ fn store(mut section: Section, scanner: Option<Option<Scanner>>) -> Option<Store
         blobs_bytes_max: blobs_bytes_max?,
         blob_bytes_max: blob_bytes_max?,
         blob_types: blob_types?,
+        received_bytes_max: received_bytes_max?,
+        received_keep_ms: i64::try_from(received_keep_ms?).expect("bounded above"),
         scanner: scanner?,
         card_rated_bytes: card_rated_bytes?,
     })

@@ -38,6 +38,7 @@ impl File<'_> {
                 mime: file.mime.clone(),
                 bytes: file.bytes.len() as u64,
                 sha256: file.sha256.clone(),
+                original: false,
             })
             .collect();
         // The document as it came proves its signature: in the entry, or as one more attachment.
@@ -53,6 +54,7 @@ impl File<'_> {
                     .iter()
                     .map(|byte| format!("{byte:02x}"))
                     .collect(),
+                original: true,
             });
         }
         let data = RawValue::from_string(record).expect("a document's record is JSON");

@@ -86,6 +86,7 @@ impl File<'_> {
             mime: mime.unwrap_or_else(|| beside::mime_of(name)).to_owned(),
             bytes: content.len() as u64,
             sha256: hex(&sha256(&content)),
+            original: false,
         };
         Ok(Attached { name, content })
     }

@@ -5,23 +5,28 @@
 //! record carries an id made of what it says, a file has the document's number, a request an
 //! `Idempotency-Key`.
 
-use std::io::Write;
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::watch;
 
+use super::files::{self, Named};
 use super::{Documents, decoded, whole};
 use crate::catalogue::condition::Pattern;
 use crate::catalogue::{Dataset, StatusFields};
 use crate::edge::config::inbox::{InboxConfig, InboxKind};
 use crate::edge::door::{Door, Incoming, short_digest};
+use crate::edge::received::Received;
 use crate::engine::sending::{Answer, Submission};
 use crate::model::record::Op;
 use crate::model::{RecordId, SourceName, UnixMs};
 use crate::store::StoreError;
+use crate::store::files::FileState;
 use crate::store::inbox::{DocumentRow, Unsaid};
 use crate::store::rows::Beside;
 
@@ -180,13 +185,23 @@ pub fn hand_out(inbox: &InboxConfig, documents: &Documents, now: UnixMs) -> Resu
     let name = inbox.name.as_str();
     for row in documents.with(|open| open.to_hand(name, now, SLICE))? {
         let (number, id) = (row.document, row.id.clone());
-        let original = documents.with(|open| open.original(number))?;
-        let original = original.as_deref().and_then(decoded);
-        let statuses = documents.with(|open| open.statuses(&row.sender, &row.id))?;
-        let json = whole(&row, &statuses)?.to_string();
+        let (content, files) = documents.with(|open| {
+            let files = files::named(open, &row)?;
+            let inline = open.original(number)?.as_deref().and_then(decoded);
+            let sent = files::original(&files).filter(|named| named.state() == FileState::Kept);
+            let sent = sent.and_then(|named| named.digest());
+            let statuses = open.statuses(&row.sender, &row.id)?;
+            let content = match (inline, sent) {
+                (Some(bytes), _) => Content::Original(bytes),
+                (None, Some(digest)) => Content::Large(documents.files().path(digest)),
+                (None, None) => Content::Json(whole(&row, &statuses, &files)?.to_string()),
+            };
+            Ok((content, files))
+        })?;
         let handed = match &inbox.kind {
-            InboxKind::Folder { path } => write_file(path, &row, original.as_deref(), &json),
-            InboxKind::Http(service) => call(service, &row, original, json),
+            InboxKind::Folder { path } => write_files(path, &row, documents.files(), &files)
+                .and_then(|()| write_document(path, &row, &content)),
+            InboxKind::Http(service) => call(service, &row, &content),
         };
         match handed {
             Ok(()) => documents.with(|open| {
@@ -207,26 +222,107 @@ pub fn hand_out(inbox: &InboxConfig, documents: &Documents, now: UnixMs) -> Resu
     Ok(())
 }
 
-/// The file is whole under its name, or not there.
-fn write_file(
+/// What goes out as the document.
+enum Content {
+    /// What the sender's software wrote.
+    Original(Vec<u8>),
+    /// The same, in a file that has come.
+    Large(PathBuf),
+    Json(String),
+}
+
+impl Content {
+    fn open(&self) -> std::io::Result<Box<dyn Read + '_>> {
+        Ok(match self {
+            Content::Original(bytes) => Box::new(bytes.as_slice()),
+            Content::Large(path) => Box::new(File::open(path)?),
+            Content::Json(text) => Box::new(text.as_bytes()),
+        })
+    }
+
+    fn ending(&self) -> std::io::Result<&'static str> {
+        if matches!(self, Content::Json(_)) {
+            return Ok("json");
+        }
+        let mut start = Vec::new();
+        self.open()?.take(4100).read_to_end(&mut start)?;
+        Ok(match start.windows(5).any(|part| part == b"<?xml") {
+            true => "edxml",
+            false => "bin",
+        })
+    }
+}
+
+/// The document's file is whole under its name, or not there.
+fn write_document(folder: &Path, row: &DocumentRow, content: &Content) -> anyhow::Result<()> {
+    let name = format!("{}.{}", stem(row), content.ending()?);
+    put(folder, &name, &mut content.open()?)
+}
+
+/// The files of a document, in a folder of its own, which is there whole before the document is.
+fn write_files(
     folder: &Path,
     row: &DocumentRow,
-    original: Option<&[u8]>,
-    json: &str,
+    received: &Received,
+    files: &[Named],
 ) -> anyhow::Result<()> {
-    let (bytes, ending) = match original {
-        Some(bytes) if bytes.windows(5).take(4096).any(|part| part == b"<?xml") => (bytes, "edxml"),
-        Some(bytes) => (bytes, "bin"),
-        None => (json.as_bytes(), "json"),
-    };
-    let name = format!("{:08}-{}.{ending}", row.document, safe(&row.subject));
-    let beside = folder.join(format!(".{name}.part"));
-    let mut file = std::fs::File::create(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, folder.join(&name))?;
-    std::fs::File::open(folder)?.sync_all()?;
+    let files = files
+        .iter()
+        .filter(|named| !named.file.original && named.state() == FileState::Kept);
+    let mut beside = None;
+    let mut taken = BTreeSet::new();
+    for named in files {
+        let Some(digest) = named.digest() else {
+            continue;
+        };
+        let beside = beside.get_or_insert_with(|| folder.join(format!("{}.files", stem(row))));
+        match std::fs::create_dir(&*beside) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(error.into());
+            }
+            _ => {}
+        }
+        let mut name = file_name(&named.file.name);
+        if !taken.insert(name.to_lowercase()) {
+            name = format!("{}-{name}", &named.file.sha256[..8]);
+            taken.insert(name.to_lowercase());
+        }
+        put(beside, &name, &mut File::open(received.path(digest))?)?;
+    }
     Ok(())
+}
+
+fn stem(row: &DocumentRow) -> String {
+    format!("{:08}-{}", row.document, safe(&row.subject))
+}
+
+fn put(folder: &Path, name: &str, content: &mut dyn Read) -> anyhow::Result<()> {
+    let beside = folder.join(format!(".{name}.part"));
+    let mut file = File::create(&beside)?;
+    std::io::copy(content, &mut file)?;
+    file.sync_all()?;
+    std::fs::rename(&beside, folder.join(name))?;
+    File::open(folder)?.sync_all()?;
+    Ok(())
+}
+
+/// A name as its sender gave it, without what would lead elsewhere or hide it.
+fn file_name(name: &str) -> String {
+    const CHARS_MAX: usize = 60;
+    let is_plain = |letter: &char| letter.is_alphanumeric() || " .-_()".contains(*letter);
+    let plain: String = name
+        .chars()
+        .map(|letter| if is_plain(&letter) { letter } else { '-' })
+        .collect();
+    let plain = plain.trim_matches([' ', '.']);
+    let (stem, ending) = match plain.rsplit_once('.') {
+        Some((stem, ending)) if ending.len() <= 8 => (stem, format!(".{ending}")),
+        _ => (plain, String::new()),
+    };
+    match stem.chars().take(CHARS_MAX).collect::<String>() {
+        stem if stem.is_empty() => format!("tep{ending}"),
+        stem => format!("{stem}{ending}"),
+    }
 }
 
 /// Letters, digits and dashes only: a subject may hold slashes.
@@ -241,12 +337,11 @@ fn safe(subject: &str) -> String {
 fn call(
     service: &crate::edge::config::inbox::Service,
     row: &DocumentRow,
-    original: Option<Vec<u8>>,
-    json: String,
+    content: &Content,
 ) -> anyhow::Result<()> {
-    let (kind, body) = match original {
-        Some(bytes) => ("application/octet-stream", bytes),
-        None => ("application/json", json.into_bytes()),
+    let kind = match content {
+        Content::Original(_) | Content::Large(_) => "application/octet-stream",
+        Content::Json(_) => "application/json",
     };
     let agent = service.agent()?;
     let mut request = agent
@@ -261,7 +356,12 @@ fn call(
     if let Some(token) = service.token()? {
         request = request.header("Authorization", format!("Bearer {token}"));
     }
-    let status = request.send(&body[..])?.status();
+    let status = match content {
+        Content::Original(bytes) => request.send(&bytes[..])?,
+        Content::Large(path) => request.send(File::open(path)?)?,
+        Content::Json(text) => request.send(text.as_bytes())?,
+    };
+    let status = status.status();
     anyhow::ensure!(status.is_success(), "the service answered {status}");
     Ok(())
 }

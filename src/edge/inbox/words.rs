@@ -36,6 +36,65 @@ pub fn no_original() -> Problem {
     )
 }
 
+pub fn no_attachment() -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "no-attachment",
+        ["Không có tệp này", "There is no such file"],
+        [
+            "Văn bản này không nêu tệp nào mang mã băm đó.",
+            "The document names no file of this digest.",
+        ],
+        [
+            "Lấy sha256 từ attachments trong GET /v1/inbox/{số}.",
+            "Take sha256 from attachments of GET /v1/inbox/{number}.",
+        ],
+    )
+}
+
+/// Of the file, so many pieces are here.
+pub fn file_coming(received: u64, chunks: u64) -> Problem {
+    let vi = format!("Tệp đang về trạm: đã có {received} trên {chunks} đoạn.");
+    let en = format!("The file is on its way: {received} of {chunks} chunks are here.");
+    let hint = [
+        "Gọi lại sau; trạm tự nhận tiếp khi có mạng.",
+        "Try again later; the box goes on by itself while the link stands.",
+    ];
+    Problem::unavailable("file-on-its-way", [&vi, &en], hint, 30)
+}
+
+pub fn file_refused() -> Problem {
+    Problem::new(
+        StatusCode::GONE,
+        "file-refused",
+        ["Tệp bị trục giữ lại", "The hub keeps the file back"],
+        [
+            "Tệp không qua được kiểm tra ở trục (sai mã băm hoặc có mã độc) nên không được chuyển về.",
+            "The file did not pass the hub's check (other digest, or malware), so it does not come.",
+        ],
+        [
+            "Đề nghị nơi gửi gửi lại văn bản với tệp sạch.",
+            "Ask the sender to send the document again with a clean file.",
+        ],
+    )
+}
+
+pub fn file_removed() -> Problem {
+    Problem::new(
+        StatusCode::GONE,
+        "file-removed",
+        ["Tệp đã hết hạn lưu", "The file's time is over"],
+        [
+            "Văn bản đã xử lý xong và tệp đã được xóa khỏi trạm theo hạn lưu.",
+            "The document was done, and the file has left the box after its time.",
+        ],
+        [
+            "Đặt store.received_keep dài hơn; bản gốc còn ở trục.",
+            "Set store.received_keep longer; the hub still has it.",
+        ],
+    )
+}
+
 pub fn nothing_said() -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,

@@ -176,6 +176,7 @@ impl FilePlan {
             mime: usable_mime(&mime),
             bytes,
             sha256: digest,
+            original: false,
         };
         Ok(Some(Attached { name, content }))
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::super::files;
 use super::{Feed, date};
 use crate::catalogue::Dataset;
 use crate::catalogue::condition::Pattern;
@@ -78,6 +79,9 @@ impl Feed {
             };
             match down {
                 Ok(down) => {
+                    if let Down::Document(document) = &down {
+                        files::want(store, boxes.iter(), &document.attachments, now)?;
+                    }
                     for box_id in boxes {
                         if reached.insert(box_id.clone()) {
                             self.post(&box_id, &down);

@@ -193,6 +193,13 @@ impl HubStore {
             ],
         )?;
         self.set_blob_state(unchecked.digest, state, detail, at)?;
+        if state == BlobState::Kept {
+            // As its file has, whatever the first record has said.
+            self.connection.execute(
+                "UPDATE blob SET bytes = ?2 WHERE digest = ?1",
+                params![unchecked.digest.0, unchecked.bytes as i64],
+            )?;
+        }
         self.commit()
     }
 }

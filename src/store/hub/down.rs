@@ -288,8 +288,8 @@ impl HubStore {
 
 /// The logs of one box.
 pub struct DownLog<'a> {
-    connection: &'a Connection,
-    known: DownBox,
+    pub(super) connection: &'a Connection,
+    pub(super) known: DownBox,
 }
 
 impl DownLog<'_> {
