@@ -138,7 +138,7 @@ fn crashes_of_hub_and_box_lose_and_double_nothing() {
         for (number, file) in files.iter().enumerate() {
             rig.put(file);
             let named = attachment("tep.pdf", file);
-            rig.send(&format!("vb-{number}"), &[named.clone()]);
+            rig.send(&format!("vb-{number}"), std::slice::from_ref(&named));
             rig.send(&format!("vb-{number}-lai"), &[named]);
         }
         rig.crash_every = crash_every;

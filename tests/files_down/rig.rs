@@ -22,6 +22,7 @@ use lienthong::shell::clock::Clock;
 use lienthong::store::down::DownStore;
 use lienthong::store::files::FileState;
 use lienthong::store::hub::{HubStore, NewBox};
+use lienthong::store::log::LogStore;
 use lienthong::store::rows::Beside;
 use lienthong::store::{Options, StoreError};
 use lienthong::sync::Limits;
