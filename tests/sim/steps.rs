@@ -371,7 +371,9 @@ impl World {
             receiving::Effect::Reload { box_id, why } => {
                 self.asked_to_load(office_of(box_id.as_str()), why);
             }
-            receiving::Effect::TooLarge { .. } | receiving::Effect::RefusedByBox { .. } => {
+            receiving::Effect::TooLarge { .. }
+            | receiving::Effect::FileGone { .. }
+            | receiving::Effect::RefusedByBox { .. } => {
                 self.note(format_args!("  {effect:?}"));
             }
             receiving::Effect::Refused { box_id, code } => {
