@@ -7,6 +7,9 @@
     reason = "a test that cannot set its stage has failed; it waits for real processes"
 )]
 
+#[path = "bed/certificates.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod certificates;
 #[path = "outputs/edxml.rs"]
 mod edxml;
 #[path = "outputs/files.rs"]
@@ -19,6 +22,8 @@ mod live;
 #[path = "bed/servers.rs"]
 #[allow(dead_code, reason = "other tests need more servers")]
 mod servers;
+#[path = "outputs/sftp.rs"]
+mod sftp;
 #[path = "trucd/stage.rs"]
 #[allow(dead_code, reason = "some of the stage is for other tests")]
 mod stage;
@@ -26,6 +31,8 @@ mod stage;
 mod station;
 #[path = "outputs/table.rs"]
 mod table;
+#[path = "outputs/tls.rs"]
+mod tls;
 #[path = "outputs/webhook.rs"]
 mod webhook;
 

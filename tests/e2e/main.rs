@@ -11,6 +11,7 @@ mod attachments;
 mod downlink;
 mod offices;
 mod orders;
+mod scanner;
 // The budget test and the benches use the rest of it.
 #[allow(dead_code)]
 mod rig;

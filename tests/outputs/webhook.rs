@@ -35,7 +35,7 @@ struct Seen {
 }
 
 #[derive(Clone, Default)]
-struct Target(Arc<Mutex<Seen>>);
+pub struct Target(Arc<Mutex<Seen>>);
 
 async fn take(State(target): State<Target>, headers: HeaderMap, body: Bytes) -> Response {
     let mut seen = target.0.lock().unwrap();
@@ -76,18 +76,22 @@ async fn take(State(target): State<Target>, headers: HeaderMap, body: Bytes) -> 
 }
 
 impl Target {
+    pub fn router(&self) -> Router {
+        Router::new()
+            .route("/nhan", post(take))
+            .with_state(self.clone())
+    }
+
     async fn serve(&self, port: u16) -> tokio::task::JoinHandle<()> {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", port))
             .await
             .unwrap();
-        let router = Router::new()
-            .route("/nhan", post(take))
-            .with_state(self.clone());
+        let router = self.router();
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() })
     }
 
     /// Events as a receiver keeps them that knows repeats by their key.
-    fn kept(&self) -> Vec<Value> {
+    pub fn kept(&self) -> Vec<Value> {
         let seen = self.0.lock().unwrap();
         assert_eq!(seen.faults, Vec::<String>::new());
         let mut known: BTreeMap<&str, &Vec<Value>> = BTreeMap::new();
@@ -103,19 +107,23 @@ impl Target {
 }
 
 fn output(hub: &Hub, port: u16, more: &str) {
+    output_to(hub, &format!("http://127.0.0.1:{port}/nhan"), more);
+}
+
+pub fn output_to(hub: &Hub, url: &str, more: &str) {
     fs::write(hub.path("token"), format!("{TOKEN}\n")).unwrap();
     fs::write(hub.path("khoa"), KEY).unwrap();
     configure(
         hub,
         &format!(
             "[[output]]\nname = \"day\"\nkind = \"webhook\"\ndatasets = [\"ho_so_tthc\"]\n\
-             url = \"http://127.0.0.1:{port}/nhan\"\ntoken_file = \"token\"\nhmac_key_file = \"khoa\"\n{more}"
+             url = \"{url}\"\ntoken_file = \"token\"\nhmac_key_file = \"khoa\"\n{more}"
         ),
     );
 }
 
 /// All steps once, and rising within each subject.
-fn assert_complete(events: &[Value], count: u64) {
+pub fn assert_complete(events: &[Value], count: u64) {
     let mut last: BTreeMap<String, u64> = BTreeMap::new();
     let mut all = Vec::new();
     for event in events {

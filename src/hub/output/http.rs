@@ -200,7 +200,10 @@ fn no_answer(error: &ureq::Error) -> Trouble {
     let kind = match error {
         ureq::Error::Timeout(_) => "timeout".to_owned(),
         ureq::Error::HostNotFound => "host not found".to_owned(),
-        ureq::Error::Io(error) => error.kind().to_string(),
+        ureq::Error::Io(error) => match distrust(error) {
+            Some(distrust) => format!("TLS: {distrust}"),
+            None => error.kind().to_string(),
+        },
         ureq::Error::Rustls(error) => format!("TLS: {error}"),
         ureq::Error::ConnectionFailed => "connection failed".to_owned(),
         _ => "not an HTTP answer".to_owned(),
@@ -216,6 +219,11 @@ fn no_answer(error: &ureq::Error) -> Trouble {
             "Check that the service runs, url, the network, and the ca file; the hub keeps everything and goes on by itself.",
         ],
     )
+}
+
+/// What TLS says, wrapped in an error of the connection.
+fn distrust(error: &std::io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
 }
 
 /// A secret that stands in a header.

@@ -34,7 +34,8 @@ impl Sftp {
     fn command(&self) -> Command {
         let mut command = Command::new("sftp");
         command
-            .args(["-q", "-b", "-"])
+            // -q would also hide why there is no connection.
+            .args(["-b", "-", "-o", "LogLevel=ERROR"])
             .args(["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"])
             .args([
                 "-o",
@@ -77,7 +78,7 @@ impl Sftp {
         let told = told.and_then(|told| told.join().ok()).unwrap_or_default();
         match is_done {
             true => Ok(()),
-            false => Err(of_sftp(told.lines().last().unwrap_or("timeout"))),
+            false => Err(of_sftp(reason(&told).unwrap_or("timeout"))),
         }
     }
 
@@ -140,6 +141,14 @@ fn write_temporary(bytes: &[u8]) -> std::io::Result<Temporary> {
     let temporary = Temporary { path };
     file.write_all(bytes)?;
     Ok(temporary)
+}
+
+/// The line that says why; sftp's own last word after it is always the same.
+fn reason(told: &str) -> Option<&str> {
+    let is_reason = |line: &&str| !line.starts_with("Connection closed");
+    let mut lines = told.lines().map(str::trim).filter(|line| !line.is_empty());
+    let last = lines.clone().next_back();
+    lines.rfind(is_reason).or(last)
 }
 
 fn of_sftp(told: &str) -> Trouble {
