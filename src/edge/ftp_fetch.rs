@@ -26,6 +26,7 @@ use crate::edge::ftp::station::{Fate, Station, blocking};
 use crate::edge::ftp_fetch::client::{Client, Listed};
 use crate::edge::rows::{Batch, Rows};
 use crate::edge::status::Progress;
+use crate::edge::trust::no_authority;
 use crate::shell::clock::Clock;
 use crate::shell::tls;
 
@@ -270,18 +271,6 @@ fn clear_text(config: &FtpFetchConfig) -> Option<Fault> {
             ],
         )
     })
-}
-
-fn no_authority(fault: tls::Fault) -> Fault {
-    let (hint_vi, hint_en) = fault.hint().split_once(" / ").unwrap_or((fault.hint(), ""));
-    Fault::new(
-        "ca",
-        [
-            format!("không dùng được tệp CA: {fault}"),
-            fault.to_string(),
-        ],
-        [hint_vi, hint_en],
-    )
 }
 
 fn no_folder(home: &std::path::Path, error: &std::io::Error) -> Fault {

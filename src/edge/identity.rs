@@ -184,7 +184,7 @@ pub fn server(files: &HttpTls) -> Result<Arc<ServerConfig>, Fault> {
 }
 
 fn of_tls(fault: tls::Fault) -> Fault {
-    let (hint_vi, hint_en) = fault.hint().split_once(" / ").unwrap_or((fault.hint(), ""));
+    let [hint_vi, hint_en] = fault.hints();
     Fault {
         file: fault.file.clone(),
         line: None,
@@ -192,7 +192,7 @@ fn of_tls(fault: tls::Fault) -> Fault {
         message_vi: format!("không dùng được: {}", fault.problem),
         message_en: fault.problem.to_string(),
         hint_vi: hint_vi.to_owned(),
-        hint_en: hint_en.trim().to_owned(),
+        hint_en: hint_en.to_owned(),
     }
 }
 

@@ -20,6 +20,7 @@ use crate::edge::config::mqtt::MqttConfig;
 use crate::edge::connectors::{Fault, Post};
 use crate::edge::door::short_digest;
 use crate::edge::rows::{Batch, Row, Rows};
+use crate::edge::trust::no_authority;
 use crate::engine::sending::Level;
 use crate::model::BoxId;
 use crate::model::record::Op;
@@ -347,18 +348,6 @@ fn digest(message: &Message) -> String {
     let payload = crate::evidence::sha256(&message.payload);
     let bytes = topic.iter().take(4).chain(payload.iter().take(12));
     bytes.map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn no_authority(fault: tls::Fault) -> Fault {
-    let (hint_vi, hint_en) = fault.hint().split_once(" / ").unwrap_or((fault.hint(), ""));
-    Fault::new(
-        "ca",
-        [
-            format!("không dùng được tệp CA: {fault}"),
-            fault.to_string(),
-        ],
-        [hint_vi, hint_en],
-    )
 }
 
 const NO_TLS: [&str; 2] = [

@@ -7,9 +7,22 @@ use std::io;
 use rustls::CertificateError;
 
 use crate::edge::connectors::Fault;
+use crate::shell::tls;
 
 /// The code of every fault of TLS with a source's server.
 pub const TLS: &str = "tls";
+
+/// The file of the authority that is to be trusted is of no use.
+pub fn no_authority(fault: tls::Fault) -> Fault {
+    Fault::new(
+        "ca",
+        [
+            format!("không dùng được tệp CA: {fault}"),
+            fault.to_string(),
+        ],
+        fault.hints(),
+    )
+}
 
 /// What is wrong between us and a server.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,6 +7,8 @@ pub mod der;
 pub mod dial;
 pub mod down;
 pub mod drive;
+#[cfg(any(feature = "edge", feature = "hub"))]
+pub mod ftp;
 pub mod logging;
 pub mod mqtt;
 #[cfg(feature = "edge")]
@@ -16,4 +18,6 @@ pub mod settings;
 pub mod signals;
 pub mod systemd;
 pub mod tls;
+#[cfg(any(feature = "edge", feature = "hub"))]
+pub mod web;
 pub mod x509;

@@ -177,6 +177,12 @@ impl Fault {
         }
     }
 
+    /// What to do, in Vietnamese and in English.
+    pub fn hints(&self) -> [&'static str; 2] {
+        let (vi, en) = self.hint().split_once(" / ").expect("both languages");
+        [vi, en]
+    }
+
     /// What to do, in Vietnamese with English beside it.
     pub fn hint(&self) -> &'static str {
         match self.problem {

@@ -1,18 +1,16 @@
 //! `[[inbox]]`: by which ways documents that are addressed to this office go to its software.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use ureq::Agent;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use crate::edge::mqtt_source::read_password;
 use crate::model::SourceName;
 use crate::shell::settings::section::Section;
 use crate::shell::settings::units::Wrong;
-use crate::shell::tls;
+use crate::shell::web;
 
 #[derive(Debug, Clone)]
 pub struct InboxConfig {
@@ -76,30 +74,13 @@ pub fn read(section: &mut Section) -> Option<InboxKind> {
 
 impl Service {
     pub fn agent(&self) -> anyhow::Result<Agent> {
-        let mut builder = Agent::config_builder()
-            .http_status_as_error(false)
-            // A redirect would hand our token to somebody.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .user_agent(concat!("lienthong/", env!("CARGO_PKG_VERSION")))
-            .timeout_global(Some(Duration::from_millis(self.timeout_ms)));
         if self.url.starts_with("https://") {
-            let file = self
-                .authority
+            self.authority
                 .as_ref()
                 .context("https needs the setting ca")?;
-            let found = tls::read_authorities(file).map_err(|fault| anyhow!("{fault}"))?;
-            let roots: Vec<Certificate<'static>> = found
-                .iter()
-                .map(|der| Certificate::from_der(der).to_owned())
-                .collect();
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let tls = TlsConfig::builder()
-                .unversioned_rustls_crypto_provider(provider)
-                .root_certs(RootCerts::Specific(Arc::new(roots)));
-            builder = builder.tls_config(tls.build());
         }
-        Ok(builder.build().into())
+        let timeout = Duration::from_millis(self.timeout_ms);
+        web::agent(timeout, self.authority.as_deref()).map_err(|fault| anyhow!("{fault}"))
     }
 
     pub fn token(&self) -> anyhow::Result<Option<String>> {

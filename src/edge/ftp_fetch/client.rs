@@ -1,19 +1,18 @@
 //! The conversation with a logger's FTP server. All of it blocks; a time limit is on every step.
 
-use std::io::{self, Read};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use rustls::ClientConfig;
 use suppaftp::list::File;
-use suppaftp::types::FileType;
-use suppaftp::{FtpError, RustlsConnector, RustlsFtpStream, Status};
+use suppaftp::{FtpError, RustlsFtpStream};
 
 use crate::edge::config::ftp_fetch::FtpFetchConfig;
 use crate::edge::connectors::Fault;
 use crate::edge::mqtt_source::read_password;
 use crate::edge::trust::Distrust;
+use crate::shell::ftp::{self, Login, Obstacle};
 
 /// Lines of one listing that are read.
 const LISTED_MAX: usize = 20_000;
@@ -38,41 +37,18 @@ impl Client {
             Some(file) => read_password(file)?,
             None => String::new(),
         };
-        let open = || -> Result<Client, FtpError> {
-            let limit = Duration::from_millis(config.timeout_ms);
-            let address = (config.server.host.as_str(), config.server.port);
-            let mut addresses = address
-                .to_socket_addrs()
-                .map_err(FtpError::ConnectionError)?;
-            let address = addresses.next().ok_or(io::ErrorKind::NotFound);
-            let address = address.map_err(|kind| FtpError::ConnectionError(kind.into()))?;
-            let connect = move |address| {
-                let stream = TcpStream::connect_timeout(&address, limit)?;
-                stream.set_read_timeout(Some(limit))?;
-                stream.set_write_timeout(Some(limit))?;
-                io::Result::Ok(stream)
-            };
-            let control = connect(address).map_err(FtpError::ConnectionError)?;
-            let stream = RustlsFtpStream::connect_with_stream(control)?;
-            let mut stream = stream.passive_stream_builder(move |address| {
-                connect(address).map_err(FtpError::ConnectionError)
-            });
-            // Loggers behind a router name an address that nobody can reach.
-            stream.set_passive_nat_workaround(true);
-            if let Some(tls) = tls {
-                let secured = stream.into_secure(RustlsConnector::from(tls), &config.server.host);
-                stream = secured.map_err(|error| match error {
-                    // The answer to AUTH: this server does not encrypt.
-                    FtpError::UnexpectedResponse(_) => FtpError::SecureError(String::new()),
-                    error => error,
-                })?;
-            }
-            stream.login(config.user.as_str(), password.as_str())?;
-            stream.cwd(&config.remote)?;
-            stream.transfer_type(FileType::Binary)?;
-            Ok(Client { stream })
+        let login = Login {
+            server: &config.server,
+            user: &config.user,
+            password: &password,
+            tls,
+            timeout: Duration::from_millis(config.timeout_ms),
         };
-        open().map_err(|error| of_ftp(&error))
+        let opened = ftp::connect(login).and_then(|mut stream| {
+            stream.cwd(&config.remote)?;
+            Ok(Client { stream })
+        });
+        opened.map_err(|error| of_ftp(&error))
     }
 
     pub fn list(&mut self) -> Result<Vec<Listed>, Fault> {
@@ -114,51 +90,39 @@ impl Client {
     }
 }
 
-/// The server's words may hold names of files, so they are told by their number.
 fn of_ftp(error: &FtpError) -> Fault {
-    let distrust = match error {
-        FtpError::SecureError(_) => Some(Distrust::NoTls),
-        FtpError::ConnectionError(error) => Distrust::of(error),
+    let obstacle = Obstacle::of(error);
+    let distrust = match (obstacle, error) {
+        (Obstacle::NoTls, _) => Some(Distrust::NoTls),
+        (_, FtpError::ConnectionError(error)) => Distrust::of(error),
         _ => None,
     };
     if let Some(distrust) = distrust {
         return distrust.fault("ca");
     }
-    let (kind, hint) = match error {
-        FtpError::UnexpectedResponse(response) if response.status == Status::NotLoggedIn => (
-            "530".to_owned(),
-            [
-                "Kiểm tra user và password_file của nguồn này; máy chủ có thể đòi FTPS (đặt ca).",
-                "Check this source's user and password_file; the server may ask for FTPS (set ca).",
-            ],
-        ),
-        FtpError::UnexpectedResponse(response) => (
-            response.status.code().to_string(),
-            [
-                "Kiểm tra folder và quyền của tài khoản ở máy chủ FTP.",
-                "Check folder and the account's rights at the FTP server.",
-            ],
-        ),
-        FtpError::ConnectionError(error) => (
-            error.kind().to_string(),
-            [
-                "Kiểm tra thiết bị có bật không, địa chỉ server và mạng nội bộ; trạm tự hỏi lại.",
-                "Check that the logger is on, server, and the local network; the box asks again by itself.",
-            ],
-        ),
-        _ => (
-            "not FTP".to_owned(),
-            [
-                "Kiểm tra địa chỉ và cổng: phía trả lời không nói FTP.",
-                "Check address and port: what answers does not speak FTP.",
-            ],
-        ),
+    let hint = match obstacle {
+        Obstacle::NotLoggedIn => [
+            "Kiểm tra user và password_file của nguồn này; máy chủ có thể đòi FTPS (đặt ca).",
+            "Check this source's user and password_file; the server may ask for FTPS (set ca).",
+        ],
+        Obstacle::Answer(_) => [
+            "Kiểm tra folder và quyền của tài khoản ở máy chủ FTP.",
+            "Check folder and the account's rights at the FTP server.",
+        ],
+        Obstacle::Connection(_) => [
+            "Kiểm tra thiết bị có bật không, địa chỉ server và mạng nội bộ; trạm tự hỏi lại.",
+            "Check that the logger is on, server, and the local network; the box asks again by itself.",
+        ],
+        Obstacle::NoTls | Obstacle::NotFtp => [
+            "Kiểm tra địa chỉ và cổng: phía trả lời không nói FTP.",
+            "Check address and port: what answers does not speak FTP.",
+        ],
     };
     Fault::new(
         "ftp_fetch_link",
         [
-            format!("không lấy được tệp từ máy chủ FTP ({kind}); chưa bỏ qua tệp nào"),
-            format!("no files from the FTP server ({kind}); none was skipped"),
+            format!("không lấy được tệp từ máy chủ FTP ({obstacle}); chưa bỏ qua tệp nào"),
+            format!("no files from the FTP server ({obstacle}); none was skipped"),
         ],
         hint,
     )

@@ -1,24 +1,19 @@
 //! One request to a service, and what its answer means for the source.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use ureq::Agent;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use crate::edge::config::http_pull::{HttpPullConfig, Login};
 use crate::edge::connectors::Fault;
 use crate::edge::http_pull::answer::Place;
 use crate::edge::mqtt_source::read_password;
-use crate::edge::trust::Distrust;
-use crate::shell::tls;
+use crate::edge::trust::{Distrust, no_authority};
+use crate::shell::web;
 
-/// Longest pause that a service may ask for.
-const RETRY_AFTER_S_MAX: u64 = 3_600;
 /// Pause where a busy service names none.
-const RETRY_AFTER_S: u64 = 60;
+const RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Asks one service; blocks.
 pub struct Client {
@@ -41,21 +36,11 @@ pub enum Reply {
 
 impl Client {
     pub fn new(config: &HttpPullConfig) -> Result<Client, Fault> {
-        let mut builder = Agent::config_builder()
-            .http_status_as_error(false)
-            // A redirect leads to a captive portal, or hands our token to somebody.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .user_agent(concat!("lienthong/", env!("CARGO_PKG_VERSION")))
-            .timeout_global(Some(Duration::from_millis(config.timeout_ms)));
-        if config.url.starts_with("https://") {
-            let roots = roots(&config.authority)?;
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let tls = TlsConfig::builder()
-                .unversioned_rustls_crypto_provider(provider)
-                .root_certs(RootCerts::Specific(Arc::new(roots)));
-            builder = builder.tls_config(tls.build());
-        }
+        let is_https = config.url.starts_with("https://");
+        let agent = web::agent(
+            Duration::from_millis(config.timeout_ms),
+            is_https.then_some(config.authority.as_path()),
+        );
         let header = match &config.login {
             None => None,
             Some(Login::Bearer(file)) => {
@@ -71,7 +56,7 @@ impl Client {
         };
         Ok(Client {
             config: config.clone(),
-            agent: builder.build().into(),
+            agent: agent.map_err(no_authority)?,
             header,
         })
     }
@@ -112,17 +97,13 @@ impl Client {
             let value = response.headers().get(name)?;
             value.to_str().ok().map(str::to_owned)
         };
-        let (etag, link, retry_after) = (head("etag"), head("link"), head("retry-after"));
+        let (etag, link) = (head("etag"), head("link"));
         match response.status().as_u16() {
             200 => {}
             304 => return Ok(Reply::NotModified),
             status @ (429 | 503) => {
-                let seconds = retry_after.and_then(|text| text.trim().parse::<u64>().ok());
-                let seconds = seconds.unwrap_or(RETRY_AFTER_S).min(RETRY_AFTER_S_MAX);
-                return Ok(Reply::Busy(
-                    Duration::from_secs(seconds),
-                    busy(status, seconds),
-                ));
+                let pause = web::retry_after(response.headers()).unwrap_or(RETRY_AFTER);
+                return Ok(Reply::Busy(pause, busy(status, pause.as_secs())));
             }
             status => return Err(of_status(status)),
         }
@@ -138,25 +119,6 @@ impl Client {
     }
 }
 
-fn roots(file: &Path) -> Result<Vec<Certificate<'static>>, Fault> {
-    let found = tls::read_authorities(file).map_err(|fault| {
-        let (hint_vi, hint_en) = fault.hint().split_once(" / ").unwrap_or((fault.hint(), ""));
-        Fault::new(
-            "ca",
-            [
-                format!("không dùng được tệp CA: {fault}"),
-                fault.to_string(),
-            ],
-            [hint_vi, hint_en],
-        )
-    })?;
-    Ok(found
-        .iter()
-        .map(|der| Certificate::from_der(der).to_owned())
-        .collect())
-}
-
-/// The library's words may hold the address with its parameters, so they are told by their kind.
 fn no_answer(error: ureq::Error) -> Fault {
     let distrust = match &error {
         ureq::Error::Io(error) => Distrust::of(error),
@@ -166,13 +128,7 @@ fn no_answer(error: ureq::Error) -> Fault {
     if let Some(distrust) = distrust {
         return distrust.fault("ca");
     }
-    let kind = match &error {
-        ureq::Error::Timeout(_) => "timeout".to_owned(),
-        ureq::Error::HostNotFound => "host not found".to_owned(),
-        ureq::Error::Io(error) => error.kind().to_string(),
-        ureq::Error::ConnectionFailed => "connection failed".to_owned(),
-        _ => "not an HTTP answer".to_owned(),
-    };
+    let kind = web::kind_of(&error);
     Fault::new(
         "http_link",
         [

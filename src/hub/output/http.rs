@@ -1,19 +1,15 @@
 //! HTTP to targets: one client with its limits, and what a status means.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use ureq::Agent;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-use crate::hub::output::{Failure, Trouble, secret};
+use crate::hub::output::{Failure, Trouble, no_authority, secret};
 use crate::shell::settings::section::Section;
 use crate::shell::settings::units::Wrong;
-use crate::shell::tls;
+use crate::shell::web;
 
-/// Longest pause that a target may ask for.
-const RETRY_AFTER_S_MAX: u64 = 3_600;
 /// What of an answer is read.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
@@ -82,22 +78,9 @@ pub struct Client {
 
 impl Client {
     pub fn open(endpoint: &Endpoint) -> Result<Client, Trouble> {
-        let mut builder = Agent::config_builder()
-            .http_status_as_error(false)
-            // A redirect would hand data and token to somebody else.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .user_agent(concat!("lienthong/", env!("CARGO_PKG_VERSION")))
-            .timeout_global(Some(endpoint.timeout));
-        if let Some(ca) = &endpoint.ca {
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let tls = TlsConfig::builder()
-                .unversioned_rustls_crypto_provider(provider)
-                .root_certs(RootCerts::Specific(Arc::new(roots(ca)?)));
-            builder = builder.tls_config(tls.build());
-        }
+        let agent = web::agent(endpoint.timeout, endpoint.ca.as_deref());
         Ok(Client {
-            agent: builder.build().into(),
+            agent: agent.map_err(|fault| no_authority("ca", &fault))?,
         })
     }
 
@@ -112,11 +95,7 @@ impl Client {
             request = request.header(name, value);
         }
         let mut response = request.send(body).map_err(|error| no_answer(&error))?;
-        let retry_after = response
-            .headers()
-            .get("retry-after")
-            .and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok())
-            .map(|seconds| Duration::from_secs(seconds.min(RETRY_AFTER_S_MAX)));
+        let retry_after = web::retry_after(response.headers());
         let status = response.status().as_u16();
         let read = response
             .body_mut()
@@ -177,37 +156,8 @@ pub fn judge(answer: &Answer) -> Result<(), Failure> {
     Err(trouble.into())
 }
 
-fn roots(file: &Path) -> Result<Vec<Certificate<'static>>, Trouble> {
-    let found = tls::read_authorities(file).map_err(|fault| {
-        let (hint_vi, hint_en) = fault.hint().split_once(" / ").unwrap_or((fault.hint(), ""));
-        Trouble::new(
-            "ca",
-            [
-                format!("không dùng được tệp CA: {fault}"),
-                fault.to_string(),
-            ],
-            [hint_vi, hint_en],
-        )
-    })?;
-    Ok(found
-        .iter()
-        .map(|der| Certificate::from_der(der).to_owned())
-        .collect())
-}
-
-/// The library's words may hold the address with its parameters, so they are told by their kind.
 fn no_answer(error: &ureq::Error) -> Trouble {
-    let kind = match error {
-        ureq::Error::Timeout(_) => "timeout".to_owned(),
-        ureq::Error::HostNotFound => "host not found".to_owned(),
-        ureq::Error::Io(error) => match distrust(error) {
-            Some(distrust) => format!("TLS: {distrust}"),
-            None => error.kind().to_string(),
-        },
-        ureq::Error::Rustls(error) => format!("TLS: {error}"),
-        ureq::Error::ConnectionFailed => "connection failed".to_owned(),
-        _ => "not an HTTP answer".to_owned(),
-    };
+    let kind = web::kind_of(error);
     Trouble::new(
         "connect",
         [
@@ -219,11 +169,6 @@ fn no_answer(error: &ureq::Error) -> Trouble {
             "Check that the service runs, url, the network, and the ca file; the hub keeps everything and goes on by itself.",
         ],
     )
-}
-
-/// What TLS says, wrapped in an error of the connection.
-fn distrust(error: &std::io::Error) -> Option<&rustls::Error> {
-    error.get_ref()?.downcast_ref()
 }
 
 /// A secret that stands in a header.

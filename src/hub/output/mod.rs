@@ -47,6 +47,7 @@ use crate::hub::output::station::{Station, StationConfig};
 use crate::hub::output::table::{Place, TableConfig};
 use crate::hub::output::webhook::{Webhook, WebhookConfig};
 use crate::model::{AgencyCode, DatasetId, UnixMs};
+use crate::shell::tls;
 use crate::store::StoreError;
 
 /// Events of a batch that go out one by one: so many may go out again after a crash.
@@ -248,6 +249,18 @@ impl From<StoreError> for Trouble {
             ],
         )
     }
+}
+
+/// The file of the authority that is to be trusted, which `setting` names, is of no use.
+fn no_authority(setting: &'static str, fault: &tls::Fault) -> Trouble {
+    Trouble::new(
+        setting,
+        [
+            format!("không dùng được tệp CA: {fault}"),
+            fault.to_string(),
+        ],
+        fault.hints(),
+    )
 }
 
 /// The secret in the first line of a file.

@@ -1,19 +1,18 @@
 //! Files to an FTP server, with TLS where there is somebody to trust.
 
 use std::collections::HashSet;
-use std::io::{self, Cursor};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::ClientConfig;
-use suppaftp::types::FileType;
-use suppaftp::{FtpError, RustlsConnector, RustlsFtpStream, Status};
+use suppaftp::{FtpError, RustlsFtpStream};
 
 use crate::hub::output::station::{Push, PushConfig};
-use crate::hub::output::{Failure, Trouble, secret};
+use crate::hub::output::{Failure, Trouble, no_authority, secret};
 use crate::model::UnixMs;
 use crate::shell::clock::Clock;
+use crate::shell::ftp::{self, Login, Obstacle};
 use crate::shell::tls;
 
 pub struct Ftps {
@@ -29,11 +28,7 @@ impl Ftps {
     pub fn open(config: &PushConfig, password: &Path, ca: Option<&Path>) -> Result<Ftps, Trouble> {
         let clock = Clock::start(UnixMs(0));
         let tls = ca.map(|ca| tls::trusting(ca, &clock)).transpose();
-        let tls = tls.map_err(|fault| {
-            let (vi, en) = fault.hint().split_once(" / ").unwrap_or((fault.hint(), ""));
-            let told = fault.to_string();
-            Trouble::new("ca", [told.clone(), told], [vi, en])
-        })?;
+        let tls = tls.map_err(|fault| no_authority("ca", &fault))?;
         if tls.is_none() {
             tracing::warn!(server = %config.server, "files and password go to this server without encryption");
         }
@@ -48,35 +43,14 @@ impl Ftps {
 
     fn connect(&self) -> Result<RustlsFtpStream, Failure> {
         let password = secret(&self.password)?;
-        let limit = self.config.timeout;
-        let server = &self.config.server;
-        let open = || -> Result<RustlsFtpStream, FtpError> {
-            let mut addresses = (server.host.as_str(), server.port)
-                .to_socket_addrs()
-                .map_err(FtpError::ConnectionError)?;
-            let address = addresses.next().ok_or(io::ErrorKind::NotFound);
-            let address = address.map_err(|kind| FtpError::ConnectionError(kind.into()))?;
-            let connect = move |address| {
-                let stream = TcpStream::connect_timeout(&address, limit)?;
-                stream.set_read_timeout(Some(limit))?;
-                stream.set_write_timeout(Some(limit))?;
-                io::Result::Ok(stream)
-            };
-            let control = connect(address).map_err(FtpError::ConnectionError)?;
-            let stream = RustlsFtpStream::connect_with_stream(control)?;
-            let mut stream = stream.passive_stream_builder(move |address| {
-                connect(address).map_err(FtpError::ConnectionError)
-            });
-            stream.set_passive_nat_workaround(true);
-            if let Some(tls) = &self.tls {
-                let connector = RustlsConnector::from(Arc::clone(tls));
-                stream = stream.into_secure(connector, &server.host)?;
-            }
-            stream.login(self.config.user.as_str(), password.as_str())?;
-            stream.transfer_type(FileType::Binary)?;
-            Ok(stream)
+        let login = Login {
+            server: &self.config.server,
+            user: &self.config.user,
+            password: &password,
+            tls: self.tls.clone(),
+            timeout: self.config.timeout,
         };
-        open().map_err(|error| of_ftp(&error).into())
+        ftp::connect(login).map_err(|error| of_ftp(&error).into())
     }
 
     fn transfer(
@@ -127,50 +101,35 @@ impl Push for Ftps {
     }
 }
 
-/// The server's words may hold names of files, so they are told by their number.
 fn of_ftp(error: &FtpError) -> Trouble {
-    let (kind, hint) = match error {
-        FtpError::UnexpectedResponse(response) if response.status == Status::NotLoggedIn => (
-            "530".to_owned(),
-            [
-                "Kiểm tra user và password_file; máy chủ có thể chỉ nhận FTPS (protocol = \"ftps\").",
-                "Check user and password_file; the server may take FTPS only (protocol = \"ftps\").",
-            ],
-        ),
-        FtpError::UnexpectedResponse(response) => (
-            response.status.code().to_string(),
-            [
-                "Kiểm tra remote, quyền ghi và dung lượng của tài khoản ở máy chủ FTP.",
-                "Check remote, and the account's right to write and its space at the FTP server.",
-            ],
-        ),
-        FtpError::SecureError(_) => (
-            "TLS".to_owned(),
-            [
-                "Kiểm tra tệp ca và tên máy chủ trong chứng thư của máy chủ FTP.",
-                "Check the ca file and the host name in the FTP server's certificate.",
-            ],
-        ),
-        FtpError::ConnectionError(error) => (
-            error.kind().to_string(),
-            [
-                "Kiểm tra server, mạng và tường lửa (cổng dữ liệu thụ động); trục giữ lại và tự gửi tiếp.",
-                "Check server, network and firewall (passive data ports); the hub keeps everything and goes on by itself.",
-            ],
-        ),
-        _ => (
-            "not FTP".to_owned(),
-            [
-                "Kiểm tra địa chỉ và cổng: phía trả lời không nói FTP.",
-                "Check address and port: what answers does not speak FTP.",
-            ],
-        ),
+    let obstacle = Obstacle::of(error);
+    let hint = match obstacle {
+        Obstacle::NotLoggedIn => [
+            "Kiểm tra user và password_file; máy chủ có thể chỉ nhận FTPS (protocol = \"ftps\").",
+            "Check user and password_file; the server may take FTPS only (protocol = \"ftps\").",
+        ],
+        Obstacle::Answer(_) => [
+            "Kiểm tra remote, quyền ghi và dung lượng của tài khoản ở máy chủ FTP.",
+            "Check remote, and the account's right to write and its space at the FTP server.",
+        ],
+        Obstacle::NoTls => [
+            "Kiểm tra tệp ca và tên máy chủ trong chứng thư của máy chủ FTP.",
+            "Check the ca file and the host name in the FTP server's certificate.",
+        ],
+        Obstacle::Connection(_) => [
+            "Kiểm tra server, mạng và tường lửa (cổng dữ liệu thụ động); trục giữ lại và tự gửi tiếp.",
+            "Check server, network and firewall (passive data ports); the hub keeps everything and goes on by itself.",
+        ],
+        Obstacle::NotFtp => [
+            "Kiểm tra địa chỉ và cổng: phía trả lời không nói FTP.",
+            "Check address and port: what answers does not speak FTP.",
+        ],
     };
     Trouble::new(
         "ftp",
         [
-            format!("không gửi được tệp tới máy chủ FTP ({kind})"),
-            format!("no file reaches the FTP server ({kind})"),
+            format!("không gửi được tệp tới máy chủ FTP ({obstacle})"),
+            format!("no file reaches the FTP server ({obstacle})"),
         ],
         hint,
     )

@@ -16,7 +16,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::hub::output::event::Event;
 use crate::hub::output::settings::ColumnType;
 use crate::hub::output::table::{Server, TableConfig, no_table, values};
-use crate::hub::output::{Adapter, Delivery, Failure, Receipt, Trouble, secret};
+use crate::hub::output::{Adapter, Delivery, Failure, Receipt, Trouble, no_authority, secret};
 use crate::model::UnixMs;
 use crate::model::record::Op;
 use crate::shell::clock::Clock;
@@ -235,11 +235,8 @@ async fn connect(server: &Server, config: &TableConfig) -> Result<Client, Troubl
             Some(authority) => {
                 target.ssl_mode(SslMode::Require);
                 let clock = Clock::start(UnixMs(0));
-                let tls = tls::trusting(authority, &clock).map_err(|fault| {
-                    let (vi, en) = fault.hint().split_once(" / ").unwrap_or((fault.hint(), ""));
-                    let told = fault.to_string();
-                    Trouble::new("tls_ca", [told.clone(), told], [vi, en])
-                })?;
+                let tls = tls::trusting(authority, &clock);
+                let tls = tls.map_err(|fault| no_authority("tls_ca", &fault))?;
                 let tls = MakeRustlsConnect::new(Arc::unwrap_or_clone(tls));
                 let (client, connection) = target.connect(tls).await.map_err(|e| fault(&e))?;
                 tokio::spawn(async { drop(connection.await) });
