@@ -9,12 +9,14 @@
 //! After a store error the engine is dropped and opened again. If a transaction fails for a reason
 //! that a single message may have provoked, each is tried alone, so that no box stops the others.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+mod message;
+mod outbox;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::catalogue::Catalogue;
@@ -23,7 +25,6 @@ use crate::engine::receiving::{Config, Effect, Event, HubEngine};
 use crate::evidence::SigningKey;
 use crate::hub::attachments::KeptContent;
 use crate::hub::counters::{Counters, SILENT_MS_MAX};
-use crate::hub::status::Presence;
 use crate::model::limits::MESSAGE_BYTES_MAX;
 use crate::model::{BoxId, MonoMs};
 use crate::shell::clock::Clock;
@@ -32,7 +33,9 @@ use crate::shell::drive::{Inbox, Next};
 use crate::shell::mqtt::NotQueued;
 use crate::shell::systemd::ServiceManager;
 use crate::store::{Options, StoreError};
-use crate::wire::{self, TopicKind};
+use crate::wire;
+use message::{Taken, read_message};
+use outbox::Outbox;
 
 /// The loop turns at least so often.
 pub const BEAT: Duration = Duration::from_secs(15);
@@ -41,14 +44,8 @@ pub const INLET_MESSAGES: usize = 64;
 /// Most messages and bytes that are committed together.
 const ROUND_MESSAGES_MAX: usize = 256;
 const ROUND_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Most receipts that wait for the broker; each has about 200 bytes.
-const OUTBOX_MAX: usize = 8192;
-/// Bytes of batches to boxes that wait for the broker.
-const OFFERS_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How soon an order of another process is taken up. Looking for it reads shared memory only.
 const ORDERS_MS: u64 = 1_000;
-/// Longest presence that is kept.
-const PRESENCE_BYTES_MAX: usize = 1024;
 /// As long as the topic of any box.
 const LONGEST_TOPIC: &str = "lt/1/abcdefghijklmnopqrstuvwxyz012345/down";
 /// After a store error: first and longest pause.
@@ -120,20 +117,6 @@ pub struct Receiver {
     parting_due: bool,
     message_bytes_max: usize,
     logged: HashMap<(BoxId, &'static str), MonoMs>,
-}
-
-/// A message of a box; an event can be made of it more than once.
-#[derive(Clone)]
-enum Taken {
-    /// A batch or a receipt.
-    Batch {
-        box_id: BoxId,
-        message: Bytes,
-    },
-    Presence {
-        box_id: BoxId,
-        presence: String,
-    },
 }
 
 /// What is committed together.
@@ -443,49 +426,6 @@ impl Receiver {
     }
 }
 
-impl Taken {
-    fn box_id(&self) -> &BoxId {
-        match self {
-            Taken::Batch { box_id, .. } | Taken::Presence { box_id, .. } => box_id,
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Taken::Batch { message, .. } => message.len(),
-            Taken::Presence { presence, .. } => presence.len(),
-        }
-    }
-}
-
-impl From<Taken> for Event {
-    fn from(taken: Taken) -> Event {
-        match taken {
-            Taken::Batch { box_id, message } => Event::Received { box_id, message },
-            Taken::Presence { box_id, presence } => Event::Presence { box_id, presence },
-        }
-    }
-}
-
-/// Anything that is not ours, or no presence that could be shown, is passed over.
-fn read_message(topic: &str, payload: Bytes) -> Option<Taken> {
-    let (box_id, kind) = wire::parse_topic(topic)?;
-    match kind {
-        TopicKind::Up => Some(Taken::Batch {
-            box_id,
-            message: payload,
-        }),
-        TopicKind::Presence if payload.len() <= PRESENCE_BYTES_MAX => {
-            let presence = Presence::parse(std::str::from_utf8(&payload).ok()?)?;
-            Some(Taken::Presence {
-                box_id,
-                presence: serde_json::to_string(&presence).expect("a presence is plain data"),
-            })
-        }
-        TopicKind::Presence | TopicKind::Down => None,
-    }
-}
-
 /// Whether a message may have caused this, and not the disk.
 fn is_perhaps_provoked(error: &StoreError) -> bool {
     match error {
@@ -499,89 +439,5 @@ fn is_perhaps_provoked(error: &StoreError) -> bool {
     }
 }
 
-/// What waits for the courier, oldest first.
-#[derive(Default)]
-struct Outbox {
-    receipts: VecDeque<(String, Bytes)>,
-    /// Batches to boxes, which let receipts go first.
-    offers: VecDeque<(String, Bytes)>,
-    offers_bytes: usize,
-}
-
-impl Outbox {
-    /// Returns whether an older receipt had to go.
-    fn push(&mut self, topic: String, message: Bytes) -> bool {
-        let full = OUTBOX_MAX <= self.receipts.len();
-        if full {
-            self.receipts.pop_front();
-        }
-        self.receipts.push_back((topic, message));
-        full
-    }
-
-    fn push_offer(&mut self, topic: String, message: Bytes) {
-        self.offers_bytes += message.len();
-        self.offers.push_back((topic, message));
-    }
-
-    /// How many bytes of batches there is room for.
-    fn room_bytes(&self) -> usize {
-        OFFERS_BYTES_MAX.saturating_sub(self.offers_bytes)
-    }
-
-    fn front(&self) -> Option<&(String, Bytes)> {
-        self.receipts.front().or_else(|| self.offers.front())
-    }
-
-    fn pop(&mut self) {
-        if self.receipts.pop_front().is_none()
-            && let Some((_, message)) = self.offers.pop_front()
-        {
-            self.offers_bytes -= message.len();
-        }
-    }
-
-    /// Without a link nobody waits for these: the next link begins with where everybody stands.
-    fn forget(&mut self) {
-        *self = Outbox::default();
-    }
-}
-
 const _: () = assert!(PAUSE_MS.1 < BEAT.as_millis() as u64);
 const _: () = assert!(2 * BEAT.as_millis() < SILENT_MS_MAX as u128);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_outbox_keeps_the_newest() {
-        let mut outbox = Outbox::default();
-        for number in 0..OUTBOX_MAX {
-            assert!(!outbox.push(number.to_string(), Bytes::new()));
-        }
-        assert!(outbox.push("last".to_owned(), Bytes::new()));
-        assert_eq!(outbox.receipts.len(), OUTBOX_MAX);
-        assert_eq!(outbox.front().unwrap().0, "1");
-        assert_eq!(outbox.receipts.back().unwrap().0, "last");
-    }
-
-    #[test]
-    fn only_what_can_be_shown_is_a_presence() {
-        let read = |topic, payload: &'static str| {
-            read_message(topic, Bytes::from_static(payload.as_bytes()))
-        };
-        assert!(matches!(
-            read("lt/1/xa-a/presence", r#"{"online":true,"x":"<b>"}"#),
-            Some(Taken::Presence { presence, .. }) if presence == r#"{"online":true}"#
-        ));
-        assert!(read("lt/1/xa-a/presence", "true").is_none());
-        assert!(read("lt/1/xa-a/presence", "").is_none());
-        assert!(read("lt/1/xa-a/down", "x").is_none());
-        assert!(read("lt/2/xa-a/up", "x").is_none());
-        assert!(matches!(
-            read("lt/1/xa-a/up", "x"),
-            Some(Taken::Batch { .. })
-        ));
-    }
-}

@@ -12,7 +12,8 @@ use serde_json::value::RawValue;
 use crate::catalogue::admit::Refusal;
 use crate::edge::connectors::Fault;
 use crate::edge::door::{Door, Incoming, op_named};
-use crate::edge::rows::{lane_full, of_intake, of_store, reasons};
+use crate::edge::rows::check::{ENTRY_HEAD_BYTES, reasons};
+use crate::edge::rows::fault::{lane_full, of_intake, of_store};
 use crate::engine::sending::{Answer, NewRecord, Submission};
 use crate::model::limits::ENTRY_BYTES_MAX;
 use crate::model::record::Attachment;
@@ -240,7 +241,7 @@ fn admit(door: &Door, source: &SourceName, parked: &Parked) -> Verdict {
             "an attachment of the row is no longer in the box's store".to_owned(),
         )));
     }
-    match record.tail.len() + super::ENTRY_HEAD_BYTES <= ENTRY_BYTES_MAX {
+    match record.tail.len() + ENTRY_HEAD_BYTES <= ENTRY_BYTES_MAX {
         true => Ok(record),
         false => Err(None),
     }

@@ -12,7 +12,8 @@ use crate::hub::output::outlook;
 use crate::hub::registry;
 use crate::hub::status::Stamp;
 use crate::model::UnixMs;
-use crate::store::outputs::{Held, OutputRow, OutputStore};
+use crate::store::outputs::held::Held;
+use crate::store::outputs::{OutputRow, OutputStore};
 
 /// Parked entries that are listed at once.
 const LISTED_MAX: u64 = 10_000;

@@ -8,7 +8,7 @@ use crate::hub::output::pick;
 use crate::model::record::{Entry, Op, derived_id};
 use crate::model::{AgencyCode, Capture, RecordId};
 use crate::store::hub_view::LogRow;
-use crate::store::outputs::Key;
+use crate::store::outputs::held::Key;
 
 /// What is delivered of one entry, or of the present state of its subject.
 #[derive(Debug, Clone)]

@@ -8,7 +8,8 @@ use crate::model::{BoxId, Capture, Seq};
 use crate::store::StoreError;
 use crate::store::hub_view::feed::{FeedEntry, Slice, SliceLimits};
 use crate::store::hub_view::{HubView, LogRow, Snapshot};
-use crate::store::outputs::{Item, LogName, NewHeld, OutputRow, OutputStore, Plan};
+use crate::store::outputs::held::NewHeld;
+use crate::store::outputs::{Item, LogName, OutputRow, OutputStore, Plan};
 
 /// Numbers of a log that are looked at for one batch.
 const NUMBERS_MAX: u64 = 20_000;

@@ -14,7 +14,8 @@ use crate::model::Seq;
 use crate::shell::backoff::{Backoff, CAP_MS, Ending};
 use crate::shell::clock::Clock;
 use crate::store::hub_view::{HubView, LogRow};
-use crate::store::outputs::{Item, Key, LogName, NewHeld, Outcome, OutputRow, OutputStore, Plan};
+use crate::store::outputs::held::{Key, NewHeld};
+use crate::store::outputs::{Item, LogName, Outcome, OutputRow, OutputStore, Plan};
 
 /// How soon a commit of the hub is noticed.
 const LOOK: Duration = Duration::from_millis(200);

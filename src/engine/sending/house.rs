@@ -1,0 +1,80 @@
+//! What is done now and then: tallies are written down, and what need not be kept is deleted, a slice
+//! at a time.
+
+use super::EdgeEngine;
+use crate::model::{MonoMs, Now, SourceName, UnixMs};
+use crate::store::StoreError;
+use crate::store::edge::{SourceTally, Sync};
+
+/// How often tallies are written down; they are no part of any promise.
+const TALLY_EVERY_MS: MonoMs = 30_000;
+/// Blocks, and keys of repeats, deleted in one step.
+const TRIM_BLOCKS: usize = 64;
+const TRIM_KEYS: u64 = 256;
+/// Part of the store's quota in use from which the kept tail is given up.
+const CROWDED_PERCENT: u64 = 80;
+/// Free bytes inside the file from which some are given back to the file system.
+const VACUUM_BYTES: u64 = 16 * 1024 * 1024;
+const VACUUM_PAGES: u32 = 64;
+
+impl<R> EdgeEngine<R> {
+    pub(super) fn tally(&mut self, now: Now, source: &SourceName) -> &mut SourceTally {
+        self.tally_at.get_or_insert(now.mono_ms + TALLY_EVERY_MS);
+        self.tallies.entry(source.clone()).or_default()
+    }
+
+    /// Writes the tallies down and deletes what need not be kept, a slice at a time.
+    pub(super) fn keep_house(&mut self, now: Now) -> Result<(), StoreError> {
+        if self.tally_at.is_some_and(|at| at <= now.mono_ms) {
+            self.write_tallies()?;
+        }
+        if self.trim_due {
+            self.trim(now)?;
+        }
+        if self.once_due {
+            let gone = self
+                .store
+                .trim_once(self.config.space.once_keys, TRIM_KEYS)?;
+            self.once_due = 0 < gone;
+        }
+        Ok(())
+    }
+
+    fn write_tallies(&mut self) -> Result<(), StoreError> {
+        for (source, tally) in std::mem::take(&mut self.tallies) {
+            self.store.add_tally(source.as_str(), &tally)?;
+        }
+        self.tally_at = None;
+        Ok(())
+    }
+
+    /// Writes what is written only now and then; to be called before an orderly stop.
+    pub fn finish(&mut self) -> Result<(), StoreError> {
+        self.store.begin(Sync::Full)?;
+        self.write_tallies()?;
+        self.store.commit()
+    }
+
+    fn trim(&mut self, now: Now) -> Result<(), StoreError> {
+        let (used, _) = self.store.space()?;
+        let crowded = self.config.options.quota_bytes / 100 * CROWDED_PERCENT < used;
+        let space = self.config.space;
+        let since = UnixMs(now.wall.0.saturating_sub(space.tail_ms));
+        let keep_bytes = if crowded { 0 } else { space.tail_bytes };
+        self.trim_due = self
+            .outlet
+            .trim(&mut self.store, since, keep_bytes, TRIM_BLOCKS)?;
+        self.vacuum_due |= self.trim_due;
+        self.trim_due |= self.forget_blobs()?;
+        Ok(())
+    }
+
+    /// Gives free pages back in slices.
+    pub(super) fn vacuum(&mut self) -> Result<(), StoreError> {
+        self.vacuum_due = VACUUM_BYTES < self.store.space()?.1;
+        if self.vacuum_due {
+            self.store.vacuum(VACUUM_PAGES)?;
+        }
+        Ok(())
+    }
+}
