@@ -207,34 +207,52 @@ pub(super) struct NotCarried;
 mod tests {
     use super::*;
 
-    fn chunk(bytes: u64, at: u64, length: u64) -> Chunk {
-        Chunk {
-            blob: Digest([7; 32]),
-            bytes,
-            at,
-            length,
-            sha256: Digest([0; 32]),
-        }
-    }
-
     #[test]
     fn pieces_lie_at_their_place_and_none_without_those_before() {
         let place = tempfile::tempdir().unwrap();
         let folder = folder_beside(&place.path().join("hub.db"));
         let sender: BoxId = "xa-a".parse().unwrap();
         let mut parts = PartFiles::new(folder.clone());
-        assert!(!parts.write(&sender, &chunk(9, 3, 3), b"def").unwrap());
-        assert!(parts.write(&sender, &chunk(9, 0, 3), b"abc").unwrap());
-        assert!(parts.write(&sender, &chunk(9, 3, 3), b"def").unwrap());
+        assert!(
+            !parts
+                .write(&sender, &Chunk::sample(9, 3, 3), b"def")
+                .unwrap()
+        );
+        assert!(
+            parts
+                .write(&sender, &Chunk::sample(9, 0, 3), b"abc")
+                .unwrap()
+        );
+        assert!(
+            parts
+                .write(&sender, &Chunk::sample(9, 3, 3), b"def")
+                .unwrap()
+        );
         parts.sync().unwrap();
         let mut again = PartFiles::new(folder.clone());
-        assert!(again.write(&sender, &chunk(9, 3, 3), b"DEF").unwrap());
-        assert!(again.write(&sender, &chunk(9, 6, 3), b"ghi").unwrap());
+        assert!(
+            again
+                .write(&sender, &Chunk::sample(9, 3, 3), b"DEF")
+                .unwrap()
+        );
+        assert!(
+            again
+                .write(&sender, &Chunk::sample(9, 6, 3), b"ghi")
+                .unwrap()
+        );
         let path = part_path(&folder, &sender, Digest([7; 32]));
         assert_eq!(fs::read(&path).unwrap(), b"abcDEFghi");
         fs::rename(&path, place.path().join("settled")).unwrap();
-        assert!(!again.write(&sender, &chunk(9, 6, 3), b"ghi").unwrap());
-        assert!(again.write(&sender, &chunk(2, 0, 2), b"xy").unwrap());
+        assert!(
+            !again
+                .write(&sender, &Chunk::sample(9, 6, 3), b"ghi")
+                .unwrap()
+        );
+        assert!(
+            again
+                .write(&sender, &Chunk::sample(2, 0, 2), b"xy")
+                .unwrap()
+        );
         assert_eq!(fs::read(&path).unwrap(), b"xy");
     }
 }

@@ -134,11 +134,9 @@ pub fn entry(capture: Capture, now: Now, chunk: &Chunk) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{ClockQuality, UnixMs};
-
-    fn chunk(bytes: u64, at: u64, length: u64) -> Chunk {
+impl Chunk {
+    /// A piece of some content.
+    pub fn sample(bytes: u64, at: u64, length: u64) -> Chunk {
         Chunk {
             blob: Digest([7; 32]),
             bytes,
@@ -147,6 +145,12 @@ mod tests {
             sha256: Digest([9; 32]),
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ClockQuality, UnixMs};
 
     #[test]
     fn an_entry_comes_out_as_it_went_in_and_a_record_is_none() {
@@ -155,7 +159,7 @@ mod tests {
             wall: UnixMs(1_790_000_000_000),
             quality: ClockQuality::Free,
         };
-        let piece = chunk(100_000, 61_440, 38_560);
+        let piece = Chunk::sample(100_000, 61_440, 38_560);
         let bytes = entry(Capture(5), now, &piece);
         let read = ChunkEntry::parse(&bytes).expect("our own");
         assert_eq!((read.capture, read.chunk), (Capture(5), piece));
@@ -173,12 +177,12 @@ mod tests {
         };
         let most = CHUNK_BYTES_MAX as u64;
         for (piece, is_sound) in [
-            (chunk(0, 0, 0), true),
-            (chunk(most, 0, most), true),
-            (chunk(2 * most, 0, most + 1), false),
-            (chunk(10, 0, 0), false),
-            (chunk(10, 4, 7), false),
-            (chunk(u64::MAX, u64::MAX, 2), false),
+            (Chunk::sample(0, 0, 0), true),
+            (Chunk::sample(most, 0, most), true),
+            (Chunk::sample(2 * most, 0, most + 1), false),
+            (Chunk::sample(10, 0, 0), false),
+            (Chunk::sample(10, 4, 7), false),
+            (Chunk::sample(u64::MAX, u64::MAX, 2), false),
         ] {
             let bytes = entry(Capture(1), now, &piece);
             assert_eq!(ChunkEntry::parse(&bytes).is_some(), is_sound, "{piece:?}");
