@@ -3,7 +3,7 @@
 //!
 //! The budgets hold for what is shipped, so `TRAMD_BIN` names a build of the profile `ship`; with that
 //! of the development profile only the delivery is checked. `BUDGET_RECORDS` sets how many
-//! records wait.
+//! records wait, `BUDGET_FILE_MIB` how large the attachment is that goes through.
 
 #![allow(
     clippy::disallowed_methods,
@@ -20,6 +20,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use cage::Cage;
+use lienthong::evidence::sha256;
 use rig::{Broker, DATASET, Rig, TOKEN, agent, dossier, wait_for};
 
 const AGENCY: &str = "H53.12";
@@ -64,11 +65,7 @@ fn f29_a_million_records_wait_and_leave_within_the_memory_budget() {
         "delivered in {:.1} s, at most {:.1} MB, {}",
         begun.elapsed().as_secs_f64(),
         busiest as f64 / 1e6,
-        cage.as_ref()
-            .map_or("no kernel limit here".to_owned(), |cage| format!(
-                "under a kernel limit of 24 MB, page cache included; peak {:.1} MB",
-                cage.peak_bytes().unwrap_or_default() as f64 / 1e6
-            ))
+        told(&cage)
     );
     std::thread::sleep(Duration::from_secs(3));
     let idle_bytes = memory_bytes(rig.pid(XA));
@@ -87,6 +84,119 @@ fn f29_a_million_records_wait_and_leave_within_the_memory_budget() {
         println!("idle after a start: {:.1} MB", idle_bytes as f64 / 1e6);
         assert!(idle_bytes <= IDLE_BYTES_MAX, "idle: {idle_bytes} bytes");
     }
+}
+
+/// The box takes a file in and hands it to the hub with less memory than the file has bytes.
+#[test]
+fn a_large_attachment_goes_through_within_the_memory_budget() {
+    let mebibytes: usize = match std::env::var("BUDGET_FILE_MIB") {
+        Ok(text) => text.parse().expect("BUDGET_FILE_MIB is a number"),
+        Err(_) => 64,
+    };
+    let is_optimised = std::env::var_os("TRAMD_BIN").is_some();
+    let mut rig = Rig::start(Broker::Embedded);
+    rig.add_box(XA, AGENCY, rig.port);
+    let room = rig.boxes[XA].folder.join("tramd.d/20-attachments.toml");
+    fs::write(
+        room,
+        "[store]\nattachments = \"8 GiB\"\nattachment_max = \"8 GiB\"\n",
+    )
+    .expect("written");
+    rig.start_box(XA);
+    let cage = Cage::new(rig.pid(XA), BUSY_BYTES_MAX);
+    let content = incompressible(mebibytes << 20);
+    let name: String = sha256(&content)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let pid = rig.pid(XA);
+    let http_port = rig.boxes[XA].http_port;
+    let begun = Instant::now();
+    let (length, named) = (content.len(), name.clone());
+    let putting = std::thread::spawn(move || put(http_port, &named, &content));
+    let mut taking = 0;
+    while !putting.is_finished() {
+        taking = taking.max(memory_bytes(pid));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    putting.join().expect("the box takes it");
+    println!(
+        "{mebibytes} MiB: taken in {:.1} s, at most {:.1} MB",
+        begun.elapsed().as_secs_f64(),
+        taking as f64 / 1e6
+    );
+    let begun = Instant::now();
+    attach(&rig, &name, length);
+    let kept = rig.hub_folder().join("blobs").join(&name[..2]).join(&name);
+    let mut handing = 0;
+    let most = Duration::from_secs(60 + 2 * mebibytes as u64);
+    wait_for("the hub keeps the file", most, || {
+        handing = handing.max(memory_bytes(pid));
+        kept.is_file()
+    });
+    println!(
+        "{mebibytes} MiB: at the hub in {:.1} s, at most {:.1} MB, {}",
+        begun.elapsed().as_secs_f64(),
+        handing as f64 / 1e6,
+        told(&cage)
+    );
+    assert_eq!(fs::metadata(kept).expect("kept").len(), length as u64);
+    assert_eq!(rig.at_hub(XA).len(), 1);
+    if is_optimised {
+        assert!(taking <= BUSY_BYTES_MAX, "taking: {taking} bytes");
+        assert!(handing <= BUSY_BYTES_MAX, "handing on: {handing} bytes");
+    }
+}
+
+fn incompressible(bytes: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut content = Vec::with_capacity(bytes + 8);
+    while content.len() < bytes {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        content.extend_from_slice(&state.to_le_bytes());
+    }
+    content.truncate(bytes);
+    content
+}
+
+fn put(http_port: u16, name: &str, content: &[u8]) {
+    let patient = ureq::Agent::config_builder().http_status_as_error(false);
+    let answer = ureq::Agent::from(patient.build())
+        .put(format!("http://127.0.0.1:{http_port}/v1/blobs/{name}"))
+        .header("authorization", format!("Bearer {TOKEN}"))
+        .header("content-type", "application/pdf")
+        .send(content)
+        .expect("the box answers");
+    assert_eq!(answer.status(), 201);
+}
+
+/// Hands in the dossier that names the file.
+fn attach(rig: &Rig, name: &str, bytes: usize) {
+    let data: serde_json::Value = serde_json::from_str(&dossier(AGENCY, 0)).expect("JSON");
+    let event = serde_json::json!({
+        "specversion": "1.0", "id": "tep-0", "source": "urn:mot-cua", "type": DATASET, "data": data,
+        "attachments": [{"name": "tep.pdf", "mime": "application/pdf", "bytes": bytes, "sha256": name}],
+    });
+    let port = rig.boxes[XA].http_port;
+    let answer = agent()
+        .post(format!("http://127.0.0.1:{port}/v1/records/{DATASET}"))
+        .header("authorization", format!("Bearer {TOKEN}"))
+        .header("content-type", "application/cloudevents+json")
+        .send(event.to_string())
+        .expect("the box answers");
+    assert_eq!(answer.status(), 201);
+}
+
+fn told(cage: &Option<Cage>) -> String {
+    cage.as_ref()
+        .map_or("no kernel limit here".to_owned(), |cage| {
+            format!(
+                "under a kernel limit of 24 MB, page cache included; peak {:.1} MB",
+                cage.peak_bytes().unwrap_or_default() as f64 / 1e6
+            )
+        })
 }
 
 fn fill(rig: &Rig, records: u32) {
