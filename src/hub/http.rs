@@ -237,6 +237,24 @@ fn fleet_metrics(status: &Status) -> String {
         },
     );
     per_box(
+        "waiting_down",
+        "Entries that wait to go down to the box",
+        &|known| Some(known.down.as_ref()?.waiting as i64),
+    );
+    per_box(
+        "oldest_down_seconds",
+        "Age of the oldest of them",
+        &|known| Some(known.down.as_ref()?.oldest_s as i64),
+    );
+    per_box("loading", "Datasets whose copy is being loaded", &|known| {
+        Some(known.loads.iter().filter(|load| !load.done).count() as i64)
+    });
+    per_box(
+        "undelivered",
+        "Documents of the box that found no office",
+        &|known| Some(known.undelivered.iter().map(|one| one.count as i64).sum()),
+    );
+    per_box(
         "last_seen_ms",
         "When the box was last heard, Unix ms",
         &|known| known.last_seen.map(|seen| seen.0.0),

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::hub::output::outlook::OutputStatus;
-use crate::model::{AgencyCode, BoxId, Epoch, Lane, Seq, UnixMs};
+use crate::model::{AgencyCode, BoxId, DatasetId, Epoch, Lane, Seq, UnixMs};
 use crate::store::StoreError;
 use crate::store::hub::BoxState;
 use crate::store::hub_view::down::DownRow;
@@ -59,11 +59,35 @@ pub struct BoxStatus {
     pub suspected_clone: bool,
     /// None when nothing was ever sent down to it.
     pub down: Option<DownStatus>,
+    /// Datasets that its office may read, and how far their loads are.
+    pub loads: Vec<LoadStatus>,
+    /// Documents that it has handed in and that found no office, by reason.
+    pub undelivered: Vec<Undelivered>,
+}
+
+/// How far the load of a dataset's copy is.
+#[derive(Debug, Clone, Serialize)]
+pub struct LoadStatus {
+    pub dataset: DatasetId,
+    pub subjects: u64,
+    pub seen: u64,
+    pub done: bool,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Undelivered {
+    /// Such as `unknown_office`, `no_box`, `too_large`.
+    pub reason: String,
+    pub count: u64,
+    pub oldest: Stamp,
+    pub oldest_s: u64,
 }
 
 /// What goes down to a box.
 #[derive(Debug, Clone, Serialize)]
 pub struct DownStatus {
+    /// Only those in which something waits.
+    pub lanes: Vec<DownLane>,
     /// Entries that wait for the box's receipt.
     pub waiting: u64,
     pub waiting_bytes: u64,
@@ -75,6 +99,16 @@ pub struct DownStatus {
     pub reload: Option<String>,
     /// Entries that were dropped before the box had them.
     pub dropped: u64,
+}
+
+/// What waits to go down in one lane.
+#[derive(Debug, Clone, Serialize)]
+pub struct DownLane {
+    pub lane: Lane,
+    pub waiting: u64,
+    pub waiting_bytes: u64,
+    pub oldest: Option<Stamp>,
+    pub oldest_s: u64,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -132,6 +166,8 @@ pub struct Totals {
     pub waiting: u64,
     /// Entries that wait to go down.
     pub waiting_down: u64,
+    /// Documents that found no office.
+    pub undelivered: u64,
     pub lost: u64,
     pub parked: u64,
     pub refused: u64,
@@ -177,6 +213,28 @@ pub fn read(view: &HubView, quota_bytes: u64, now: UnixMs) -> Result<Status, Sto
         let down = down_status(&row, now);
         of_box.entry(row.box_id).or_default().down = Some(down);
     }
+    for row in snapshot.loads()? {
+        of_box
+            .entry(row.box_id)
+            .or_default()
+            .loads
+            .push(LoadStatus {
+                dataset: row.dataset,
+                subjects: row.subjects,
+                seen: row.seen,
+                done: row.done,
+            });
+    }
+    for row in snapshot.undelivered_counts()? {
+        let undelivered = Undelivered {
+            reason: row.reason,
+            count: row.count,
+            oldest: Stamp(row.oldest),
+            oldest_s: age_s(Some(row.oldest), now),
+        };
+        let found = of_box.entry(row.box_id).or_default();
+        found.undelivered.push(undelivered);
+    }
     let (used_bytes, free_bytes) = view.space()?;
     let boxes: Vec<BoxStatus> = boxes
         .into_iter()
@@ -215,19 +273,37 @@ struct Found {
     refusals: Vec<Refusal>,
     parked: u64,
     down: Option<DownStatus>,
+    loads: Vec<LoadStatus>,
+    undelivered: Vec<Undelivered>,
 }
 
 fn down_status(row: &DownRow, now: UnixMs) -> DownStatus {
-    let age_ms = row.oldest.map_or(0, |oldest| now.0 - oldest.0);
+    let lanes = row.lanes.iter().filter(|lane| 0 < lane.waiting);
+    let lanes: Vec<DownLane> = lanes
+        .map(|lane| DownLane {
+            lane: lane.lane,
+            waiting: lane.waiting,
+            waiting_bytes: lane.waiting_bytes,
+            oldest: lane.oldest.map(Stamp),
+            oldest_s: age_s(lane.oldest, now),
+        })
+        .collect();
+    let receipts = row.lanes.iter().filter_map(|lane| lane.receipt_at);
     DownStatus {
-        waiting: row.waiting,
-        waiting_bytes: row.waiting_bytes,
-        oldest: row.oldest.map(Stamp),
-        oldest_s: u64::try_from(age_ms / 1_000).unwrap_or(0),
-        last_receipt: row.receipt_at.map(Stamp),
+        waiting: lanes.iter().map(|lane| lane.waiting).sum(),
+        waiting_bytes: lanes.iter().map(|lane| lane.waiting_bytes).sum(),
+        oldest: lanes.iter().filter_map(|lane| lane.oldest).min(),
+        oldest_s: lanes.iter().map(|lane| lane.oldest_s).max().unwrap_or(0),
+        lanes,
+        last_receipt: receipts.max().map(Stamp),
         reload: row.reload.clone(),
         dropped: row.dropped,
     }
+}
+
+fn age_s(since: Option<UnixMs>, now: UnixMs) -> u64 {
+    let age_ms = since.map_or(0, |since| now.0 - since.0);
+    u64::try_from(age_ms / 1_000).unwrap_or(0)
 }
 
 fn gather(
@@ -304,6 +380,8 @@ fn box_status(known: BoxRow, found: Found, now: UnixMs) -> BoxStatus {
             .collect(),
         refusals: found.refusals,
         down: found.down,
+        loads: found.loads,
+        undelivered: found.undelivered,
     }
 }
 
@@ -346,6 +424,8 @@ fn totals(boxes: &[BoxStatus], strangers: &[Refusals]) -> Totals {
         totals.bytes += known.bytes;
         totals.lost += known.lost;
         totals.waiting_down += known.down.as_ref().map_or(0, |down| down.waiting);
+        let undelivered = known.undelivered.iter();
+        totals.undelivered += undelivered.map(|one| one.count).sum::<u64>();
         totals.parked += known.parked;
         totals.refused += count(&known.refusals);
         totals.suspected_clones += u64::from(known.suspected_clone);

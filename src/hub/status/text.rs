@@ -139,12 +139,14 @@ impl BoxStatus {
             );
         }
         if let Some(down) = &self.down {
-            if 0 < down.waiting {
-                let age = age_text(down.oldest_s as i64 * 1_000);
+            for lane in &down.lanes {
+                let age = age_text(lane.oldest_s as i64 * 1_000);
                 let _ = writeln!(
                     text,
-                    "↓ {name}: {} mục chờ gửi xuống, lâu nhất {age} / {} entries wait to go down, oldest {age}",
-                    down.waiting, down.waiting
+                    "↓ {name} {}: {} mục chờ gửi xuống, {}, lâu nhất {age} / entries wait to go down, oldest {age}",
+                    lane.lane,
+                    lane.waiting,
+                    bytes_text(lane.waiting_bytes),
                 );
             }
             if 0 < down.dropped {
@@ -155,10 +157,45 @@ impl BoxStatus {
                 );
             }
         }
+        for load in self.loads.iter().filter(|load| !load.done) {
+            let _ = writeln!(
+                text,
+                "↓ {name}: đang nạp bản sao {}: {} / {} đối tượng / loading its copy",
+                load.dataset, load.seen, load.subjects
+            );
+        }
+        for one in &self.undelivered {
+            let (why, why_en) = undelivered_words(&one.reason);
+            let age = age_text(one.oldest_s as i64 * 1_000);
+            let _ = writeln!(
+                text,
+                "! {name}: {} văn bản chưa đến nơi nhận, lâu nhất {age}: {why}, xem trucd parked / documents found nobody: {why_en}, see trucd parked",
+                one.count
+            );
+        }
         if !self.refusals.is_empty() {
             let codes = refusals_text(&self.refusals);
             let _ = writeln!(text, "! {name}: gói bị từ chối / batches refused: {codes}");
         }
+    }
+}
+
+/// Why a document found nobody, and what to do.
+fn undelivered_words(reason: &str) -> (&str, &str) {
+    match reason {
+        "no_box" => (
+            "cơ quan nhận chưa có trạm, đăng ký bằng trucd box add",
+            "the office has no box yet, see trucd box add",
+        ),
+        "unknown_office" => (
+            "danh mục không có mã nơi nhận, sửa danh mục cơ quan hoặc báo bên gửi",
+            "the catalogue does not know the code, mend it or tell the sender",
+        ),
+        "too_large" => (
+            "văn bản quá lớn, báo bên gửi tách tệp đính kèm",
+            "too large, the sender is to attach its files",
+        ),
+        other => (other, other),
     }
 }
 
