@@ -81,6 +81,8 @@ pub struct Dataset {
     pub deliver: Vec<DeliverRule>,
     /// A record says what became of a document.
     pub status: Option<StatusFields>,
+    /// Records among documents that say what became of one of them.
+    pub packet: Option<PacketFields>,
     /// Fields that hold codes, and of what.
     pub coded: Vec<(Pattern, Scheme)>,
     /// What is known of codes; shared by all datasets.
@@ -143,6 +145,16 @@ pub struct StatusFields {
     pub from: Pattern,
     /// To whom it was sent, and to whom this is said.
     pub to: Pattern,
+    pub code: Pattern,
+    pub note: Pattern,
+}
+
+/// Fields of a record that stands among documents and says what became of one of them, which it names
+/// by its subject.
+#[derive(Debug, Clone)]
+pub struct PacketFields {
+    pub when: Condition,
+    pub subject: Pattern,
     pub code: Pattern,
     pub note: Pattern,
 }

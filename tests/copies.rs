@@ -8,11 +8,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lienthong::catalogue::Catalogue;
+use lienthong::catalogue::bundle::Bundle;
 use lienthong::catalogue::right::{Right, Rows};
 use lienthong::engine::content::NoContent;
 use lienthong::engine::parts::{PartFiles, folder_beside};
 use lienthong::engine::{copying, receiving, sending};
 use lienthong::evidence::SigningKey;
+use lienthong::hub::status;
+use lienthong::model::down::{CatalogueNews, day_of, midnight};
 use lienthong::model::limits::{ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX};
 use lienthong::model::record::{Draft, Op, RecordType};
 use lienthong::model::{AgencyCode, BoxId, ClockQuality, DatasetId, Epoch, Lane, Now, UnixMs};
@@ -21,7 +24,8 @@ use lienthong::store::copies::Words;
 use lienthong::store::copies::look::CopyView;
 use lienthong::store::hub::rights::RightRow;
 use lienthong::store::hub::{HubStore, NewBox};
-use lienthong::store::inbox::{DocumentRow, Inbox};
+use lienthong::store::hub_view::HubView;
+use lienthong::store::inbox::{DocumentRow, Inbox, StatusRow};
 use lienthong::store::rows::Beside;
 use lienthong::sync::Limits;
 use serde_json::value::RawValue;
@@ -315,6 +319,42 @@ impl Rig {
         self.inbox(number).documents(0, false, 100).unwrap()
     }
 
+    /// What the sender, at station 0, has heard of its letter: who said which code.
+    fn heard(&self, letter: &str) -> Vec<(String, String)> {
+        let (sender, id) = ("H53.11".parse().unwrap(), letter.parse().unwrap());
+        let rows = self.inbox(0).statuses(&sender, &id).unwrap();
+        let by = |row: &StatusRow| row.by.as_ref().map_or("-".to_owned(), ToString::to_string);
+        let mut heard: Vec<_> = rows.iter().map(|row| (by(row), row.code.clone())).collect();
+        heard.sort();
+        heard
+    }
+
+    fn publish(&mut self, version: u32, effective: &str, bundle: &Bundle) {
+        let content = bundle.to_content().unwrap();
+        let news = CatalogueNews {
+            version,
+            effective: effective.to_owned(),
+            bytes: content.len() as u64,
+            sha256: String::new(),
+            parts: 1,
+            by: "thử".to_owned(),
+            signature: String::new(),
+        };
+        let begins = midnight(effective).unwrap();
+        let mut registry = self.registry();
+        registry.begin().unwrap();
+        registry
+            .publish(&news, begins, &content, UnixMs(0))
+            .unwrap();
+        registry.commit().unwrap();
+    }
+
+    /// The hub's `trucd status`.
+    fn status(&self) -> status::Status {
+        let view = HubView::open(&self.folder.path().join("hub.db")).unwrap();
+        status::read(&view, 1 << 30, now(self.now_ms).wall).unwrap()
+    }
+
     fn files_with(&self, number: usize, marker: &str) -> Vec<PathBuf> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.stations[number].folder).unwrap() {
@@ -369,6 +409,44 @@ impl Record<'_> {
             attachments: Vec::new(),
         }
     }
+}
+
+/// A word about a letter of H53.11's.
+fn said<'a>(letter: &str, to: &str, code: &'a str) -> Record<'a> {
+    Record {
+        dataset: "trang_thai_giao_nhan",
+        id: None,
+        subject: code,
+        op: Op::Upsert,
+        data: json!({"tai_lieu": letter, "tu": {"ma": "H53.11"}, "den": {"ma": to},
+            "trang_thai": code, "thoi_diem": "2026-11-20T02:15:00+07:00"}),
+        original: None,
+    }
+}
+
+/// The status packet of an edXML system.
+fn packet<'a>(letter: &str, by: &str, code: &'a str) -> Record<'a> {
+    Record {
+        dataset: "van_ban_dien_tu",
+        id: None,
+        subject: code,
+        op: Op::Upsert,
+        data: json!({"loai_ban_ghi": "trang_thai", "ma_van_ban": letter, "tu": {"ma": by},
+            "trang_thai": code, "mo_ta": "gói edXML", "thoi_diem": "2026-11-20T02:15:00+07:00"}),
+        original: None,
+    }
+}
+
+/// The shipped catalogue with H53.12 merged into H53.30 after a day.
+fn merged(last_day: &str) -> Bundle {
+    let shipped = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("catalogue");
+    let codes = std::fs::read_to_string(shipped.join("codes/agencies.toml")).unwrap();
+    let merger = format!(
+        "\n[[agency]]\ncode = \"H53.12\"\nname = \"Xã B\"\nvalid_to = \"{last_day}\"\nreplaced_by = [\"H53.30\"]\n"
+    );
+    Bundle::read(&shipped)
+        .unwrap()
+        .with_file("codes/agencies.toml", codes + &merger)
 }
 
 fn dossier<'a>(subject: &'a str, name: &str, solver: &str) -> Record<'a> {
@@ -645,19 +723,7 @@ fn a_document_waits_for_its_office_and_its_statuses_come_back() {
 
 #[test]
 fn a_merger_passes_rights_and_documents_on() {
-    let shipped = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("catalogue");
-    let place = tempfile::tempdir().unwrap();
-    std::fs::create_dir(place.path().join("codes")).unwrap();
-    for entry in std::fs::read_dir(&shipped).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
-            std::fs::copy(&path, place.path().join(path.file_name().unwrap())).unwrap();
-        }
-    }
-    let text = std::fs::read_to_string(shipped.join("codes/agencies.toml")).unwrap();
-    let merger = "\n[[agency]]\ncode = \"H53.12\"\nname = \"Xã B\"\nvalid_to = \"2026-11-23\"\nreplaced_by = [\"H53.30\"]\n";
-    std::fs::write(place.path().join("codes/agencies.toml"), text + merger).unwrap();
-    let mut rig = Rig::with(Catalogue::load(place.path()).unwrap(), &OFFICES);
+    let mut rig = Rig::with(merged("2026-11-23").catalogue().unwrap(), &OFFICES);
     rig.set_online(0, true);
     rig.grant("H53.12", "ho_so_tthc", &right(of(&["H53.12"])));
     rig.keep(0, dossier("S-1", "Nguyễn Văn Mẫu", "H53.12"));
@@ -685,4 +751,191 @@ fn a_merger_passes_rights_and_documents_on() {
         .map(|row| row.id.to_string())
         .collect();
     assert_eq!(ids, ["VB-2"]);
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    let owned = |(by, code): &(&str, &str)| ((*by).to_owned(), (*code).to_owned());
+    pairs.iter().map(owned).collect()
+}
+
+#[test]
+fn only_an_office_that_was_addressed_says_what_became_of_a_document() {
+    let mut rig = Rig::with(merged("2026-11-25").catalogue().unwrap(), &OFFICES);
+    for station in 0..3 {
+        rig.set_online(station, true);
+    }
+    rig.keep(0, letter("VB-1", &["000.00.12.H53"]));
+    rig.settle();
+    rig.keep(2, said("VB-1", "H53.30", "06"));
+    rig.keep(2, packet("VB-1", "H53.12", "03"));
+    rig.keep(1, said("VB-1", "H53.12", "03"));
+    rig.keep(1, said("VB-khac", "H53.12", "06"));
+    rig.settle();
+    assert_eq!(rig.heard("VB-1"), pairs(&[("H53.12", "03")]));
+    // It is data all the same, and noted with its reason.
+    let reasons: Vec<String> = rig
+        .registry()
+        .undelivered(0, 10)
+        .unwrap()
+        .into_iter()
+        .map(|row| row.reason)
+        .collect();
+    assert_eq!(reasons, ["not_addressed"; 3]);
+    let held = |rig: &Rig| rig.status().totals.entries;
+    assert_eq!(held(&rig), 5);
+
+    // The sender speaks to those that it has written to, and to nobody else.
+    rig.keep(0, said("VB-1", "H53.30", "13"));
+    rig.settle();
+    let of_letter = |rig: &Rig, station: usize| {
+        let (sender, id) = ("H53.11".parse().unwrap(), "VB-1".parse().unwrap());
+        rig.inbox(station).statuses(&sender, &id).unwrap()
+    };
+    assert!(of_letter(&rig, 2).is_empty());
+    rig.keep(0, said("VB-1", "H53.12", "13"));
+    rig.settle();
+    assert!(of_letter(&rig, 1).iter().any(|row| row.code == "13"));
+
+    // From the merger on the successor answers for it, and what it said before is heard.
+    rig.now_ms += 5 * 86_400_000;
+    rig.settle();
+    rig.keep(2, said("VB-1", "H53.12", "15"));
+    rig.settle();
+    assert_eq!(
+        rig.heard("VB-1"),
+        pairs(&[
+            ("H53.12", "03"),
+            ("H53.30", "03"),
+            ("H53.30", "06"),
+            ("H53.30", "15")
+        ])
+    );
+}
+
+#[test]
+fn the_packet_of_an_edxml_system_goes_to_the_sender_of_the_document() {
+    let mut rig = Rig::new(&OFFICES);
+    for station in 0..3 {
+        rig.set_online(station, true);
+    }
+    // A record without an id of its own is named by its digest.
+    rig.keep(
+        0,
+        Record {
+            id: None,
+            ..letter("VB-1", &["H53.12", "H53.30"])
+        },
+    );
+    rig.settle();
+    let id = rig.documents(1)[0].id.to_string();
+    for code in ["06", "03", "06"] {
+        rig.keep(1, packet("VB-1", "H53.12", code));
+    }
+    rig.keep(2, packet("VB-1", "H53.30", "02"));
+    rig.settle();
+    assert_eq!(
+        rig.heard(&id),
+        pairs(&[("H53.12", "03"), ("H53.12", "06"), ("H53.30", "02")])
+    );
+    assert!(rig.documents(0).is_empty(), "a packet is no document");
+}
+
+#[test]
+fn a_published_catalogue_holds_at_the_hub_from_its_midnight_on() {
+    let mut rig = Rig::new(&OFFICES);
+    let wall = |rig: &Rig| now(rig.now_ms).wall;
+    for station in 0..3 {
+        rig.set_online(station, true);
+    }
+    rig.grant("H53.12", "ho_so_tthc", &right(of(&["H53.12"])));
+    rig.keep(0, dossier("S-1", "Nguyễn Văn Mẫu", "H53.12"));
+    let tomorrow = day_of(UnixMs(wall(&rig).0 + 86_400_000));
+    rig.publish(7, &tomorrow, &merged("2026-01-31"));
+    rig.keep(0, letter("VB-1", &["H53.12"]));
+    rig.settle();
+    assert!(rig.documents(2).is_empty() && rig.copies(2, "mau").is_none());
+    assert!(!rig.hub.is_new_day(wall(&rig)));
+
+    // A second before midnight nothing has changed; then nothing but the time passes.
+    let begins = midnight(&tomorrow).unwrap().0;
+    rig.now_ms = (begins - START_MS - 5_000) as u64;
+    rig.keep(0, letter("VB-2", &["H53.12"]));
+    rig.settle();
+    assert!(wall(&rig).0 < begins, "the test is too slow for its clock");
+    assert!(rig.documents(2).is_empty());
+    rig.now_ms = (begins - START_MS) as u64;
+    assert!(rig.hub.is_new_day(wall(&rig)));
+    rig.settle();
+    assert_eq!(rig.copies(2, "mau").map(|found| found.len()), Some(1));
+    rig.keep(0, letter("VB-3", &["H53.12"]));
+    rig.settle();
+    let ids = |rig: &Rig| -> Vec<String> {
+        let rows = rig.documents(2);
+        rows.iter().map(|row| row.id.to_string()).collect()
+    };
+    assert_eq!(ids(&rig), ["VB-3"]);
+
+    // A clock that is set back takes nothing back.
+    rig.now_ms -= 3_600_000;
+    rig.keep(0, letter("VB-4", &["H53.12"]));
+    rig.settle();
+    assert_eq!(ids(&rig), ["VB-3", "VB-4"]);
+}
+
+#[test]
+fn the_hub_tells_what_waits_for_whom() {
+    let mut rig = Rig::new(&OFFICES);
+    rig.set_online(0, true);
+    rig.keep(0, dossier("S-1", "Nguyễn Văn Mẫu", "H53.12"));
+    rig.keep(0, letter("VB-1", &["H53.12", "H53.77"]));
+    rig.settle();
+    rig.grant("H53.12", "ho_so_tthc", &right(Rows::All));
+    rig.settle();
+    rig.now_ms += 3_600_000;
+    let told = rig.status();
+    let of_box = |name: &str| {
+        let known = told
+            .boxes
+            .iter()
+            .find(|known| known.box_id.as_str() == name);
+        known.unwrap()
+    };
+    let waiting = of_box("xa-b").down.as_ref().unwrap();
+    let lanes: Vec<(Lane, u64, bool)> = waiting
+        .lanes
+        .iter()
+        .map(|lane| (lane.lane, lane.waiting, 3_600 <= lane.oldest_s))
+        .collect();
+    assert_eq!(lanes[0], (Lane::P1, 1, true), "the letter");
+    assert!(
+        lanes.iter().any(|lane| lane.0 == Lane::P4),
+        "the load: {lanes:?}"
+    );
+    let load = &of_box("xa-b").loads[0];
+    assert_eq!((load.dataset.as_str(), load.subjects), ("ho_so_tthc", 1));
+    let undelivered = &of_box("xa-a").undelivered;
+    assert_eq!(undelivered.len(), 1);
+    assert_eq!(
+        (undelivered[0].reason.as_str(), undelivered[0].count),
+        ("no_box", 1)
+    );
+    assert!(3_600 <= undelivered[0].oldest_s);
+    assert_eq!(told.totals.undelivered, 1);
+    let text = told.to_text();
+    for part in [
+        "↓ xa-b P1: 1 mục chờ gửi xuống",
+        "1 văn bản chưa đến nơi nhận",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+
+    rig.set_online(1, true);
+    rig.settle();
+    let told = rig.status();
+    let known = told
+        .boxes
+        .iter()
+        .find(|known| known.box_id.as_str() == "xa-b");
+    assert_eq!(known.unwrap().down.as_ref().unwrap().waiting, 0);
+    assert!(known.unwrap().loads[0].done);
 }

@@ -24,6 +24,7 @@ use lienthong::formats::station::mapping::StationMapping;
 use lienthong::model::{ClockQuality, Epoch, Lane, Seq, UnixMs};
 use lienthong::pack::{Pack, Unpacker};
 use lienthong::shell::clock::Clock;
+use lienthong::shell::scan::{Scanner, ScannerKind};
 use lienthong::store::edge::EdgeStore;
 use lienthong::store::edge_status::EdgeView;
 use lienthong::store::log::LogStore;
@@ -49,6 +50,7 @@ struct Bed {
     dataset: &'static str,
     inotify: bool,
     blobs_bytes_max: u64,
+    scanner: Option<Scanner>,
 }
 
 /// The running half of a bed.
@@ -85,6 +87,7 @@ impl Bed {
             dataset: "quan_trac_moi_truong",
             inotify: true,
             blobs_bytes_max: 64 << 20,
+            scanner: None,
         }
     }
 
@@ -193,7 +196,7 @@ impl Bed {
                 blob_types: Vec::new(),
                 received_bytes_max: 64 << 20,
                 received_keep_ms: 86_400_000,
-                scanner: None,
+                scanner: self.scanner.clone(),
                 card_rated_bytes: 1 << 40,
             },
             hub: HubConfig {
@@ -829,6 +832,46 @@ async fn a_document_leaves_its_attachments_beside_the_store_before_its_record() 
         "too large for the entry"
     );
     assert_eq!(second["attachments"][1]["name"], "2.xml");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_infected_document_is_refused_once_and_the_next_one_taken() {
+    let mut bed = Bed::new();
+    bed.dataset = "van_ban_dien_tu";
+    let log = bed.place.path().join("scans");
+    let script = format!("echo . >> {}; ! grep -q binary \"$1\"", log.display());
+    bed.scanner = Some(Scanner {
+        kind: ScannerKind::Command(["/bin/sh", "-c", &script, "scan"].map(str::to_owned).into()),
+        timeout_ms: 10_000,
+        accepts_unscanned: false,
+    });
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/edxml");
+    let sick = fs::read(golden.join("document/input.edxml")).unwrap();
+    let text = String::from_utf8(sick.clone()).unwrap();
+    let start = text.find("<edXML:ContentTransferEncoded>").unwrap() + 30;
+    let end = text.find("</edXML:ContentTransferEncoded>").unwrap();
+    let clean = base64::engine::general_purpose::STANDARD.encode(b"%PDF-1.7 sach");
+    bed.drop_file("1.edxml", &sick);
+    bed.drop_file(
+        "2.edxml",
+        format!("{}{clean}{}", &text[..start], &text[end..]),
+    );
+    let running = bed.start();
+    eventually("both are through", || {
+        bed.files_in("done") == ["2.edxml"] && bed.files_in("refused") == ["1.edxml"]
+    })
+    .await;
+    // Some looks later it is where it was, and was scanned no second time.
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    running.stop().await;
+    let reason = bed.reason("1.edxml");
+    assert!(
+        reason.contains("mã độc") && reason.contains("malware"),
+        "{reason}"
+    );
+    assert_eq!(fs::read(bed.path().join("refused/1.edxml")).unwrap(), sick);
+    assert_eq!(fs::read_to_string(&log).unwrap().lines().count(), 2);
+    assert_eq!(bed.stored(), 2, "the clean one, and its attachment's chunk");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,12 +7,12 @@ use unicode_normalization::is_nfc;
 
 use super::condition::{Condition, Pattern, segments};
 use super::written::{
-    OneOrMany, Written, WrittenClassification, WrittenDeliver, WrittenLane, WrittenRefuse,
-    WrittenStatus,
+    OneOrMany, Written, WrittenClassification, WrittenDeliver, WrittenLane, WrittenPacket,
+    WrittenRefuse, WrittenStatus,
 };
 use super::{
-    CatalogueFault, Dataset, DeliverRule, FieldScheme, LaneRules, RefuseRule, StatusFields,
-    Variant, schema,
+    CatalogueFault, Dataset, DeliverRule, FieldScheme, LaneRules, PacketFields, RefuseRule,
+    StatusFields, Variant, schema,
 };
 use crate::model::record::Classification;
 use crate::model::{DatasetId, Lane};
@@ -99,6 +99,7 @@ impl Reader<'_> {
         let search = self.fields("search", written.search);
         let deliver = self.deliver(written.deliver);
         let status = written.status.and_then(|status| self.status(status));
+        let packet = written.packet.and_then(|packet| self.packet(packet));
         #[cfg(feature = "edge")]
         self.compilable();
         Some(Dataset {
@@ -123,6 +124,7 @@ impl Reader<'_> {
             search,
             deliver,
             status,
+            packet,
             coded: super::codes::fields(self.schema),
             codes: std::sync::Arc::default(),
             schema: written.schema,
@@ -370,6 +372,17 @@ impl Reader<'_> {
             document: field("document", &written.document)?,
             from: field("from", &written.from)?,
             to: field("to", &written.to)?,
+            code: field("code", &written.code)?,
+            note: field("note", &written.note)?,
+        })
+    }
+
+    fn packet(&mut self, written: WrittenPacket) -> Option<PacketFields> {
+        let when = self.condition("packet", written.pointer, written.values);
+        let mut field = |name: &str, text: &str| self.field(&format!("packet.{name}"), text);
+        Some(PacketFields {
+            when,
+            subject: field("subject", &written.subject)?,
             code: field("code", &written.code)?,
             note: field("note", &written.note)?,
         })

@@ -35,6 +35,7 @@ pub struct Written {
     #[serde(default)]
     pub deliver: Vec<WrittenDeliver>,
     pub status: Option<WrittenStatus>,
+    pub packet: Option<WrittenPacket>,
     pub schema: String,
 }
 
@@ -54,6 +55,17 @@ pub struct WrittenStatus {
     pub document: String,
     pub from: String,
     pub to: String,
+    pub code: String,
+    pub note: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WrittenPacket {
+    pub pointer: OneOrMany,
+    #[serde(rename = "in")]
+    pub values: Vec<Value>,
+    pub subject: String,
     pub code: String,
     pub note: String,
 }

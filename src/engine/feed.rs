@@ -12,6 +12,7 @@ use std::sync::Arc;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
+use crate::catalogue::bundle::Bundle;
 use crate::catalogue::right::{Lens, Right, Rows, Seen, view};
 use crate::catalogue::{Catalogue, Dataset};
 use crate::evidence::sha256;
@@ -23,6 +24,7 @@ use crate::store::StoreError;
 use crate::store::hub::HubStore;
 use crate::store::hub::down::{DataVersion, Reload};
 use crate::store::hub::feed::SubscriptionRow;
+use crate::store::hub::orders::holding;
 
 pub(super) mod route;
 
@@ -46,6 +48,8 @@ pub(super) struct Post {
 #[derive(Default)]
 pub(super) struct Feed {
     catalogue: Option<Arc<Catalogue>>,
+    /// Of the published catalogue that took its place.
+    version: Option<u32>,
     /// State of the store and day on which the rest was read.
     read_at: Option<(DataVersion, i64)>,
     secret: Vec<u8>,
@@ -138,17 +142,18 @@ impl Feed {
     /// Reads rights, offices and boxes again where they may have changed; begins and ends what
     /// follows from them.
     pub fn refresh(&mut self, store: &mut HubStore, now: UnixMs) -> Result<(), StoreError> {
-        let Some(catalogue) = self.catalogue.clone() else {
-            return Ok(());
-        };
         let state = (store.data_version()?, now.day());
         if self.read_at == Some(state) {
             return Ok(());
         }
-        if self.read_at.is_none_or(|(_, day)| day != now.day()) {
+        if self.is_new_day(now) {
             self.areas.clear();
         }
         self.read_at = Some(state);
+        self.follow_published(store, now)?;
+        let Some(catalogue) = self.catalogue.clone() else {
+            return Ok(());
+        };
         self.offices = store.offices()?;
         self.retry_from = Some(0);
         let wanted = self.wanted(store, &catalogue, now)?;
@@ -191,6 +196,31 @@ impl Feed {
         }
         if self.secret.is_empty() && !self.datasets.is_empty() {
             self.secret = store.feed_secret()?.unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Whether something may begin or end with this day: a merger, another catalogue.
+    pub fn is_new_day(&self, now: UnixMs) -> bool {
+        self.read_at.is_none_or(|(_, day)| day != now.day())
+    }
+
+    /// A published catalogue takes the place of the one before at the same midnight as at the boxes; a
+    /// clock that is set back takes nothing back. One that this program cannot read is passed over.
+    fn follow_published(&mut self, store: &HubStore, now: UnixMs) -> Result<(), StoreError> {
+        let rows = store.published()?;
+        let Some(version) = holding(&rows, now).map(|row| row.news.version) else {
+            return Ok(());
+        };
+        if self.version.is_some_and(|held| version <= held) {
+            return Ok(());
+        }
+        self.version = Some(version);
+        let content = store.published_content(version)?.unwrap_or_default();
+        let bundle = Bundle::from_content(&content).ok();
+        if let Some(catalogue) = bundle.and_then(|bundle| bundle.catalogue().ok()) {
+            self.catalogue = Some(Arc::new(catalogue));
+            self.areas.clear();
         }
         Ok(())
     }
@@ -238,7 +268,9 @@ impl Feed {
             return String::new();
         };
         let directory = &dataset.codes.directory;
-        let mut areas = String::new();
+        // Another catalogue may say by other fields whose a record is.
+        let fields: Vec<String> = dataset.area.iter().map(ToString::to_string).collect();
+        let mut areas = fields.join(" ");
         for office in offices {
             let area = self.areas.entry(office.clone()).or_insert_with(|| {
                 let within = directory.within(office.as_str(), on).join(" ");

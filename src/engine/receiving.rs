@@ -169,6 +169,11 @@ impl HubEngine {
         self.posting.may_have_orders(&mut self.store)
     }
 
+    /// Whether a day has begun since the last step: mergers and catalogues take effect with it.
+    pub fn is_new_day(&self, now: UnixMs) -> bool {
+        self.feed.is_new_day(now)
+    }
+
     /// When `step` wants to be called though nothing has happened.
     pub fn poll_timeout(&self, now: MonoMs) -> Option<MonoMs> {
         match self.feed.is_busy() {

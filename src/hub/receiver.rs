@@ -256,6 +256,9 @@ impl Receiver {
             return true;
         };
         let is_timed = engine.poll_timeout(now_ms).is_some_and(|at| at <= now_ms);
+        if engine.is_new_day(self.clock.now().wall) {
+            return true;
+        }
         // An error is met again in the step.
         (is_timed && 0 < self.outbox.room_bytes()) || engine.may_have_orders().unwrap_or(true)
     }

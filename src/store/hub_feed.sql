@@ -40,12 +40,31 @@ CREATE TABLE subscription (
     PRIMARY KEY (box_id, dataset)
 ) STRICT, WITHOUT ROWID;
 
--- Documents that could not be handed to an office; tried again when offices or boxes change.
+-- Documents that could not be handed to an office, and statuses of offices that a document was not
+-- addressed to; tried again when offices or boxes change.
 CREATE TABLE undelivered (
     number    INTEGER PRIMARY KEY,
     place     INTEGER NOT NULL,   -- of the entry
     recipient TEXT    NOT NULL,   -- agency code as the sender wrote it
-    reason    TEXT    NOT NULL,   -- unknown_office, no_box, too_large
+    reason    TEXT    NOT NULL,   -- unknown_office, no_box, too_large; of a status: not_addressed, unreadable
     noted_ms  INTEGER NOT NULL,
     UNIQUE (place, recipient)
 ) STRICT;
+
+-- Documents that were handed on: the offices that they were addressed to may say what became of them.
+CREATE TABLE handed (
+    document INTEGER PRIMARY KEY,
+    id       TEXT    NOT NULL,   -- of the document's record
+    sender   TEXT    NOT NULL,   -- agency code of the record
+    dataset  TEXT    NOT NULL,
+    subject  TEXT    NOT NULL,
+    at_ms    INTEGER NOT NULL,
+    UNIQUE (id, sender)
+) STRICT;
+CREATE INDEX handed_subject ON handed (subject, dataset);
+
+CREATE TABLE handed_to (
+    document  INTEGER NOT NULL,
+    recipient TEXT    NOT NULL,  -- agency code as the sender wrote it
+    PRIMARY KEY (document, recipient)
+) STRICT, WITHOUT ROWID;

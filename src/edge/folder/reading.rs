@@ -115,6 +115,8 @@ pub fn take(folder: &Folder, source: &FolderSource, door: &Door, found: &Found, 
     let read = match format {
         Some(format) => match file.records(format, now, &mut notes) {
             Ok(read) => read,
+            // It stays so however often it is tried.
+            Err(NotNow::NoRoom(BlobError::Infected { .. })) => Err(infected()),
             Err(NotNow::NoRoom(error)) => return Taken::NotKept(error),
             Err(NotNow::NoProcess(error) | NotNow::Attachment(error)) => {
                 return Taken::Unreadable(error);
@@ -503,6 +505,26 @@ pub fn unknown_format() -> Refused {
         [
             "Dùng phần mở rộng .json, .ndjson, .csv, .xlsx, .xls, .ods, .edxml (văn bản điện tử) hoặc .txt (tệp trạm quan trắc), hoặc khai báo format trong cấu hình của nguồn.",
             "Use .json, .ndjson, .csv, .xlsx, .xls, .ods, .edxml (document) or .txt (station file), or set format in the source's configuration.",
+        ],
+        1,
+    )
+}
+
+fn infected() -> Refused {
+    let mut faults = Reason::default();
+    faults.fault(
+        "trình quét phát hiện mã độc trong tệp đính kèm".to_owned(),
+        "the scanner has found malware in an attachment".to_owned(),
+    );
+    Refused::plain(
+        [
+            "Tệp bị từ chối: có mã độc trong tệp đính kèm. Không bản ghi nào của tệp được nhận.",
+            "The file is refused: there is malware in an attachment. None of its records was taken.",
+        ],
+        faults,
+        [
+            "Không mở tệp này. Báo người phụ trách an toàn thông tin, đề nghị nơi gửi kiểm tra máy và gửi lại tệp sạch; xóa tệp ở đây.",
+            "Do not open this file. Tell the officer for information security, have the sender check its machine and send a clean one; delete this one.",
         ],
         1,
     )

@@ -2,6 +2,8 @@
 //! codes of any form and through mergers. Who is not found is written down, and tried again when
 //! offices or boxes change.
 
+mod said;
+
 use std::collections::BTreeSet;
 
 use serde_json::Value;
@@ -11,7 +13,7 @@ use super::{Feed, date};
 use crate::catalogue::Dataset;
 use crate::catalogue::condition::Pattern;
 use crate::evidence::entry_digest;
-use crate::model::down::{Document, DocumentStatus, Down};
+use crate::model::down::{Document, Down};
 use crate::model::limits::DOWN_ENTRY_BYTES_MAX;
 use crate::model::record::{Entry, Op, derived_id};
 use crate::model::{AgencyCode, BoxId, RecordId, UnixMs};
@@ -20,8 +22,8 @@ use crate::store::hub::HubStore;
 
 /// Documents that are tried again in one step.
 const RETRY_MAX: u64 = 200;
-/// A note of a status is cut here.
-const NOTE_CHARS_MAX: usize = 1000;
+/// Stands for the recipients of a status as long as nobody knows them.
+const NOBODY: &str = "-";
 
 /// A committed record.
 #[derive(Clone, Copy)]
@@ -58,24 +60,42 @@ impl Feed {
         let Some(dataset) = catalogue.get(&entry.kind.dataset) else {
             return Ok(true);
         };
-        if entry.op == Op::Delete || (dataset.deliver.is_empty() && dataset.status.is_none()) {
+        let says_nothing = dataset.status.is_none() && dataset.packet.is_none();
+        if entry.op == Op::Delete || (dataset.deliver.is_empty() && says_nothing) {
             return Ok(true);
         }
         let Ok(data) = serde_json::from_str::<Value>(entry.data.get()) else {
             return Ok(true);
         };
-        let mut recipients = recipients(dataset, &data, &entry.agency, now);
-        recipients.retain(|code| only.is_none_or(|only| code == only));
+        let (mut recipients, status) = match said::read(store, dataset, &data, entry, now)? {
+            Some(Ok(said)) => (said.to, Some(said.status)),
+            Some(Err(reason)) => {
+                store.add_undelivered(committed.place, NOBODY, reason, now)?;
+                return Ok(false);
+            }
+            None => {
+                let recipients = recipients(dataset, &data, &entry.agency, now);
+                if only.is_none() && !recipients.is_empty() {
+                    let document = (&record_id(committed), &entry.agency);
+                    let about = (&dataset.id, &entry.subject);
+                    let to = recipients.iter().map(String::as_str);
+                    store.note_handed(document, about, to, now)?;
+                }
+                (recipients, None)
+            }
+        };
+        recipients.retain(|code| only.is_none_or(|only| only == NOBODY || code == only));
         let mut all_found = true;
         let mut reached: BTreeSet<BoxId> = BTreeSet::new();
         for code in recipients {
             let boxes = self.boxes_of(dataset, &code, now);
-            let down = match boxes.is_empty() {
-                true => Err(match dataset.codes.directory.knows(&code, date(now)) {
+            let down = match (boxes.is_empty(), &status) {
+                (true, _) => Err(match dataset.codes.directory.knows(&code, date(now)) {
                     true => "no_box",
                     false => "unknown_office",
                 }),
-                false => addressed(dataset, &data, committed, &code, now),
+                (false, Some(status)) => Ok(Down::Status(status.clone())),
+                (false, None) => addressed(committed, &code, now),
             };
             match down {
                 Ok(down) => {
@@ -89,7 +109,8 @@ impl Feed {
                     }
                 }
                 Err(reason) => {
-                    all_found = false;
+                    // What waits under nobody's name waits under this one from now on.
+                    all_found &= only == Some(NOBODY);
                     store.add_undelivered(committed.place, &code, reason, now)?;
                 }
             }
@@ -153,44 +174,13 @@ fn recipients(
             codes.insert(code.to_owned());
         });
     }
-    if let Some(status) = &dataset.status {
-        // Who has sent the document hears what became of it; what the sender says goes the same way
-        // as the document.
-        let directory = &dataset.codes.directory;
-        let from = first_text(&status.from, data);
-        let is_sender = from
-            .as_deref()
-            .is_some_and(|from| directory.is_same(from, owner.as_str(), date(now)));
-        match is_sender {
-            true => codes.extend(first_text(&status.to, data)),
-            false => codes.extend(from),
-        }
-    }
     let directory = &dataset.codes.directory;
     codes.retain(|code| !directory.is_same(code, owner.as_str(), date(now)));
     codes
 }
 
-fn addressed(
-    dataset: &Dataset,
-    data: &Value,
-    committed: Committed<'_>,
-    to: &str,
-    now: UnixMs,
-) -> Result<Down, &'static str> {
+fn addressed(committed: Committed<'_>, to: &str, now: UnixMs) -> Result<Down, &'static str> {
     let entry = committed.entry;
-    if let Some(status) = &dataset.status {
-        let text = |pattern| first_text(pattern, data).ok_or("unreadable");
-        let note: String = first_text(&status.note, data).unwrap_or_default();
-        return Ok(Down::Status(DocumentStatus {
-            document: text(&status.document)?.parse().map_err(|_| "unreadable")?,
-            from: text(&status.from)?.parse().map_err(|_| "unreadable")?,
-            code: text(&status.code)?,
-            by: entry.agency.clone(),
-            at: said_at(entry).unwrap_or(now),
-            note: note.chars().take(NOTE_CHARS_MAX).collect(),
-        }));
-    }
     let document = Document {
         id: record_id(committed),
         dataset: entry.kind.dataset.clone(),

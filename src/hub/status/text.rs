@@ -195,6 +195,10 @@ fn undelivered_words(reason: &str) -> (&str, &str) {
             "văn bản quá lớn, báo bên gửi tách tệp đính kèm",
             "too large, the sender is to attach its files",
         ),
+        "not_addressed" => (
+            "trạng thái do cơ quan không phải nơi nhận báo, không chuyển tiếp",
+            "statuses of an office that the document was not addressed to",
+        ),
         other => (other, other),
     }
 }

@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use super::{HubStore, place, unplace};
 use crate::model::down::Version;
-use crate::model::{AgencyCode, BoxId, DatasetId, Seq, UnixMs};
+use crate::model::{AgencyCode, BoxId, DatasetId, RecordId, Seq, Subject, UnixMs};
 use crate::store::StoreError;
 
 /// A dataset at a box.
@@ -40,6 +40,15 @@ pub struct Undelivered {
     pub recipient: String,
     pub reason: String,
     pub noted: UnixMs,
+}
+
+/// A document that was handed on, and to whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandedRow {
+    pub id: RecordId,
+    pub sender: AgencyCode,
+    /// Agency codes as the sender wrote them.
+    pub recipients: Vec<String>,
 }
 
 impl HubStore {
@@ -194,6 +203,84 @@ impl HubStore {
                 subject: row.get(1)?,
                 place: row.get(2)?,
                 entry: row.get(3)?,
+            });
+        }
+        Ok(found)
+    }
+
+    // === Documents that were handed on ===
+
+    /// Writes down to whom a document was addressed; a repeat adds those that are new.
+    pub fn note_handed<'a>(
+        &mut self,
+        (id, sender): (&RecordId, &AgencyCode),
+        (dataset, subject): (&DatasetId, &Subject),
+        recipients: impl Iterator<Item = &'a str>,
+        at: UnixMs,
+    ) -> Result<(), StoreError> {
+        let document: i64 = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO handed (id, sender, dataset, subject, at_ms) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (id, sender) DO UPDATE SET at_ms = excluded.at_ms
+                 RETURNING document",
+            )?
+            .query_row(
+                params![
+                    id.as_str(),
+                    sender.as_str(),
+                    dataset.as_str(),
+                    subject.as_str(),
+                    at.0
+                ],
+                |row| row.get(0),
+            )?;
+        let mut add = self.connection.prepare_cached(
+            "INSERT INTO handed_to (document, recipient) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+        )?;
+        for recipient in recipients {
+            add.execute(params![document, recipient])?;
+        }
+        Ok(())
+    }
+
+    /// The documents of that id: each sender has ids of its own.
+    pub fn handed_by_id(&self, id: &RecordId) -> Result<Vec<HandedRow>, StoreError> {
+        self.handed("WHERE id = ?1", params![id.as_str()])
+    }
+
+    /// The documents of that subject, newest first.
+    pub fn handed_by_subject(
+        &self,
+        dataset: &DatasetId,
+        subject: &str,
+    ) -> Result<Vec<HandedRow>, StoreError> {
+        self.handed(
+            "WHERE subject = ?1 AND dataset = ?2",
+            params![subject, dataset.as_str()],
+        )
+    }
+
+    fn handed(
+        &self,
+        which: &str,
+        parameters: &[&dyn rusqlite::ToSql],
+    ) -> Result<Vec<HandedRow>, StoreError> {
+        let mut find = self.connection.prepare_cached(&format!(
+            "SELECT id, sender, document FROM handed {which} ORDER BY at_ms DESC, document DESC
+             LIMIT 100"
+        ))?;
+        let mut to = self
+            .connection
+            .prepare_cached("SELECT recipient FROM handed_to WHERE document = ?1")?;
+        let mut rows = find.query(parameters)?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let recipients = to.query_map([row.get::<_, i64>(2)?], |row| row.get(0))?;
+            found.push(HandedRow {
+                id: parsed(row, 0)?,
+                sender: parsed(row, 1)?,
+                recipients: recipients.collect::<Result<_, _>>()?,
             });
         }
         Ok(found)
