@@ -19,6 +19,8 @@ mod guide;
 #[path = "trucd/live.rs"]
 #[allow(dead_code, reason = "boxes on the network are not needed here")]
 mod live;
+#[path = "outputs/originals.rs"]
+mod originals;
 #[path = "bed/servers.rs"]
 #[allow(dead_code, reason = "other tests need more servers")]
 mod servers;

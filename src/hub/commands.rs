@@ -1,6 +1,7 @@
 //! The command line of `trucd`. Exit codes: 0 done, 1 fault at run time, 64 usage, 78 configuration.
 
 mod arguments;
+mod files;
 mod orders;
 mod rights;
 
@@ -86,6 +87,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Catalogue(command) => orders::catalogue(&config, command, now)?,
         Command::Order(args) => orders::command(&config, &args, now)?,
         Command::Outputs(command) => print_text(&output::commands::run(&config, &command, now)?)?,
+        Command::Attachments(args) => files::run(&config, args, now)?,
         Command::Verify(args) => return verify_store(&config, &args),
     }
     Ok(ExitCode::SUCCESS)
@@ -365,6 +367,7 @@ fn verify_store(config: &Config, args: &VerifyArgs) -> anyhow::Result<ExitCode> 
         ),
     };
     match verify(&view, args.box_id.as_ref(), print) {
+        Ok(()) if args.attachments => files::verify(config, &view, args.json.json),
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(Unsound::Store(error)) => Err(anyhow!("{error}. {}", error.hint())),
         Err(Unsound::Fault(fault)) => {

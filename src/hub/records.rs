@@ -5,11 +5,15 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 
 use anyhow::{Context, ensure};
+use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::evidence::entry_digest;
 use crate::hub::output::pick::Members;
-use crate::model::record::{CloudEvent, Entry, derived_id};
+use crate::model::chunk::pieces;
+use crate::model::record::{Attachment, CloudEvent, Entry, derived_id};
+use crate::store::hub::blobs::BlobState;
+use crate::store::hub_view::blobs::received_pieces;
 use crate::store::hub_view::{RecordRow, Snapshot, Wanted};
 
 /// Most columns that the fields of a dataset's data may make.
@@ -69,6 +73,9 @@ fn write_ndjson(
     snapshot.for_each_record::<anyhow::Error>(wanted, |row| {
         with_event(&row, |event| {
             let mut line = serde_json::to_vec(event).context("cannot write a record as JSON")?;
+            if !event.attachments.is_empty() {
+                add_attachment_states(snapshot, event.attachments, &mut line)?;
+            }
             // The data keeps its producer's line breaks, which can only stand between values: within
             // a JSON string they are escaped.
             for byte in &mut line {
@@ -83,6 +90,33 @@ fn write_ndjson(
         })
     })?;
     Ok(count)
+}
+
+/// One more attribute of a record's event: how far each of its files has come.
+fn add_attachment_states(
+    snapshot: &Snapshot<'_>,
+    files: &[Attachment],
+    line: &mut Vec<u8>,
+) -> anyhow::Result<()> {
+    let mut states = Vec::new();
+    for file in files {
+        let blob = match file.sha256.parse() {
+            Ok(digest) => snapshot.blob(digest)?,
+            Err(_) => None,
+        };
+        states.push(json!({
+            "sha256": file.sha256,
+            "state": blob.as_ref().map_or(BlobState::Expected, |blob| blob.state),
+            "chunks": pieces(blob.as_ref().map_or(file.bytes, |blob| blob.bytes)),
+            "received_chunks": blob.as_ref().map_or(0, received_pieces),
+        }));
+    }
+    let end = line.pop();
+    assert_eq!(end, Some(b'}'), "an event is an object");
+    line.extend_from_slice(br#","attachmentstate":"#);
+    serde_json::to_writer(&mut *line, &states).context("cannot write states as JSON")?;
+    line.push(b'}');
+    Ok(())
 }
 
 /// Two passes over the same snapshot: which fields there are, then the rows.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::HeaderMap;
 use axum::response::Json;
 use axum::routing::post;
@@ -30,7 +30,14 @@ struct Seen {
 }
 
 #[derive(Clone, Default)]
-struct Axis(Arc<Mutex<Seen>>);
+pub struct Axis(Arc<Mutex<Seen>>);
+
+impl Axis {
+    /// Documents as they came.
+    pub fn documents(&self) -> Vec<Vec<u8>> {
+        self.0.lock().unwrap().documents.clone()
+    }
+}
 
 fn is_known(headers: &HeaderMap) -> bool {
     headers["systemid"] == "TNI01" && headers["secret"] == "bi-mat"
@@ -79,18 +86,19 @@ async fn update(State(axis): State<Axis>, headers: HeaderMap, body: Bytes) -> Js
     Json(json!({"errorCode": 0}))
 }
 
-async fn serve(axis: &Axis, port: u16) -> tokio::task::JoinHandle<()> {
+pub async fn serve(axis: &Axis, port: u16) -> tokio::task::JoinHandle<()> {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port))
         .await
         .unwrap();
     let router = Router::new()
         .route("/v1/sendEdoc", post(send))
         .route("/v1/updateStatus", post(update))
+        .layer(DefaultBodyLimit::max(64 << 20))
         .with_state(axis.clone());
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() })
 }
 
-fn document(id: &str, bytes: &[u8]) -> Sample {
+pub fn document(id: &str, bytes: &[u8]) -> Sample {
     let data = json!({"loai_ban_ghi": "van_ban", "ma_van_ban": id, "tu": {"ma": "000.00.12.H53"}});
     Sample::new(id, &data.to_string())
         .dataset("van_ban_dien_tu")

@@ -10,7 +10,7 @@ use lienthong::engine::parts::{PartFiles, folder_beside};
 use lienthong::engine::{receiving, sending};
 use lienthong::evidence::{PublicKey, SigningKey};
 use lienthong::model::limits::MESSAGE_BYTES_MAX;
-use lienthong::model::record::{Draft, Op, RecordType};
+use lienthong::model::record::{Attachment, Draft, Op, RecordType};
 use lienthong::model::{BoxId, ClockQuality, Epoch, Lane, Now, UnixMs};
 use lienthong::store::Options;
 use lienthong::store::rows::Beside;
@@ -134,6 +134,7 @@ pub struct Sample {
     dataset: &'static str,
     sensitivity: u8,
     original: Option<String>,
+    attachments: Vec<Attachment>,
 }
 
 impl Sample {
@@ -147,7 +148,14 @@ impl Sample {
             dataset: "ho_so_tthc",
             sensitivity: 2,
             original: None,
+            attachments: Vec::new(),
         }
+    }
+
+    #[allow(dead_code, reason = "not every test hands in files")]
+    pub fn attachment(mut self, file: Attachment) -> Sample {
+        self.attachments.push(file);
+        self
     }
 
     #[allow(dead_code, reason = "not every test hands in several datasets")]
@@ -202,7 +210,7 @@ impl Sample {
             op: self.op,
             sensitivity: self.sensitivity,
             classification: &[],
-            attachments: &[],
+            attachments: &self.attachments,
             codeflags: &[],
             data: &data,
             original: self.original.as_deref(),

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::hub::grants::RowsWanted;
 use crate::hub::output::commands::OutputsCommand;
 use crate::hub::{config, records};
+use crate::model::chunk::Digest;
 use crate::model::{AgencyCode, BoxId, DatasetId, UnixMs};
 use crate::shell::dial::Address;
 
@@ -45,7 +46,7 @@ pub enum Command {
     /// Which office may read which dataset
     #[command(subcommand)]
     Grant(GrantCommand),
-    /// Who changed which right, and when
+    /// Who changed which right, or took a file out, and when
     Audit(JsonArgs),
     /// What goes out to databases, files and web services: state, what is parked, replay
     #[command(subcommand)]
@@ -56,6 +57,8 @@ pub enum Command {
     /// Give a box a command of the closed list, or list what was given: BOX NAME, --all NAME, list
     #[command(name = "command")]
     Order(OrderArgs),
+    /// Attachments: state, from which box, which records name them; get SHA256 --to FILE takes one out
+    Attachments(AttachmentsArgs),
     /// Check every chain and signature that is kept
     Verify(VerifyArgs),
 }
@@ -260,8 +263,51 @@ pub struct VerifyArgs {
     /// Only this box
     #[arg(value_name = "BOX")]
     pub box_id: Option<BoxId>,
+    /// Compute the digest of every kept attachment anew, too
+    #[arg(long)]
+    pub attachments: bool,
     #[command(flatten)]
     pub json: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct AttachmentsArgs {
+    #[command(flatten)]
+    pub list: ListArgs,
+    #[command(subcommand)]
+    pub command: Option<AttachmentsCommand>,
+}
+
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Only what this box has sent or named
+    #[arg(long = "box", value_name = "BOX")]
+    pub box_id: Option<BoxId>,
+    /// Only these: expected, receiving, checking, kept, quarantined, lost
+    #[arg(long, value_name = "STATE")]
+    pub state: Option<String>,
+    /// An object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AttachmentsCommand {
+    /// Copy a kept attachment into a file; the audit notes who
+    Get(GetArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    #[arg(value_name = "SHA256")]
+    pub sha256: Digest,
+    /// A file that does not exist yet
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// Who takes it, for the audit [default: who is logged in]
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
 }
 
 /// A span such as `7d`, `12h` or `30m`, in milliseconds.

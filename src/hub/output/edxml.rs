@@ -6,6 +6,7 @@
 //! Only when the network or the axis itself fails is it tried again; what the axis refuses is parked
 //! for a person. Which code of the axis means what is a setting, because axes differ.
 
+use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::evidence::sha256;
 use crate::hub::output::event::Event;
+use crate::hub::output::files::of_disk;
 use crate::hub::output::http::{self, Client, Endpoint, header_secret};
 use crate::hub::output::{Adapter, Delivery, Failure, Receipt, Trouble, settings};
 use crate::model::record::Op;
@@ -125,14 +127,12 @@ impl Edxml {
 
     /// Sends a document; returns what is to be remembered.
     fn send(&self, delivery: &Delivery<'_>, event: &Event, id: &str) -> Sent {
-        let original = event.original.as_deref().and_then(|text| {
-            let engine = base64::engine::general_purpose::STANDARD;
-            engine.decode(text).ok()
-        });
-        let Some(bytes) = original else {
+        let Some(bytes) = original(delivery, event)? else {
             return Err(Failure::Data {
                 reason: "no_original",
-                detail: "the document's own bytes are not in the record".to_owned(),
+                detail:
+                    "the document's own bytes are neither in the record nor among the attachments"
+                        .to_owned(),
             });
         };
         let digest = hex(&sha256(&bytes));
@@ -202,6 +202,23 @@ impl Edxml {
             ],
         )
         .into()
+    }
+}
+
+/// What the office's software wrote, as it came.
+fn original(delivery: &Delivery<'_>, event: &Event) -> Result<Option<Vec<u8>>, Failure> {
+    if let Some(text) = &event.original {
+        let engine = base64::engine::general_purpose::STANDARD;
+        return Ok(engine.decode(text).ok());
+    }
+    let Some(path) = event.large_original.and_then(delivery.kept) else {
+        return Ok(None);
+    };
+    match fs::read(&path) {
+        // One that is damaged must not go out under the document's name.
+        Ok(bytes) => Ok(Some(bytes)
+            .filter(|bytes| event.large_original.map(|digest| digest.0) == Some(sha256(bytes)))),
+        Err(error) => Err(of_disk(path.parent().unwrap_or(&path), &error).into()),
     }
 }
 

@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 use crate::evidence::entry_digest;
 use crate::hub::output::OutputConfig;
 use crate::hub::output::pick;
+use crate::model::chunk::Digest;
 use crate::model::record::{Entry, Op, derived_id};
 use crate::model::{AgencyCode, Capture, RecordId};
 use crate::store::hub_view::LogRow;
@@ -28,6 +29,8 @@ pub struct Event {
     pub data: Box<RawValue>,
     /// The source's own bytes, base64; none when something is masked.
     pub original: Option<String>,
+    /// What the source itself wrote, where it is an attachment; none when something is masked.
+    pub large_original: Option<Digest>,
     /// The whole CloudEvent in one line.
     pub json: String,
 }
@@ -62,8 +65,14 @@ pub fn judge(config: &OutputConfig, log: &LogRow, bytes: &[u8]) -> Verdict {
     let mut event = entry.to_cloud_event(&log.box_id, log.lane, &id);
     let masked = pick::mask(event.data, &config.masks);
     event.data = &masked;
+    let mut large_original = entry
+        .attachments
+        .iter()
+        .find(|file| file.original)
+        .and_then(|file| file.sha256.parse().ok());
     if !config.masks.is_empty() {
         event.original = None;
+        large_original = None;
     }
     let json = serde_json::to_string(&event).expect("an event is plain data");
     Verdict::Deliver(Box::new(Event {
@@ -80,6 +89,7 @@ pub fn judge(config: &OutputConfig, log: &LogRow, bytes: &[u8]) -> Verdict {
         time: event.time.to_owned(),
         stored: event.storedtime.to_owned(),
         original: event.original.map(str::to_owned),
+        large_original,
         // Line breaks stand only between values: within a JSON string they are escaped.
         json: json.replace(['\n', '\r'], " "),
         data: masked,

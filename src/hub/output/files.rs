@@ -1,6 +1,7 @@
 //! Kind `files`: segments of CSV or NDJSON, one a batch and dataset, named by the batch's number. A
 //! segment appears whole or not at all, and appears again with the same name and content when a
-//! crash came in between.
+//! crash came in between. What a source itself wrote and was too large for its entry lies beside the
+//! segments, under `originals/<sha256>`, before the segment that names it is there.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -114,6 +115,13 @@ impl Adapter for Files {
         };
         for (dataset, events) in segments {
             let folder = self.config.folder.join(dataset.as_str());
+            for digest in events.iter().filter_map(|event| event.large_original) {
+                if let Some(kept) = (delivery.kept)(digest) {
+                    let originals = folder.join("originals");
+                    copy_whole(&kept, &originals, &digest.to_string())
+                        .map_err(|error| of_disk(&originals, &error))?;
+                }
+            }
             let name = format!("{}-{:012}.{ending}", self.name, delivery.batch);
             write_whole(&folder, &name, &self.content(&events))
                 .map_err(|error| of_disk(&folder, &error))?;
@@ -176,6 +184,24 @@ pub fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, folder.join(name))?;
+    File::open(folder)?.sync_all()
+}
+
+/// Copies a file so that it is there whole, and synced, or not at all; one that is there stays.
+fn copy_whole(from: &Path, folder: &Path, name: &str) -> io::Result<()> {
+    let mut from = File::open(from)?;
+    let to = folder.join(name);
+    if fs::metadata(&to)
+        .is_ok_and(|found| from.metadata().is_ok_and(|own| own.len() == found.len()))
+    {
+        return Ok(());
+    }
+    make_folder(folder)?;
+    let temporary = folder.join(format!(".{name}.tmp"));
+    let mut file = File::create(&temporary)?;
+    io::copy(&mut from, &mut file)?;
+    file.sync_all()?;
+    fs::rename(&temporary, to)?;
     File::open(folder)?.sync_all()
 }
 

@@ -35,6 +35,7 @@ pub mod supervise;
 mod table;
 mod webhook;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,7 @@ use crate::hub::output::pick::Mask;
 use crate::hub::output::station::{Station, StationConfig};
 use crate::hub::output::table::{Place, TableConfig};
 use crate::hub::output::webhook::{Webhook, WebhookConfig};
+use crate::model::chunk::Digest;
 use crate::model::{AgencyCode, DatasetId, UnixMs};
 use crate::shell::tls;
 use crate::store::StoreError;
@@ -111,6 +113,14 @@ impl Kind {
         }
     }
 
+    /// Whether the source's own bytes are delivered also when they are an attachment.
+    fn takes_large_original(&self) -> bool {
+        match self {
+            Kind::Edxml(_) | Kind::Files(_) => true,
+            Kind::Station(_) | Kind::Table(_) | Kind::Webhook(_) => false,
+        }
+    }
+
     fn open(&self, name: &str) -> Result<Box<dyn Adapter>, Trouble> {
         match self {
             Kind::Edxml(config) => Ok(Box::new(Edxml::open(config)?)),
@@ -170,6 +180,9 @@ struct Delivery<'a> {
     now: UnixMs,
     /// What the target answered when it was told this already.
     answered: &'a dyn Fn(&str) -> Result<Option<String>, StoreError>,
+    /// The file of an attachment that the hub keeps; none: it has no sound one. What is still on its
+    /// way is not handed to an adapter.
+    kept: &'a dyn Fn(Digest) -> Option<PathBuf>,
 }
 
 /// What is to be remembered of a delivery.

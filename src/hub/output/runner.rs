@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::hub::attachments::kept_path;
 use crate::hub::config::Config;
 use crate::hub::output::event::{Event, Verdict, judge};
 use crate::hub::output::feed;
@@ -11,10 +12,12 @@ use crate::hub::output::supervise::Stop;
 use crate::hub::output::{Adapter, Delivery, Failure, OutputConfig, Trouble, outlook};
 use crate::hub::registry;
 use crate::model::Seq;
+use crate::model::chunk::Digest;
 use crate::shell::backoff::{Backoff, CAP_MS, Ending};
 use crate::shell::clock::Clock;
-use crate::store::hub_view::{HubView, LogRow};
-use crate::store::outputs::held::{Key, NewHeld};
+use crate::store::hub::blobs::BlobState;
+use crate::store::hub_view::{HubView, LogRow, Snapshot};
+use crate::store::outputs::held::{FILE_COMING, Key, NewHeld};
 use crate::store::outputs::{Item, LogName, Outcome, OutputRow, OutputStore, Plan};
 
 /// How soon a commit of the hub is noticed.
@@ -181,6 +184,7 @@ impl Runner {
     ) -> Result<Option<(u64, Plan, bool)>, Trouble> {
         let now = self.clock.now().wall;
         let mut plan = Plan::default();
+        self.release(view, store, row)?;
         let ready = store.ready(
             row.output,
             RETRIED_MAX.min(self.config.kind.batch_max() as u64),
@@ -205,6 +209,30 @@ impl Runner {
         Ok(batch.map(|batch| (batch, next.plan, is_last)))
     }
 
+    /// Lets entries go on that waited for a file which has come, or never will.
+    fn release(
+        &self,
+        view: &HubView,
+        store: &mut OutputStore,
+        row: &OutputRow,
+    ) -> Result<(), Trouble> {
+        let waiting = store.waiting_for_files(row.output)?;
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let snapshot = view.snapshot()?;
+        for (number, digest) in waiting {
+            let is_coming = match digest.parse() {
+                Ok(digest) => is_coming(&snapshot, digest)?,
+                Err(_) => false,
+            };
+            if !is_coming {
+                store.retry(row.output, Some(number))?;
+            }
+        }
+        Ok(())
+    }
+
     fn deliver(
         &self,
         view: &HubView,
@@ -215,8 +243,10 @@ impl Runner {
     ) -> Result<(), Trouble> {
         let mut outcome = Outcome::default();
         let parcels = self.read(view, store, row, &plan, &mut outcome)?;
+        let snapshot = view.snapshot()?;
         let mut hand = Hand {
             runner: self,
+            snapshot: &snapshot,
             store,
             row,
             adapter,
@@ -253,7 +283,8 @@ impl Runner {
             ..plan
         };
         store.settle(row, &outcome, &rest, self.clock.now().wall)?;
-        for held in outcome.held.iter().filter(|held| held.reason.is_some()) {
+        let is_parked = |held: &&NewHeld| held.reason.is_some_and(|reason| reason != FILE_COMING);
+        for held in outcome.held.iter().filter(is_parked) {
             tracing::warn!(output = %self.config.name, box_id = %held.item.log.box_id, lane = %held.item.log.lane, seq = held.item.seq.0, reason = held.reason, "an entry was parked; see trucd outputs parked");
         }
         ended
@@ -355,6 +386,7 @@ struct Parcel {
 /// Hands parcels to the adapter and keeps account.
 struct Hand<'a> {
     runner: &'a Runner,
+    snapshot: &'a Snapshot<'a>,
     store: &'a OutputStore,
     row: &'a OutputRow,
     adapter: &'a mut dyn Adapter,
@@ -367,9 +399,13 @@ impl Hand<'_> {
     fn over(&mut self, parcels: &[Parcel]) -> Result<(), Trouble> {
         let mut free = Vec::new();
         for parcel in parcels {
-            match self.blocked.contains(&parcel.event.key) {
-                true => self.hold(parcel, None, String::new()),
-                false => free.push(parcel),
+            if self.blocked.contains(&parcel.event.key) {
+                self.hold(parcel, None, String::new());
+            } else if let Some(digest) = self.lacks(parcel)? {
+                self.hold(parcel, Some(FILE_COMING), digest.to_string());
+                self.blocked.insert(parcel.event.key.clone());
+            } else {
+                free.push(parcel);
             }
         }
         if free.is_empty() {
@@ -377,11 +413,13 @@ impl Hand<'_> {
         }
         let events: Vec<Event> = free.iter().map(|parcel| parcel.event.clone()).collect();
         let (store, output) = (self.store, self.row.output);
+        let hub_store = &self.runner.hub.store.path;
         let delivery = Delivery {
             batch: self.row.batch,
             events: &events,
             now: self.runner.clock.now().wall,
             answered: &|key| store.answer(output, key),
+            kept: &|digest| Some(kept_path(hub_store, digest)).filter(|path| path.is_file()),
         };
         match self.adapter.deliver(&delivery) {
             Ok(receipt) => {
@@ -407,6 +445,18 @@ impl Hand<'_> {
         }
     }
 
+    /// The file of the event's own bytes, when it is to be delivered and is still on its way.
+    fn lacks(&self, parcel: &Parcel) -> Result<Option<Digest>, Trouble> {
+        let Some(digest) = parcel.event.large_original else {
+            return Ok(None);
+        };
+        let is_wanted = self.runner.config.kind.takes_large_original();
+        match is_wanted && is_coming(self.snapshot, digest)? {
+            true => Ok(Some(digest)),
+            false => Ok(None),
+        }
+    }
+
     /// The last entry of a parcel stands for all of it: only a state's parcel has several.
     fn hold(&mut self, parcel: &Parcel, reason: Option<&'static str>, detail: String) {
         let Some((last, others)) = parcel.items.split_last() else {
@@ -428,6 +478,15 @@ impl Hand<'_> {
             detail,
         });
     }
+}
+
+/// Whether an attachment is not whole yet, or not checked.
+fn is_coming(snapshot: &Snapshot<'_>, digest: Digest) -> Result<bool, Trouble> {
+    let state = snapshot.blob(digest)?.map(|blob| blob.state);
+    Ok(matches!(
+        state,
+        Some(BlobState::Expected | BlobState::Receiving | BlobState::Checking)
+    ))
 }
 
 fn too_many_parked(name: &str, parked: u64) -> Trouble {

@@ -3,7 +3,8 @@
 use rusqlite::{Row, params};
 
 use super::{Snapshot, number, parsed};
-use crate::model::chunk::Digest;
+use crate::model::chunk::{Digest, pieces};
+use crate::model::limits::CHUNK_BYTES_MAX;
 use crate::model::{BoxId, UnixMs};
 use crate::store::StoreError;
 use crate::store::hub::blobs::BlobState;
@@ -29,6 +30,25 @@ pub struct BlobCount {
     pub state: BlobState,
     pub blobs: u64,
     pub bytes: u64,
+}
+
+/// An attachment on its way to a box.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobWay {
+    pub box_id: BoxId,
+    /// As in the table `down_file`.
+    pub state: String,
+    /// Bytes whose chunks are entries of the box's log.
+    pub queued: u64,
+    pub since: UnixMs,
+}
+
+/// How many chunks of an attachment have come.
+pub fn received_pieces(blob: &BlobRow) -> u64 {
+    match blob.state {
+        BlobState::Kept | BlobState::Checking => pieces(blob.bytes),
+        _ => blob.received / CHUNK_BYTES_MAX as u64,
+    }
 }
 
 const SELECT: &str = "SELECT digest, bytes, mime, state, detail, box_id, first_ms, changed_ms,
@@ -57,6 +77,34 @@ impl Snapshot<'_> {
         let sql = format!("{SELECT} WHERE digest = ?1");
         self.for_each(&sql, [digest.0], |row| {
             found = Some(blob_row(row)?);
+            Ok::<(), StoreError>(())
+        })?;
+        Ok(found)
+    }
+
+    /// Places of the entries that name an attachment, oldest first.
+    pub fn blob_places(&self, digest: Digest, rows_max: usize) -> Result<Vec<i64>, StoreError> {
+        let mut found = Vec::new();
+        let sql = "SELECT place FROM blob_ref WHERE digest = ?1 ORDER BY place LIMIT ?2";
+        self.for_each(sql, params![digest.0, rows_max as i64], |row| {
+            found.push(row.get(0).map_err(StoreError::from)?);
+            Ok::<(), StoreError>(())
+        })?;
+        Ok(found)
+    }
+
+    /// The boxes that an attachment goes to.
+    pub fn blob_ways(&self, digest: Digest) -> Result<Vec<BlobWay>, StoreError> {
+        let mut found = Vec::new();
+        let sql = "SELECT box_id, state, queued, since_ms FROM down_file WHERE digest = ?1
+             ORDER BY box_id";
+        self.for_each(sql, [digest.0], |row| {
+            found.push(BlobWay {
+                box_id: parsed(row, 0)?,
+                state: row.get(1).map_err(StoreError::from)?,
+                queued: number(row, 2)?,
+                since: UnixMs(row.get(3).map_err(StoreError::from)?),
+            });
             Ok::<(), StoreError>(())
         })?;
         Ok(found)

@@ -7,6 +7,10 @@ use super::{Item, OutputStore, log_name, parsed};
 use crate::model::{AgencyCode, DatasetId, Seq, Subject, UnixMs};
 use crate::store::StoreError;
 
+/// Why an entry is held that lacks a file which is still on its way to the hub; its detail is the
+/// file's digest. Nothing is wrong with it, and it goes on by itself.
+pub const FILE_COMING: &str = "file_coming";
+
 /// The subject of an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
@@ -73,12 +77,26 @@ impl OutputStore {
         Ok(statement.query_row(of, |row| row.get(0)).optional()?)
     }
 
-    /// How many have something wrong with them, and how many wait behind those.
+    /// Entries that wait for a file, with the file's digest.
+    pub fn waiting_for_files(&self, output: i64) -> Result<Vec<(i64, String)>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT number, detail FROM held WHERE output = ?1 AND reason = ?2 AND retry = 0",
+        )?;
+        let rows = statement.query_map(params![output, FILE_COMING], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// How many have something wrong with them, and how many wait, behind those or for a file.
     pub fn held_counts(&self, output: i64) -> Result<(u64, u64), StoreError> {
         let counts = self
             .connection
-            .prepare_cached("SELECT count(reason), count(*) FROM held WHERE output = ?1")?
-            .query_row([output], |row| {
+            .prepare_cached(
+                "SELECT count(reason) FILTER (WHERE reason <> ?2), count(*) FROM held
+                 WHERE output = ?1",
+            )?
+            .query_row(params![output, FILE_COMING], |row| {
                 Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64))
             })?;
         Ok((counts.0, counts.1 - counts.0))
