@@ -257,7 +257,7 @@ fn sources(out: &mut String, status: &Status) {
 type CopyValue = fn(&CopyStatus) -> Option<String>;
 
 fn copies(out: &mut String, down: &DownStatus) {
-    let families: [(&str, &str, CopyValue); 5] = [
+    let families: [(&str, &str, CopyValue); 8] = [
         (
             "lienthong_copy_subjects",
             "Subjects that a dataset's copy holds.",
@@ -282,6 +282,21 @@ fn copies(out: &mut String, down: &DownStatus) {
             "lienthong_copy_withdrawn",
             "1 for a dataset whose right has ended.",
             |copy| Some(u8::from(copy.withdrawn).to_string()),
+        ),
+        (
+            "lienthong_copy_compare_timestamp_seconds",
+            "When a copy was last compared with the hub's.",
+            |copy| Some(seconds(copy.compared.as_ref()?.at).to_string()),
+        ),
+        (
+            "lienthong_copy_compare_mended_subjects",
+            "Subjects that were sent again in that comparison.",
+            |copy| Some(copy.compared.as_ref()?.subjects.to_string()),
+        ),
+        (
+            "lienthong_copy_compare_failed",
+            "1 while the last comparison has left a difference.",
+            |copy| Some(u8::from(copy.compared.as_ref()?.is_alarming()).to_string()),
         ),
     ];
     for (name, help, value) in families {
@@ -536,6 +551,10 @@ mod tests {
         for (series, number) in [
             ("lienthong_copy_subjects{dataset=\"ho_so_tthc\"}", 45_678.0),
             ("lienthong_copy_withdrawn{dataset=\"ho_so_tthc\"}", 0.0),
+            (
+                "lienthong_copy_compare_mended_subjects{dataset=\"ho_so_tthc\"}",
+                9.0,
+            ),
             ("lienthong_inbox_unread", 2.0),
             ("lienthong_inbox_oldest_unread_seconds", 600.0),
             ("lienthong_inbox_unread_by_status{status=\"01\"}", 2.0),

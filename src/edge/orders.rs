@@ -5,6 +5,7 @@
 //! undone or done, and every command can be done again. The answer goes to the log with a key of
 //! its own before it is forgotten here, so the hub hears it once.
 
+mod compare;
 mod obey;
 
 use std::collections::BTreeSet;
@@ -189,6 +190,7 @@ impl Orders {
         };
         let settled = settle(&mut store, &judge, self.clock.now().wall)?;
         let restart = self.obey(&mut store, is_first)?;
+        compare::nightly(&mut store, &self.config, self.clock.now())?;
         Ok(Round {
             catalogue: settled.changed.map(|(catalogue, _)| catalogue),
             next: settled.next,

@@ -171,11 +171,17 @@ fn down_lines(down: &DownStatus) -> Vec<(String, String)> {
             (Some(load), false) => format!("đang nạp {} trong {}", load.seen, load.of),
             (None, false) => "đầy đủ".to_owned(),
         };
-        let value = format!(
+        let mut value = format!(
             "{} hồ sơ, dữ liệu đến lúc {}; {state}",
             copy.subjects, copy.as_of
         );
+        if let Some(compared) = &copy.compared {
+            write!(value, "; {}", compared.words()).expect("a string takes any text");
+        }
         lines.push((format!("Bản sao {}", copy.dataset), value));
+    }
+    if let Some(compared) = &down.logs_compared {
+        lines.push(("Nhật ký".to_owned(), compared.words()));
     }
     let inbox = &down.inbox;
     let mut value = match inbox.unread {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
+use super::compare::{self, Look};
 use super::inlet::{self, Heard, Range, Stand};
 use super::parts::{self, Arrived, NotCarried, Parts};
 use crate::evidence::{PublicKey, SigningKey, chain_after};
@@ -76,6 +77,8 @@ const TIDY_ROWS: u32 = 500;
 const TIDY_MS: MonoMs = 50;
 /// Another catalogue may have the words looked through made anew; it is looked for so often.
 const LOOK_MS: MonoMs = 60_000;
+/// How soon a comparison goes on.
+const COMPARE_MS: MonoMs = 20;
 
 pub struct CopyEngine {
     config: Config,
@@ -94,6 +97,9 @@ pub struct CopyEngine {
     has_written: bool,
     /// When there is more to delete.
     tidy_at: Option<MonoMs>,
+    /// The comparison that goes on, and when.
+    look: Option<Look>,
+    look_at: Option<MonoMs>,
     effects: Vec<Effect>,
 }
 
@@ -112,6 +118,8 @@ impl CopyEngine {
             has_lost: false,
             has_written: false,
             tidy_at: Some(now.mono_ms),
+            look: None,
+            look_at: Some(now.mono_ms),
             effects: Vec::new(),
         };
         engine.has_lost = engine.store.has_gap()?;
@@ -186,6 +194,7 @@ impl CopyEngine {
             let after_ms = if is_left { TIDY_MS } else { LOOK_MS };
             self.tidy_at = Some(now.mono_ms + after_ms);
         }
+        self.compare(now)?;
         if self.has_written && VACUUM_BYTES < self.store.space()?.1 {
             self.store.vacuum(VACUUM_PAGES)?;
         }
@@ -194,7 +203,24 @@ impl CopyEngine {
 
     /// When `step` wants to be called though nothing has happened.
     pub fn poll_timeout(&self) -> Option<MonoMs> {
-        [self.greet_at, self.tidy_at].into_iter().flatten().min()
+        [self.greet_at, self.tidy_at, self.look_at]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Goes on with what the hub wants to know of the copies, a slice at a time.
+    fn compare(&mut self, now: Now) -> Result<(), StoreError> {
+        if !self.store.is_comparing() {
+            self.look_at = None;
+            return Ok(());
+        }
+        if self.look_at.is_none_or(|at| at <= now.mono_ms) {
+            let box_id = &self.config.box_id;
+            let is_more = compare::go_on(&mut self.store, &mut self.look, box_id, now.wall)?;
+            self.look_at = is_more.then_some(now.mono_ms + COMPARE_MS);
+        }
+        Ok(())
     }
 
     /// Asks the hub to greet: soon again until it is heard, then now and then, since a hub that was

@@ -12,10 +12,12 @@ use std::sync::Arc;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
+use self::compare::{Ended, Key, Work};
 use crate::catalogue::bundle::Bundle;
 use crate::catalogue::right::{Lens, Right, Rows, Seen, view};
 use crate::catalogue::{Catalogue, Dataset};
 use crate::evidence::sha256;
+use crate::model::compare::LogsSaid;
 use crate::model::down::{Copy, Down, Load, Version, Withdraw};
 use crate::model::limits::DOWN_ENTRY_BYTES_MAX;
 use crate::model::record::{Entry, Op};
@@ -26,6 +28,7 @@ use crate::store::hub::down::{DataVersion, Reload};
 use crate::store::hub::feed::SubscriptionRow;
 use crate::store::hub::orders::holding;
 
+pub(super) mod compare;
 pub(super) mod route;
 
 /// Subjects that a step looks at for a load, and bytes after which a slice ends.
@@ -34,6 +37,10 @@ const SLICE_BYTES: usize = 1 << 20;
 /// A load goes on when no more than this waits for its box in P4: less than the box's room there, so
 /// that nothing of it is ever dropped.
 pub(super) const WAITING_BYTES_MAX: u64 = 4 << 20;
+/// What stands around a copy's data at the most.
+const COPY_HEAD_BYTES: usize = 4 * 1024;
+/// By how much copies of the same subject may differ in length.
+const COPY_SLACK_BYTES: usize = 64;
 const DAY_MS: i64 = 86_400_000;
 
 /// An entry for a box's log.
@@ -62,6 +69,14 @@ pub(super) struct Feed {
     /// Documents that found nobody are tried again from this one on.
     retry_from: Option<i64>,
     areas: HashMap<AgencyCode, String>,
+    /// Comparisons that go on, as the store has them, and which one went on last.
+    comparing: BTreeMap<Key, Work>,
+    compared_last: Option<Key>,
+    /// No comparison can go on by itself.
+    is_compare_resting: bool,
+    /// What was heard and found of comparisons in the present step.
+    logs_said: Vec<(BoxId, LogsSaid)>,
+    ended: Vec<Ended>,
     posts: Vec<Post>,
 }
 
@@ -100,7 +115,10 @@ impl Feed {
     /// Whether there is something to do although nothing came in.
     pub fn is_busy(&self) -> bool {
         let is_unread = self.catalogue.is_some() && self.read_at.is_none();
-        is_unread || (!self.loads.is_empty() && !self.is_resting) || self.retry_from.is_some()
+        is_unread
+            || (!self.loads.is_empty() && !self.is_resting)
+            || (!self.comparing.is_empty() && !self.is_compare_resting)
+            || self.retry_from.is_some()
     }
 
     /// A box has to be loaded again.
@@ -126,7 +144,8 @@ impl Feed {
     fn post(&mut self, box_id: &BoxId, down: &Down) {
         let mut bytes = bytes_of(down);
         if let Down::Copy(copy) = down
-            && DOWN_ENTRY_BYTES_MAX < bytes.len()
+            && DOWN_ENTRY_BYTES_MAX < bytes.len() + COPY_SLACK_BYTES
+            && !is_carried(copy)
         {
             bytes = bytes_of(&Down::Copy(gone(copy.clone())));
         }
@@ -193,7 +212,9 @@ impl Feed {
         for ((box_id, dataset), _) in held {
             self.withdraw(store, &box_id, &dataset, now)?;
             store.drop_subscription(&box_id, &dataset)?;
+            self.forget_comparison(store, &(box_id, dataset))?;
         }
+        self.recall_comparisons(store)?;
         if self.secret.is_empty() && !self.datasets.is_empty() {
             self.secret = store.feed_secret()?.unwrap_or_default();
         }
@@ -305,11 +326,21 @@ impl Feed {
                 self.withdraw(store, box_id, dataset, now)?;
             }
         }
+        self.begin_load(store, (box_id, dataset), text, now)
+    }
+
+    fn begin_load(
+        &mut self,
+        store: &mut HubStore,
+        (box_id, dataset): (&BoxId, &DatasetId),
+        content: String,
+        now: UnixMs,
+    ) -> Result<SubscriptionRow, StoreError> {
         let number = store.dataset_number(dataset)?;
         let row = SubscriptionRow {
             box_id: box_id.clone(),
             dataset: dataset.clone(),
-            content: text,
+            content,
             load: store.next_version(now)?,
             subjects: store.state_count(number)?,
             seen: 0,
@@ -319,6 +350,29 @@ impl Feed {
         store.put_subscription(&row)?;
         self.post_load(&row, now);
         Ok(row)
+    }
+
+    /// Fills a copy anew by the rights by which it was filled.
+    fn load_again(
+        &mut self,
+        store: &mut HubStore,
+        (box_id, dataset): &Key,
+        now: UnixMs,
+    ) -> Result<(), StoreError> {
+        let rows = store.subscriptions()?;
+        let mut rows = rows.into_iter();
+        let Some(old) = rows.find(|row| row.box_id == *box_id && row.dataset == *dataset) else {
+            return Ok(());
+        };
+        let row = self.begin_load(store, (box_id, dataset), old.content, now)?;
+        let subscribers = self.datasets.get_mut(dataset).into_iter().flatten();
+        for subscriber in subscribers.filter(|one| one.box_id == *box_id) {
+            subscriber.load = row.load;
+        }
+        self.loads
+            .retain(|one| one.box_id != *box_id || one.dataset != *dataset);
+        self.loads.push(row);
+        Ok(())
     }
 
     fn withdraw(
@@ -368,6 +422,7 @@ impl Feed {
             }
             break;
         }
+        self.compare(store, now)?;
         self.deliver(store, now)
     }
 
@@ -428,6 +483,7 @@ impl Feed {
         }
         for (box_id, mut copy) in copies {
             copy.version = store.next_version(change.at)?;
+            self.mark(store, &box_id, &copy)?;
             self.post(&box_id, &Down::Copy(copy));
         }
         Ok(())
@@ -491,6 +547,21 @@ impl Feed {
 
 fn bytes_of(down: &Down) -> Vec<u8> {
     serde_json::to_vec(down).expect("an entry holds only what JSON can say")
+}
+
+/// Whether a message can carry a copy, whichever way it goes: what a load carries a change carries
+/// too, and what one of them cannot carry none does.
+fn is_carried(copy: &Copy) -> bool {
+    let data_bytes = copy.data.as_ref().map_or(0, |data| data.get().len());
+    if copy.attachments.is_empty() && data_bytes + COPY_HEAD_BYTES <= DOWN_ENTRY_BYTES_MAX {
+        return true;
+    }
+    let longest = Copy {
+        version: copy.load,
+        initial: true,
+        ..copy.clone()
+    };
+    bytes_of(&Down::Copy(longest)).len() <= DOWN_ENTRY_BYTES_MAX
 }
 
 /// The same subject, which the office is to see no longer.

@@ -9,7 +9,7 @@ use crate::evidence::{BatchClaim, SigningKey};
 use crate::model::chunk::Digest;
 use crate::model::fault::{self, Fault};
 use crate::model::limits::{BATCH_ENTRIES_MAX, MESSAGE_BYTES_MAX};
-use crate::model::{BoxId, Capture, Epoch, Lane, MonoMs, Now, Seq, UnixMs};
+use crate::model::{BoxId, Capture, Chain, Epoch, Lane, MonoMs, Now, Seq, UnixMs};
 use crate::store::StoreError;
 use crate::store::log::{LogStore, Mark};
 use crate::sync::bucket::Bucket;
@@ -295,6 +295,18 @@ impl Outlet {
             true => Ok(Taken::Nothing),
             false => Ok(Taken::Moved),
         }
+    }
+
+    /// The chain of a lane at a number, as far as that is still known.
+    pub fn chain_at<S: LogStore>(
+        &self,
+        store: &S,
+        tools: &mut Tools,
+        lane: Lane,
+        seq: Seq,
+    ) -> Result<Option<Chain>, StoreError> {
+        let mark = self.logs.mark_at(store, tools, lane, seq)?;
+        Ok(mark.map(|mark| mark.chain))
     }
 
     /// All that is held goes out again under a new epoch.

@@ -13,7 +13,7 @@ use crate::evidence::SigningKey;
 use crate::model::chunk::Digest;
 use crate::model::fault::{self, Fault};
 use crate::model::limits::MESSAGE_BYTES_MAX;
-use crate::model::{BoxId, Capture, Epoch, Lane, MonoMs, Now, UnixMs};
+use crate::model::{BoxId, Capture, Chain, Epoch, Lane, MonoMs, Now, Seq, UnixMs};
 use crate::store::StoreError;
 use crate::store::blobs::WantedStore;
 use crate::store::hub::down::{DataVersion, DownBox, Reload};
@@ -438,6 +438,42 @@ impl Posting {
         store.ask_to_reload(peer.known, why, now.wall)?;
         self.make_ready(index);
         Ok(())
+    }
+
+    /// The chain of a box's log at a number, where that can still be known.
+    pub fn chain_at(
+        &mut self,
+        store: &HubStore,
+        box_id: &BoxId,
+        (lane, epoch): (Lane, Epoch),
+        seq: Seq,
+    ) -> Result<Option<Chain>, StoreError> {
+        let Some(index) = self.peer(store, box_id)? else {
+            return Ok(None);
+        };
+        let Self { peers, tools, .. } = self;
+        let peer = &peers[index];
+        if peer.known.epoch != epoch {
+            return Ok(None);
+        }
+        let log = store.down_log(peer.known);
+        peer.outlet.chain_at(&log, tools, lane, seq)
+    }
+
+    /// A box holds another history than was sent to it.
+    pub fn begin_anew(
+        &mut self,
+        store: &mut HubStore,
+        now: Now,
+        box_id: &BoxId,
+    ) -> Result<(), StoreError> {
+        match self.peer(store, box_id)? {
+            Some(index) => {
+                let epoch = self.peers[index].known.epoch;
+                self.begin_epoch(store, now, index, epoch, Reload::SetBack)
+            }
+            None => Ok(()),
+        }
     }
 
     // === Time ===

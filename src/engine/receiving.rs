@@ -3,6 +3,8 @@
 //! Positions are read from the store within the transaction, so several workers may share it. A
 //! batch that is forged, foreign or broken is refused, counted and answered; it never stops others.
 
+mod logs;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::content::Content;
+use super::feed::compare::Ended;
 use super::feed::route::Committed;
 use super::feed::{Change, Feed};
 use super::files;
@@ -19,6 +22,7 @@ use super::posting::{DownSpace, Post, Posting};
 use crate::catalogue::Catalogue;
 use crate::evidence::{PublicKey, SigningKey};
 use crate::model::chunk::{ChunkEntry, Digest};
+use crate::model::compare::Verdict;
 use crate::model::fault::{self, Fault};
 use crate::model::record::{Entry, Op};
 use crate::model::{BoxId, Capture, Chain, Lane, MonoMs, Now, Seq, UnixMs};
@@ -93,6 +97,15 @@ pub enum Effect {
     Refused {
         box_id: BoxId,
         code: RefusalCode,
+    },
+    /// What a box holds was compared with what it is to hold.
+    Compared {
+        box_id: BoxId,
+        /// Or [`crate::model::compare::LOGS`].
+        dataset: String,
+        verdict: Verdict,
+        buckets: u64,
+        subjects: u64,
     },
     /// Records were committed; for counters.
     Committed {
@@ -209,8 +222,11 @@ impl HubEngine {
                 }
             }
         }
+        self.compare_logs(now)?;
         self.feed.work(&mut self.store, now.wall)?;
         self.send_down(now)?;
+        let ended = self.feed.take_ended().into_iter();
+        self.effects.extend(ended.map(Effect::from));
         self.parts.sync().map_err(not_written)?;
         if fault::is_crash_due() {
             if fault::is_planted(Fault::ReceiptBeforeCommit) {
@@ -543,6 +559,25 @@ impl From<Post> for Effect {
     }
 }
 
+impl From<Ended> for Effect {
+    fn from(ended: Ended) -> Effect {
+        let Ended {
+            box_id,
+            dataset,
+            verdict,
+            buckets,
+            subjects,
+        } = ended;
+        Effect::Compared {
+            box_id,
+            dataset,
+            verdict,
+            buckets,
+            subjects,
+        }
+    }
+}
+
 fn not_written(error: std::io::Error) -> StoreError {
     match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => StoreError::Full,
@@ -675,6 +710,7 @@ impl EntryWriter<'_> {
             };
             self.feed.route(store, committed, self.at)?;
             files::hear(store, self.box_id, entry, self.at)?;
+            self.feed.hear(store, self.box_id, entry, self.at)?;
         }
         Ok(())
     }

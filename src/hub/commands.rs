@@ -86,6 +86,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Audit(args) => rights::audit(&config, &args)?,
         Command::Catalogue(command) => orders::catalogue(&config, command, now)?,
         Command::Order(args) => orders::command(&config, &args, now)?,
+        Command::Compare(args) => orders::compared(&config, &args)?,
         Command::Outputs(command) => print_text(&output::commands::run(&config, &command, now)?)?,
         Command::Attachments(args) => files::run(&config, args, now)?,
         Command::Verify(args) => return verify_store(&config, &args),

@@ -25,6 +25,7 @@ use crate::engine::receiving::{Config, Effect, Event, HubEngine};
 use crate::evidence::SigningKey;
 use crate::hub::attachments::KeptContent;
 use crate::hub::counters::{Counters, SILENT_MS_MAX};
+use crate::model::compare::Verdict;
 use crate::model::limits::MESSAGE_BYTES_MAX;
 use crate::model::{BoxId, MonoMs};
 use crate::shell::clock::Clock;
@@ -367,6 +368,23 @@ impl Receiver {
                 self.counters.refused.fetch_add(1, Relaxed);
                 if self.is_to_be_logged(&box_id, code.as_str()) {
                     tracing::warn!(%box_id, code = code.as_str(), "batch or receipt refused; repeats are counted only");
+                }
+            }
+            Effect::Compared {
+                box_id,
+                dataset,
+                verdict,
+                buckets,
+                subjects,
+            } => {
+                let result = verdict.as_str();
+                match verdict {
+                    Verdict::Equal | Verdict::Mended => {
+                        tracing::info!(%box_id, dataset, result, buckets, subjects, "compared");
+                    }
+                    _ => {
+                        tracing::warn!(%box_id, dataset, result, buckets, subjects, "compared");
+                    }
                 }
             }
             Effect::Committed { records, .. } => {

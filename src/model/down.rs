@@ -36,6 +36,14 @@ pub enum Down {
     CataloguePart(CataloguePart),
     /// Something to do, from a closed list.
     Command(Command),
+    /// The box is to say what its copy of a dataset is at this place of the log.
+    Compare(Compare),
+    /// What a subject is, said again because the copy differed: it counts whatever stands there.
+    Mend(Copy),
+    /// All subjects of a bucket were said again: what was not is to go.
+    Mended(Mended),
+    /// How a comparison has ended.
+    Compared(Compared),
 }
 
 impl Down {
@@ -46,6 +54,8 @@ impl Down {
             Down::Document(_) | Down::File(_) | Down::Status(_) => Lane::P1,
             Down::Copy(copy) if copy.initial => Lane::P4,
             Down::Copy(_) | Down::Withdraw(_) | Down::Catalogue(_) => Lane::P2,
+            // Among the changes, and in their order.
+            Down::Compare(_) | Down::Mend(_) | Down::Mended(_) | Down::Compared(_) => Lane::P2,
             Down::Load(_) => Lane::P4,
             Down::CataloguePart(_) => Lane::P4,
         }
@@ -114,6 +124,40 @@ pub struct Withdraw {
     /// Copies of an earlier version are void, also those that are still on their way.
     pub version: Version,
     pub at: UnixMs,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Compare {
+    pub dataset: DatasetId,
+    /// Names the comparison: everything that was said before has an earlier version.
+    pub version: Version,
+    /// The initial load that the copy rests on; with another one it cannot be compared.
+    pub load: Version,
+    pub at: UnixMs,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Mended {
+    pub dataset: DatasetId,
+    pub load: Version,
+    pub bucket: u8,
+    /// What belongs there was said between these two.
+    pub since: Version,
+    pub version: Version,
+    pub at: UnixMs,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Compared {
+    /// None: the logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<DatasetId>,
+    pub at: UnixMs,
+    /// As [`super::compare::Verdict`] writes it; a newer hub may know more of them.
+    pub result: String,
+    /// Buckets that differed, and subjects that were sent again.
+    pub buckets: u64,
+    pub subjects: u64,
 }
 
 /// A document on its way from one office to another.

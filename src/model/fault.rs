@@ -72,10 +72,12 @@ pub enum Fault {
     NeededFileRemoved,
     /// The hub sends a file down before its check has found it sound.
     UncheckedFileSent,
+    /// What changes while a copy is compared is not marked.
+    MovedNotMarked,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 33] = [
+    pub const ALL: [Fault; 34] = [
         Fault::AnswerBeforeCommit,
         Fault::ReceiptBeforeCommit,
         Fault::NoGreeting,
@@ -109,6 +111,7 @@ impl Fault {
         Fault::ContentUnsynced,
         Fault::NeededFileRemoved,
         Fault::UncheckedFileSent,
+        Fault::MovedNotMarked,
     ];
 }
 

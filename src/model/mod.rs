@@ -1,6 +1,7 @@
 //! The words of the house: identifiers, numbers and times, parsed once at the border.
 
 pub mod chunk;
+pub mod compare;
 pub mod down;
 pub mod fault;
 pub mod handover;

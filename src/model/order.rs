@@ -27,6 +27,8 @@ pub enum Order {
     ReloadCopies(Option<DatasetId>),
     /// Answer with which catalogue holds; the hub sends what it has published again.
     UpdateCatalogue,
+    /// Say where the logs stand; the hub then compares the copies.
+    Compare,
     Restart,
 }
 
@@ -52,13 +54,14 @@ struct Arguments {
 
 impl Order {
     /// The list.
-    pub const NAMES: [&str; 7] = [
+    pub const NAMES: [&str; 8] = [
         "send_diagnostics",
         "set_bandwidth",
         "pause_source",
         "resume_source",
         "reload_copies",
         "update_catalogue",
+        "compare",
         "restart",
     ];
 
@@ -95,6 +98,7 @@ impl Order {
             "resume_source" => Order::ResumeSource(source()?),
             "reload_copies" => Order::ReloadCopies(dataset),
             "update_catalogue" => Order::UpdateCatalogue,
+            "compare" => Order::Compare,
             _ => Order::Restart,
         })
     }

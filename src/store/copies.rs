@@ -4,6 +4,7 @@
 //! Changes (P2) and initial loads (P4) come in any order; the greater version wins. A subject that is
 //! gone leaves a row without content for as long as an older copy of it may be on its way.
 
+pub mod compare;
 pub mod look;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -52,6 +53,15 @@ struct Worded {
 
 impl DownStore {
     pub(super) fn apply_copy(&mut self, copy: &Copy) -> Result<(), StoreError> {
+        self.take_copy(copy, false)
+    }
+
+    /// A change counts from its place in the log on; what stands there is not believed.
+    pub(super) fn apply_mend(&mut self, copy: &Copy) -> Result<(), StoreError> {
+        self.take_copy(copy, true)
+    }
+
+    fn take_copy(&mut self, copy: &Copy, mends: bool) -> Result<(), StoreError> {
         let copied = self.copied(&copy.dataset)?;
         if copy.version < copied.floor {
             return Ok(());
@@ -66,7 +76,9 @@ impl DownStore {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))
             })
             .optional()?;
-        let is_old = old.is_some_and(|(_, version, _)| copy.version.0 <= version as u64);
+        // With no load on its way nothing later can stand there in earnest.
+        let mends = mends && copy.load == copied.load && copy.load == copied.loaded;
+        let is_old = !mends && old.is_some_and(|(_, version, _)| copy.version.0 <= version as u64);
         let had_content = old.is_some_and(|(_, _, has_content)| has_content);
         let more = match is_old {
             true => 0,
@@ -81,6 +93,7 @@ impl DownStore {
         if is_old {
             return Ok(());
         }
+        self.mark_moved(copied.dataset, key[0])?;
         if let Some((row, _, true)) = old {
             forget_words(&self.connection, copied.dataset, row)?;
         }
@@ -175,6 +188,7 @@ impl DownStore {
             false => (copied.loaded, copied.sweep),
         };
         self.sweeps |= load.done;
+        self.spoil_compare(copied.dataset)?;
         self.connection
             .prepare_cached(
                 "UPDATE copied SET load = ?2, subjects = ?3, seen = ?4, loaded = ?5, sweep = ?6,
@@ -199,6 +213,11 @@ impl DownStore {
             return Ok(());
         }
         self.sweeps = true;
+        self.spoil_compare(copied.dataset)?;
+        self.connection.execute(
+            "DELETE FROM compared WHERE name = ?1",
+            [withdraw.dataset.as_str()],
+        )?;
         self.connection.execute(
             "UPDATE copied SET floor = ?2, sweep = max(sweep, ?2), as_of_ms = max(as_of_ms, ?3)
              WHERE dataset = ?1",
@@ -433,7 +452,10 @@ fn put_words(
 ) -> Result<(), StoreError> {
     let exact = look::exact(words);
     let folded = look::folded(&exact);
-    let sql = format!("INSERT INTO copy_text_{dataset} (rowid, exact, folded) VALUES (?1, ?2, ?3)");
+    // Words that a damaged copy has left behind make way.
+    let sql = format!(
+        "INSERT OR REPLACE INTO copy_text_{dataset} (rowid, exact, folded) VALUES (?1, ?2, ?3)"
+    );
     connection
         .prepare_cached(&sql)?
         .execute(params![row, exact, folded])?;

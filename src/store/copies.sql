@@ -32,3 +32,26 @@ CREATE TABLE copy (
 CREATE INDEX copy_subject ON copy (dataset, subject) WHERE subject IS NOT NULL;
 -- For each dataset with fields to look through there is a table `copy_text_<dataset>` (FTS5): rowid
 -- is `copy`, `exact` the words as written, `folded` without diacritics.
+
+-- Copies that are being compared with the hub's, as they were when this was applied.
+CREATE TABLE compare (
+    dataset INTEGER PRIMARY KEY,
+    version INTEGER NOT NULL,  -- of the model::down::Compare
+    good    INTEGER NOT NULL   -- 0: the copy was not whole then, or was given up since
+) STRICT;
+
+-- Buckets of these copies that have changed since.
+CREATE TABLE compare_moved (
+    dataset INTEGER NOT NULL,
+    bucket  INTEGER NOT NULL,  -- first byte of `copy.key`
+    PRIMARY KEY (dataset, bucket)
+) STRICT, WITHOUT ROWID;
+
+-- How the last comparisons have ended, as the hub has said.
+CREATE TABLE compared (
+    name     TEXT    PRIMARY KEY,  -- dataset; nhat-ky: the logs
+    at_ms    INTEGER NOT NULL,
+    result   TEXT    NOT NULL,     -- equal, mended, reloaded, unsettled, failed, differs
+    buckets  INTEGER NOT NULL,     -- that differed
+    subjects INTEGER NOT NULL      -- that were sent again
+) STRICT, WITHOUT ROWID;

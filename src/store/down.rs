@@ -3,6 +3,7 @@
 //! A file of its own beside the box's store, with its own owner, so that neither direction waits for
 //! the other. Everything in it the hub can send again.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -48,6 +49,8 @@ pub struct DownStore {
     /// Rows may be void.
     pub(super) sweeps: bool,
     pub(super) swept: Swept,
+    /// Numbers of the datasets that are being compared.
+    pub(super) comparing: BTreeSet<i64>,
 }
 
 impl DownStore {
@@ -70,8 +73,14 @@ impl DownStore {
                 wanted: box_id.to_string(),
             });
         }
+        let comparing = {
+            let mut statement = connection.prepare("SELECT dataset FROM compare")?;
+            let numbers = statement.query_map([], |row| row.get(0))?;
+            numbers.collect::<Result<_, _>>()?
+        };
         Ok(Self {
             connection,
+            comparing,
             epoch: (epoch != 0).then_some(Epoch(epoch as u64)),
             words: None,
             // A run before this one may have been cut off while it deleted.
@@ -222,6 +231,10 @@ impl DownStore {
             Down::Catalogue(news) => self.take_catalogue(news, now)?,
             Down::CataloguePart(part) => self.take_catalogue_part(part)?,
             Down::Command(command) => self.take_command(command, now)?,
+            Down::Compare(compare) => self.apply_compare(compare)?,
+            Down::Mend(copy) => self.apply_mend(copy)?,
+            Down::Mended(mended) => self.apply_mended(mended)?,
+            Down::Compared(compared) => self.apply_compared(compared, now)?,
         }
         Ok(true)
     }

@@ -7,7 +7,8 @@ CREATE TABLE down (
     box_id   TEXT    NOT NULL,
     epoch    INTEGER NOT NULL,  -- of the hub's logs for this box; the greater one is the newer; 0: none
     epoch_ms INTEGER,           -- when it was first heard of
-    heard_ms INTEGER            -- when entries last came
+    heard_ms INTEGER,           -- when entries last came
+    logs_ms  INTEGER            -- when this box last said where its logs stand
 ) STRICT;
 
 -- How far each lane's log of the present epoch is applied here. Moves in the transaction in which the

@@ -8,7 +8,9 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::StoreError;
+use super::copies::compare::{ComparedRow, compared};
 use super::down::MIGRATIONS;
+use crate::model::compare::LOGS;
 use crate::model::handover::highest;
 use crate::model::{DatasetId, UnixMs};
 
@@ -32,6 +34,8 @@ pub struct DownFacts {
     pub used_bytes: u64,
     /// By name.
     pub copies: Vec<CopyFacts>,
+    /// How the logs were last compared with the hub's.
+    pub logs_compared: Option<ComparedRow>,
     pub inbox: InboxFacts,
     /// Newest first.
     pub commands: Vec<CommandFacts>,
@@ -50,6 +54,8 @@ pub struct CopyFacts {
     pub seen: u64,
     pub complete: bool,
     pub withdrawn: bool,
+    /// How it was last compared with the hub's.
+    pub compared: Option<ComparedRow>,
 }
 
 /// Documents that are addressed to this office.
@@ -138,6 +144,9 @@ impl DownView {
             lost: lost as u64,
             used_bytes: super::space(&self.connection)?.0,
             copies: self.copies()?,
+            logs_compared: compared(&self.connection)?
+                .into_iter()
+                .find(|row| row.name == LOGS),
             inbox: self.inbox()?,
             commands: self.commands()?,
         }))
@@ -148,12 +157,14 @@ impl DownView {
             "SELECT name, as_of_ms, held, subjects, seen, load <= loaded, load < floor
              FROM copied WHERE load <> 0 OR floor <> 0 ORDER BY name",
         )?;
+        let compared = compared(&self.connection)?;
         let mut rows = statement.query([])?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
             let number = |index| row.get::<_, i64>(index).map(|number| number as u64);
             let name: String = row.get(0)?;
             found.push(CopyFacts {
+                compared: compared.iter().find(|row| row.name == name).cloned(),
                 dataset: name.parse().map_err(|_| StoreError::Damaged)?,
                 as_of: UnixMs(row.get(1)?),
                 held: number(2)?,

@@ -12,7 +12,7 @@ use crate::model::{BoxId, Epoch, Lane, UnixMs};
 const MIGRATIONS: &[&str] = &[include_str!("edge.sql")];
 /// A lone record costs two pages; a block of many fills its pages anyway.
 const PAGE_BYTES: u64 = 4096;
-const LANE_SHIFT: u32 = 56;
+pub(super) const LANE_SHIFT: u32 = 56;
 static OUTBOX: LazyLock<Tables> =
     LazyLock::new(|| Tables::new(LANE_SHIFT, "outbox", "lane", "lane", true));
 

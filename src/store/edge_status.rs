@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::{StoreError, edge};
+use crate::model::compare::{Head, UpHead};
 use crate::model::{Epoch, Lane, Seq, UnixMs};
 
 /// Facts about the store as a whole.
@@ -133,6 +134,41 @@ impl EdgeView {
             received: Seq(acked as u64),
             receipt_at: receipt_ms.map(UnixMs),
         })
+    }
+
+    /// Where the lanes' logs end; those that are empty are left out.
+    pub fn heads(&self) -> Result<Vec<UpHead>, StoreError> {
+        let mut statement = self.connection.prepare(
+            "SELECT lane, (SELECT epoch FROM box), begin, acked, acked_chain,
+               coalesce((SELECT chain FROM outbox WHERE place BETWEEN lane.lane << ?1
+                 AND ((lane.lane + 1) << ?1) - 1 ORDER BY place DESC LIMIT 1), acked_chain),
+               coalesce((SELECT max(place) & ((1 << ?1) - 1) FROM outbox
+                 WHERE place BETWEEN lane.lane << ?1 AND ((lane.lane + 1) << ?1) - 1), acked)
+             FROM lane ORDER BY lane",
+        )?;
+        let mut rows = statement.query([edge::LANE_SHIFT])?;
+        let mut heads = Vec::new();
+        while let Some(row) = rows.next()? {
+            let seq = |index| row.get::<_, i64>(index).map(|seq| Seq(seq as u64));
+            let lane = Lane::from_index(row.get::<_, i64>(0)? as u64);
+            let head = UpHead {
+                lane: lane.ok_or(StoreError::Damaged)?,
+                epoch: Epoch(row.get::<_, i64>(1)? as u64),
+                begin: seq(2)?,
+                received: Head {
+                    seq: seq(3)?,
+                    chain: super::chain_from(row.get(4)?)?,
+                },
+                newest: Head {
+                    seq: seq(6)?,
+                    chain: super::chain_from(row.get(5)?)?,
+                },
+            };
+            if Seq::ZERO < head.newest.seq {
+                heads.push(head);
+            }
+        }
+        Ok(heads)
     }
 
     /// What was written in all, and over the last `days`.

@@ -2,6 +2,7 @@
 
 pub mod blobs;
 mod boxes;
+pub mod compare;
 pub mod down;
 pub mod feed;
 pub mod files;
@@ -21,7 +22,8 @@ pub(super) const MIGRATIONS: &[&str] = &[concat!(
     include_str!("hub.sql"),
     include_str!("hub_feed.sql"),
     include_str!("hub_orders.sql"),
-    include_str!("hub_files.sql")
+    include_str!("hub_files.sql"),
+    include_str!("hub_compare.sql")
 )];
 pub(super) const LOG_SHIFT: u32 = 40;
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use lienthong::evidence::sha256;
 use lienthong::model::chunk::Digest;
 use lienthong::model::down::{
-    self, CatalogueNews, CataloguePart, Document, DocumentStatus, Down, FileNews, Load, Version,
-    Withdraw,
+    self, CatalogueNews, CataloguePart, Compare, Compared, Document, DocumentStatus, Down,
+    FileNews, Load, Mended, Version, Withdraw,
 };
 use lienthong::model::record::{Attachment, Op};
 use lienthong::model::{AgencyCode, DatasetId, RecordId, UnixMs};
@@ -304,19 +304,42 @@ fn asyncapi_describes_every_entry_that_goes_down() {
     let dataset: DatasetId = "ho_so_tthc".parse().expect("valid");
     let agency: AgencyCode = "H53.12".parse().expect("valid");
     let (id, at) = ("vb-1".parse::<RecordId>().expect("valid"), UnixMs(1));
+    let copy = down::Copy {
+        dataset: dataset.clone(),
+        schema: 1,
+        agency: agency.clone(),
+        subject: "S-1".parse().expect("valid"),
+        op: Op::Upsert,
+        version: Version(2),
+        at,
+        load: Version(1),
+        initial: true,
+        attachments: attachments.clone(),
+        data: Some(data()),
+    };
     let downs = [
-        Down::Copy(down::Copy {
+        Down::Copy(copy.clone()),
+        Down::Mend(copy),
+        Down::Compare(Compare {
             dataset: dataset.clone(),
-            schema: 1,
-            agency: agency.clone(),
-            subject: "S-1".parse().expect("valid"),
-            op: Op::Upsert,
-            version: Version(2),
-            at,
+            version: Version(4),
             load: Version(1),
-            initial: true,
-            attachments: attachments.clone(),
-            data: Some(data()),
+            at,
+        }),
+        Down::Mended(Mended {
+            dataset: dataset.clone(),
+            load: Version(1),
+            bucket: 255,
+            since: Version(4),
+            version: Version(5),
+            at,
+        }),
+        Down::Compared(Compared {
+            dataset: Some(dataset.clone()),
+            at,
+            result: "equal".to_owned(),
+            buckets: 0,
+            subjects: 0,
         }),
         Down::Load(Load {
             dataset: dataset.clone(),
@@ -415,5 +438,9 @@ fn heading_of(down: &Down) -> &'static str {
         Down::Catalogue(_) => "catalogue",
         Down::CataloguePart(_) => "catalogue_part",
         Down::Command(_) => "command",
+        Down::Compare(_) => "compare",
+        Down::Mend(_) => "mend",
+        Down::Mended(_) => "mended",
+        Down::Compared(_) => "compared",
     }
 }

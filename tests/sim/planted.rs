@@ -9,8 +9,8 @@ use crate::check::{
 };
 use crate::{run, spread};
 
-/// The faults that concern records; those of attachments stand behind them.
-const RECORDS_FAULTS: usize = Fault::ALL.len() - 3;
+/// The faults that concern records; those of attachments and comparisons stand behind them.
+const RECORDS_FAULTS: usize = Fault::ALL.len() - 4;
 
 /// Within so many seeds the first of a fault's checkers must notice it.
 const NOTICED_WITHIN: u64 = 660;
@@ -59,6 +59,7 @@ fn noticed_by(fault: Fault) -> (&'static str, &'static [&'static str]) {
                 "no world has attachments; tests/attachments.rs or files_down.rs notices it"
             )
         }
+        Fault::MovedNotMarked => unreachable!("no world compares; tests/compare.rs notices it"),
     }
 }
 

@@ -373,7 +373,8 @@ impl World {
             }
             receiving::Effect::TooLarge { .. }
             | receiving::Effect::FileGone { .. }
-            | receiving::Effect::RefusedByBox { .. } => {
+            | receiving::Effect::RefusedByBox { .. }
+            | receiving::Effect::Compared { .. } => {
                 self.note(format_args!("  {effect:?}"));
             }
             receiving::Effect::Refused { box_id, code } => {

@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::json;
 
-use super::{BANDWIDTH, Orders, PAUSED};
+use super::{BANDWIDTH, Orders, PAUSED, compare};
 use crate::edge::published::CatalogueStatus;
 use crate::evidence::CommandClaim;
 use crate::model::UnixMs;
@@ -22,6 +22,8 @@ struct Outcome {
     state: CommandState,
     detail: String,
     setting: Option<Setting>,
+    /// The hub is to hear where the logs stand.
+    says_logs: bool,
 }
 
 /// A change of a setting, written in the transaction that ends its command.
@@ -36,6 +38,7 @@ impl Outcome {
             state,
             detail: detail.into(),
             setting: None,
+            says_logs: false,
         }
     }
 
@@ -158,6 +161,10 @@ impl Orders {
                 let status = CatalogueStatus::read(&self.config.store.down_path());
                 Outcome::new(CommandState::Done, json!(status).to_string())
             }
+            Order::Compare => Outcome {
+                says_logs: true,
+                ..Outcome::new(CommandState::Done, "")
+            },
             Order::Restart => unreachable!("a restart is no act of this process"),
         }
     }
@@ -241,6 +248,9 @@ impl Orders {
             })?,
             Some(Setting::Drop(name)) => store.drop_setting(name)?,
             None => {}
+        }
+        if outcome.says_logs {
+            compare::say_logs(store, &self.config, &row.command.by, now)?;
         }
         store.set_command(row.number, outcome.state, now)?;
         store.say(said, now)

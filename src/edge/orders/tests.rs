@@ -9,8 +9,9 @@ use crate::catalogue::bundle::{Bundle, PART_BYTES};
 use crate::edge::config::load::Loaded;
 use crate::edge::intake::{self, Input};
 use crate::evidence::{CatalogueClaim, CommandClaim, SigningKey, sha256};
-use crate::model::BoxId;
 use crate::model::down::{CatalogueNews, CataloguePart, Command, Down, day_of, midnight};
+use crate::model::{BoxId, Epoch};
+use crate::store::edge::EdgeStore;
 use crate::store::orders::{AuditRow, CatalogueState, by_preference};
 
 const DAY_MS: i64 = 86_400_000;
@@ -523,4 +524,68 @@ fn answers_reach_the_log_once_though_the_process_dies_before_they_are_forgotten(
     let kept = kept.lock().expect("no panic");
     assert_eq!(kept.len(), 2);
     assert_eq!(kept[0], kept[1]);
+}
+
+#[test]
+fn where_the_logs_stand_is_said_each_night_and_on_command() {
+    let rig = Rig::new();
+    rig.receive(&[]);
+    let box_id: BoxId = "xa-tan-bien".parse().expect("valid");
+    let options = Options {
+        quota_bytes: 64 << 20,
+        cache_bytes: 1 << 20,
+    };
+    let path = rig.folder.path().join("tramd.db");
+    EdgeStore::open(&path, options, &box_id, Epoch(7)).expect("a store");
+    let (orders, _queue) = rig.start();
+    let said = || rig.down().answers().expect("read").len();
+    orders.round(true).expect("a round");
+    assert_eq!(
+        said(),
+        0,
+        "a box that has just begun has nothing to compare"
+    );
+    let two_days_ago = UnixMs(now().0 - 2 * DAY_MS);
+    rig.down().note_logs_said(two_days_ago).expect("written");
+    for _ in 0..2 {
+        orders.round(false).expect("a round");
+        assert_eq!(said(), 1, "once a night");
+    }
+    let in_a_day = UnixMs(now().0 + DAY_MS);
+    rig.receive(&[Down::Command(rig.command("c1", "compare", "{}", in_a_day))]);
+    orders.round(false).expect("a round");
+    let answers = rig.down().answers().expect("read");
+    let kinds: Vec<(String, String)> = answers
+        .iter()
+        .map(|row| {
+            let answer: serde_json::Value = serde_json::from_str(&row.answer).expect("JSON");
+            let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
+            (text("loai"), text("ma"))
+        })
+        .collect();
+    let expected = [
+        ("doi_chieu", "nhat-ky"),
+        ("doi_chieu", "nhat-ky"),
+        ("lenh", "c1"),
+    ];
+    assert_eq!(
+        kinds,
+        expected.map(|(kind, of)| (kind.to_owned(), of.to_owned()))
+    );
+    // The catalogue takes them.
+    let dataset = orders
+        .door
+        .dataset(&ANSWERS.parse().expect("valid"))
+        .expect("shipped");
+    for answer in answers {
+        let data = RawValue::from_string(answer.answer).expect("JSON");
+        let incoming = Incoming {
+            data: &data,
+            op: Op::Upsert,
+            original: None,
+            id: None,
+        };
+        let own: SourceName = OWN_SOURCE.parse().expect("valid");
+        assert!(orders.door.admit(&dataset, &own, incoming).is_ok());
+    }
 }

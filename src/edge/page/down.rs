@@ -37,13 +37,26 @@ fn copies(out: &mut String, down: &DownStatus) {
                 Text(&short(copy.dataset.as_str())),
                 text::count(copy.subjects),
                 text::time(copy.as_of),
-                state(copy),
+                compared(copy),
             ),
         );
     }
     out.push_str("</tbody></table>");
     more(out, down.copies.len(), "bộ dữ liệu");
     out.push_str("</section>\n");
+}
+
+/// How the copy stands, and how it was last compared.
+fn compared(copy: &CopyStatus) -> String {
+    let state = state(copy);
+    match &copy.compared {
+        Some(compared) if compared.is_alarming() => format!(
+            "{state}; <strong>{}</strong>; báo đơn vị vận hành trục <small lang=\"en\">differs from the hub</small>",
+            Text(&compared.words())
+        ),
+        Some(compared) => format!("{state}; {}", Text(&compared.words())),
+        None => state,
+    }
 }
 
 fn state(copy: &CopyStatus) -> String {

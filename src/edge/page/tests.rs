@@ -5,7 +5,7 @@ use base64::Engine as _;
 use super::*;
 use crate::edge::published::CatalogueStatus;
 use crate::edge::status::down::{
-    CommandStatus, CopyStatus, DownStatus, InboxStatus, LoadStatus, WayStatus,
+    CommandStatus, ComparedStatus, CopyStatus, DownStatus, InboxStatus, LoadStatus, WayStatus,
 };
 use crate::edge::status::{
     CardStatus, CertificateStatus, ClockStatus, EventStatus, LinkReason, LinkStatus, Stamp,
@@ -116,7 +116,14 @@ fn down() -> DownStatus {
             subjects: 45_678,
             load: None,
             withdrawn: false,
+            compared: Some(ComparedStatus {
+                at: Stamp(UnixMs(AT - 20_000_000)),
+                result: "mended".to_owned(),
+                buckets: 1,
+                subjects: 9,
+            }),
         }],
+        logs_compared: None,
         inbox: InboxStatus {
             unread: 2,
             oldest: Some(Stamp(UnixMs(AT - 600_000))),

@@ -8,6 +8,7 @@ use crate::edge::config::inbox::{InboxConfig, InboxKind};
 use crate::edge::status::Stamp;
 use crate::model::{DatasetId, UnixMs};
 use crate::store::StoreError;
+use crate::store::copies::compare::ComparedRow;
 use crate::store::down_status::{CommandFacts, CopyFacts, DownFacts, DownView};
 
 /// A command's result is told up to so many characters; `tramd audit` has all of it.
@@ -30,6 +31,9 @@ pub struct DownStatus {
     /// By dataset.
     #[serde(default)]
     pub copies: Vec<CopyStatus>,
+    /// How the logs were last compared with the hub's.
+    #[serde(default)]
+    pub logs_compared: Option<ComparedStatus>,
     #[serde(default)]
     pub inbox: InboxStatus,
     /// The last ones, newest first.
@@ -49,6 +53,49 @@ pub struct CopyStatus {
     pub load: Option<LoadStatus>,
     /// The right has ended: nothing of it can be read.
     pub withdrawn: bool,
+    /// How it was last compared with what the hub has; none: not yet.
+    #[serde(default)]
+    pub compared: Option<ComparedStatus>,
+}
+
+/// How a comparison with the hub has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComparedStatus {
+    pub at: Stamp,
+    /// `equal`, `mended`, `reloaded`, `unsettled`, `failed` or `differs`.
+    pub result: String,
+    /// Of 256 parts of the copy, those that differed; of the logs, how many.
+    pub buckets: u64,
+    /// Subjects that were sent again.
+    pub subjects: u64,
+}
+
+impl ComparedStatus {
+    fn of(row: ComparedRow) -> ComparedStatus {
+        ComparedStatus {
+            at: Stamp(row.at),
+            result: row.result,
+            buckets: row.buckets,
+            subjects: row.subjects,
+        }
+    }
+
+    /// Whether a person ought to know.
+    pub fn is_alarming(&self) -> bool {
+        ["failed", "differs"].contains(&self.result.as_str())
+    }
+
+    /// Vietnamese.
+    pub fn words(&self) -> String {
+        let what = match self.result.as_str() {
+            "equal" => "khớp với trục".to_owned(),
+            "mended" => format!("đã tự sửa {} hồ sơ", self.subjects),
+            "reloaded" => "lệch nhiều, nạp lại toàn bộ".to_owned(),
+            "unsettled" => "khớp, trừ phần đang thay đổi liên tục".to_owned(),
+            _ => "còn lệch với trục".to_owned(),
+        };
+        format!("đối chiếu {}: {what}", self.at)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,6 +194,7 @@ impl DownStatus {
             used_bytes: facts.used_bytes,
             trouble: None,
             copies: facts.copies.into_iter().map(copy).collect(),
+            logs_compared: facts.logs_compared.map(ComparedStatus::of),
             inbox: InboxStatus {
                 unread: facts.inbox.open,
                 oldest: facts.inbox.oldest.map(Stamp),
@@ -196,6 +244,7 @@ fn copy(facts: CopyFacts) -> CopyStatus {
         subjects: facts.held,
         load: (!facts.complete && !facts.withdrawn).then_some(load),
         withdrawn: facts.withdrawn,
+        compared: facts.compared.map(ComparedStatus::of),
     }
 }
 

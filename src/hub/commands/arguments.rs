@@ -59,8 +59,20 @@ pub enum Command {
     Order(OrderArgs),
     /// Attachments: state, from which box, which records name them; get SHA256 --to FILE takes one out
     Attachments(AttachmentsArgs),
+    /// How the boxes' logs and copies were last compared with the hub's
+    Compare(CompareArgs),
     /// Check every chain and signature that is kept
     Verify(VerifyArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Only this box
+    #[arg(long = "box", value_name = "BOX")]
+    pub box_id: Option<BoxId>,
+    /// An object a line
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -107,7 +119,7 @@ pub struct CatalogueListArgs {
 #[derive(Debug, Args)]
 pub struct OrderArgs {
     /// send_diagnostics, set_bandwidth "HH:MM-HH:MM KBITS"…, pause_source SOURCE, resume_source
-    /// SOURCE, reload_copies [DATASET], update_catalogue, restart
+    /// SOURCE, reload_copies [DATASET], update_catalogue, compare, restart
     #[arg(required = true, value_name = "[BOX] NAME [VALUE]…")]
     pub words: Vec<String>,
     /// Every box that is not revoked

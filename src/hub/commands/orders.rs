@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use serde_json::json;
 
-use super::arguments::{CatalogueCommand, CatalogueListArgs, OrderArgs, PublishArgs};
+use super::arguments::{CatalogueCommand, CatalogueListArgs, CompareArgs, OrderArgs, PublishArgs};
 use super::{print_json, print_text};
 use crate::hub::config::Config;
 use crate::hub::grants::caller;
@@ -12,6 +12,7 @@ use crate::hub::registry;
 use crate::hub::status::Stamp;
 use crate::hub::status::text::table;
 use crate::model::{BoxId, UnixMs};
+use crate::store::hub::compare::ComparisonRow;
 
 /// Commands that a list shows.
 const SHOWN: u32 = 1_000;
@@ -218,4 +219,58 @@ fn list_commands(config: &Config, args: &OrderArgs, now: UnixMs) -> anyhow::Resu
         }
     }
     print_text(&text)
+}
+
+/// `trucd compare`: the last comparison of each box's logs and copies.
+pub fn compared(config: &Config, args: &CompareArgs) -> anyhow::Result<()> {
+    let view = registry::open_view(config)?;
+    let states = view.snapshot()?.comparisons()?;
+    let states = states.iter().filter(|state| {
+        let wanted = args.box_id.as_ref();
+        wanted.is_none_or(|wanted| *wanted == state.box_id)
+    });
+    if args.json {
+        let mut text = String::new();
+        for state in states {
+            let last = state.last.as_ref();
+            let line = json!({
+                "box": state.box_id, "of": state.dataset, "goes_on": state.goes_on,
+                "ended": last.map(|last| Stamp(last.ended)),
+                "result": last.map(|last| &last.result),
+                "buckets": last.map(|last| last.buckets),
+                "subjects": last.map(|last| last.subjects),
+                "detail": last.map(|last| &last.detail),
+            });
+            text.push_str(&format!("{line}\n"));
+        }
+        return print_text(&text);
+    }
+    let header = [
+        "Trạm (box)",
+        "Của (of)",
+        "Lúc (at)",
+        "Kết quả (result)",
+        "Phần lệch (buckets)",
+        "Gửi lại (sent again)",
+        "Chi tiết (detail)",
+    ];
+    let mut rows = vec![header.map(str::to_owned)];
+    for state in states {
+        let last = state.last.as_ref();
+        let of_last = |text: &dyn Fn(&ComparisonRow) -> String| last.map(text).unwrap_or_default();
+        let result = match (state.goes_on, last) {
+            (true, _) => "đang đối chiếu (goes on)".to_owned(),
+            (false, last) => last.map(|last| last.result.clone()).unwrap_or_default(),
+        };
+        rows.push([
+            state.box_id.to_string(),
+            state.dataset.clone(),
+            of_last(&|last| last.ended.to_string()),
+            result,
+            of_last(&|last| last.buckets.to_string()),
+            of_last(&|last| last.subjects.to_string()),
+            of_last(&|last| short(&last.detail)),
+        ]);
+    }
+    print_text(&table(&rows))
 }
