@@ -83,6 +83,8 @@ pub struct Dataset {
     pub status: Option<StatusFields>,
     /// Records among documents that say what became of one of them.
     pub packet: Option<PacketFields>,
+    /// The field of a record that names files which were put before it.
+    pub attachments: Option<Pattern>,
     /// Fields that hold codes, and of what.
     pub coded: Vec<(Pattern, Scheme)>,
     /// What is known of codes; shared by all datasets.

@@ -330,6 +330,31 @@ fn poison_is_parked_and_stops_nobody() {
 }
 
 #[test]
+fn an_event_names_files_as_over_http() {
+    let bed = Bed::start(STATIONS);
+    let topic = "tram/NUO001/so-lieu";
+    let event = |id: &str, attachments: &str| {
+        format!(
+            r#"{{"specversion":"1.0","id":"{id}","source":"urn:pm","type":"x","attachments":{attachments},"data":{}}}"#,
+            measured(1)
+        )
+    };
+    let missing = "0a".repeat(32);
+    let file =
+        format!(r#"[{{"name":"anh.png","mime":"image/png","bytes":7,"sha256":"{missing}"}}]"#);
+    bed.publish(
+        topic,
+        &[event("e-1", &file), event("e-2", r#"[{"name":"../x"}]"#)],
+    );
+    wait_for("both are parked with their reasons", SOON, || {
+        let parked = bed.parked();
+        parked.contains("PUT /v1/blobs/") && parked.contains("attachments")
+    });
+    bed.publish("tram/NUO002/so-lieu", &[event("e-3", "[]")]);
+    assert_eq!(bed.at_hub("quan_trac", 1).len(), 1, "the others wait");
+}
+
+#[test]
 fn killed_at_any_moment_it_loses_and_doubles_nothing() {
     let rounds: u32 = std::env::var("ROUNDS").map_or(10, |rounds| rounds.parse().unwrap());
     let each = 60;

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bed::Bed;
+use lienthong::catalogue::bundle::Bundle;
 use lienthong::edge::connectors::{Connectors, Fault};
 use lienthong::edge::door::Door;
 use lienthong::edge::rows::fault::CURSOR_SET;
@@ -18,7 +19,7 @@ use lienthong::edge::rows::{Batch, PARKED_ROWS_MAX, Row, Rows, Taken};
 use lienthong::edge::sql::rewind;
 use lienthong::edge::status::SourceState;
 use lienthong::model::SourceName;
-use lienthong::model::record::Op;
+use lienthong::model::record::{Attachment, Op};
 use lienthong::store::edge_status::EdgeView;
 use lienthong::store::rows::{Parked, RowsView};
 use serde_json::json;
@@ -65,6 +66,103 @@ fn batch(rows: Vec<Row>, cursor: &str) -> Batch {
 fn parked(bed: &Bed) -> Vec<Parked> {
     let view = RowsView::open(&bed.store()).unwrap();
     view.parked("quan-trac", 0, 10_000).unwrap()
+}
+
+/// A dossier that names a file in its own field.
+fn dossier(number: u32, sha256: &str) -> Row {
+    let file = json!({"ten": "don.pdf", "mime": "application/pdf", "bytes": 5, "sha256": sha256});
+    row(&json!({
+        "ma_ho_so": format!("H53.12-261120-{number:04}"), "ma_tthc": "1.001193",
+        "co_quan_tiep_nhan": "H53.12", "co_quan_giai_quyet": "H53.12",
+        "ngay_tiep_nhan": "2026-11-20T08:12:45+07:00", "trang_thai_goc": "Đang thụ lý",
+        "trang_thai_chuan": "DANG_XU_LY",
+        "nguoi_nop": {"ho_ten": "Nguyễn Thị Mẫu", "loai": "ca_nhan"}, "dinh_kem": [file]
+    }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_named_by_the_row_or_by_the_field_that_the_dataset_says() {
+    const CONTENT: &[u8] = b"%PDF-";
+    let digest = |content: &[u8]| -> String {
+        let digest = lienthong::evidence::sha256(content);
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let bed = Bed::new();
+    let running = bed.start();
+    let here = running.door.blobs().put(CONTENT).unwrap();
+    assert_eq!(here, digest(CONTENT));
+
+    // Without the setting the field is only data.
+    let dossiers = rows(&running.door, "ho_so_tthc");
+    let missing = digest(b"khong co");
+    let taken = dossiers.hand_in(batch(vec![dossier(1, &missing)], "1"));
+    assert_eq!(
+        taken.await.unwrap(),
+        Taken {
+            accepted: 1,
+            parked: 0
+        }
+    );
+    let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("catalogue");
+    let text = std::fs::read_to_string(shipped.join("ho_so_tthc.toml")).unwrap();
+    let with = format!("attachments = \"/dinh_kem\"\n{text}");
+    let bundle = Bundle::read(&shipped)
+        .unwrap()
+        .with_file("ho_so_tthc.toml", with);
+    running.door.set_catalogue(bundle.catalogue().unwrap());
+    let later = digest(b"later");
+    let taken = dossiers.hand_in(batch(vec![dossier(2, &here), dossier(3, &later)], "3"));
+    assert_eq!(
+        taken.await.unwrap(),
+        Taken {
+            accepted: 1,
+            parked: 1
+        }
+    );
+    assert!(parked(&bed)[0].reason_vi.contains("PUT /v1/blobs/"));
+
+    // A row that says so itself, as an event over MQTT does.
+    let measured = rows(&running.door, STATION);
+    let naming = |station: &str, sha256: &str| Row {
+        named: vec![Attachment {
+            name: "anh.png".to_owned(),
+            mime: "image/png".to_owned(),
+            bytes: 5,
+            sha256: sha256.to_owned(),
+            original: false,
+        }],
+        ..good(station, 1)
+    };
+    let both = vec![naming("A", &here), naming("B", &later)];
+    let taken = measured.hand_in(batch(both, "5")).await.unwrap();
+    assert_eq!(
+        taken,
+        Taken {
+            accepted: 1,
+            parked: 1
+        }
+    );
+
+    // The files come, and a person has the rows tried again.
+    running.door.blobs().put(b"later").unwrap();
+    let retried = retry(&running.door, &source(), Which::All).await.unwrap();
+    assert_eq!(
+        retried,
+        Retried {
+            accepted: 2,
+            left: 0
+        }
+    );
+    running.stop().await;
+    let entries = bed.entries();
+    let mut named: Vec<&str> = entries
+        .iter()
+        .filter_map(|entry| entry["attachments"][0]["sha256"].as_str())
+        .collect();
+    named.sort_unstable();
+    let mut expected = [&here, &here, &later, &later].map(String::as_str);
+    expected.sort_unstable();
+    assert_eq!(named, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

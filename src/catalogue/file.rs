@@ -99,6 +99,8 @@ impl Reader<'_> {
         let search = self.fields("search", written.search);
         let deliver = self.deliver(written.deliver);
         let status = written.status.and_then(|status| self.status(status));
+        let attachments = written.attachments;
+        let attachments = attachments.and_then(|text| self.field("attachments", &text));
         let packet = written.packet.and_then(|packet| self.packet(packet));
         #[cfg(feature = "edge")]
         self.compilable();
@@ -125,6 +127,7 @@ impl Reader<'_> {
             deliver,
             status,
             packet,
+            attachments,
             coded: super::codes::fields(self.schema),
             codes: std::sync::Arc::default(),
             schema: written.schema,

@@ -36,6 +36,7 @@ pub struct Written {
     pub deliver: Vec<WrittenDeliver>,
     pub status: Option<WrittenStatus>,
     pub packet: Option<WrittenPacket>,
+    pub attachments: Option<String>,
     pub schema: String,
 }
 

@@ -15,6 +15,7 @@ use crate::edge::config::Config;
 use crate::edge::config::load::OWN_SOURCE;
 use crate::edge::connectors::Board;
 use crate::edge::intake::Intake;
+use crate::edge::named;
 use crate::edge::orders::Steering;
 use crate::engine::sending::{Answer, Level, NewRecord, Submission};
 use crate::evidence::sha256;
@@ -174,7 +175,7 @@ impl Door {
         self.admit_attached(dataset, source, incoming, &[])
     }
 
-    /// As [`Door::admit_row`], of a record that names files. They must be in [`Door::blobs`] before
+    /// As [`Door::admit_row`], of a record that names files, here or in the field that its dataset says. They must be in [`Door::blobs`] before
     /// the record is handed in.
     pub fn admit_attached(
         &self,
@@ -193,6 +194,16 @@ impl Door {
         let admitted = match op {
             Op::Delete => dataset.admit_delete(bytes)?,
             Op::Upsert | Op::Snapshot => dataset.admit_on(bytes, today(self.clock.now()))?,
+        };
+        let named = match (&dataset.attachments, op) {
+            (Some(field), Op::Upsert | Op::Snapshot) if attachments.is_empty() => {
+                named::in_record(field, data).map_err(|fault| Refusal::Schema(vec![fault]))?
+            }
+            _ => Vec::new(),
+        };
+        let attachments = match attachments.is_empty() {
+            true => &named,
+            false => attachments,
         };
         let once = id.as_ref().map(|id| {
             let mut content = vec![op_text(op), data.get()];

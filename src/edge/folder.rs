@@ -403,6 +403,11 @@ impl DropFolder {
                 self.seen.remove(&name);
                 return false;
             }
+            Outcome::Waits => {
+                let why = "bản ghi nêu tệp đính kèm mà trạm chưa có; gửi tệp bằng PUT /v1/blobs/{sha256}, tệp bản ghi được tự đọc lại";
+                self.retry_later(&name, None, why).await;
+                return false;
+            }
             Outcome::Unreadable => {
                 self.retry_later(
                     &name,
@@ -448,7 +453,7 @@ impl DropFolder {
         let pause_ms = RETRY_MS.0 << seen.tries.min(7);
         seen.retry_at_ms = now_ms + pause_ms.min(RETRY_MS.1);
         if seen.tries == 1 {
-            tracing::warn!(source = %self.source.name, "a file in the drop folder cannot be read or moved; it is tried again");
+            tracing::warn!(source = %self.source.name, "a file in the drop folder cannot be read, taken or moved; it is tried again");
             self.door
                 .intake()
                 .refused(self.source.name.clone(), 0, why.to_owned())

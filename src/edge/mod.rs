@@ -30,6 +30,7 @@ pub mod look;
 pub mod lookup;
 pub mod metrics;
 pub mod mqtt_source;
+mod named;
 pub mod orders;
 mod owner;
 pub mod page;

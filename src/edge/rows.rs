@@ -19,7 +19,9 @@ use serde_json::value::RawValue;
 use crate::catalogue::admit::Refusal;
 use crate::edge::connectors::Fault;
 use crate::edge::door::Door;
-use crate::edge::rows::check::{Checked, OTHER_CONTENT, TOO_LARGE, Verdict, reasons};
+use crate::edge::rows::check::{
+    Checked, NO_ATTACHMENT, OTHER_CONTENT, TOO_LARGE, Verdict, reasons,
+};
 use crate::edge::rows::fault::{cursor_set, lane_full, of_blobs, of_intake, of_store, parked_full};
 use crate::engine::sending::{Answer, Submission};
 use crate::model::record::{Attachment, Op};
@@ -43,6 +45,8 @@ pub struct Row {
     /// then takes the place of one that is parked.
     pub key: Option<Short>,
     pub attachments: Vec<Attached>,
+    /// Files that were put before.
+    pub named: Vec<Attachment>,
     /// What of the row could not be said in `data`, Vietnamese and English, without content: such a
     /// row is parked.
     pub flaw: Option<[String; 2]>,
@@ -63,6 +67,7 @@ impl Row {
             id: None,
             key: None,
             attachments: Vec::new(),
+            named: Vec::new(),
             flaw: None,
         }
     }
@@ -70,7 +75,8 @@ impl Row {
     /// What the record says of its attachments.
     fn names(&self) -> Vec<Attachment> {
         let name = |attached: &Attached| attached.name.clone();
-        self.attachments.iter().map(name).collect()
+        let brought = self.attachments.iter().map(name);
+        brought.chain(self.named.iter().cloned()).collect()
     }
 }
 
@@ -203,11 +209,14 @@ impl Rows {
                 Answer::TooLarge { index, .. } => {
                     checked.refuse(sorted.places[index], TOO_LARGE);
                 }
-                // It has gone meanwhile; read again, it is put again.
-                Answer::NoAttachment { .. } => {
-                    return Err(of_blobs(
-                        &std::io::Error::from(std::io::ErrorKind::NotFound).into(),
-                    ));
+                Answer::NoAttachment { index, sha256 } => {
+                    let place = sorted.places[index];
+                    // It has gone meanwhile; read again, it is put again.
+                    if checked.rows[place].brings(&sha256) {
+                        let gone = std::io::Error::from(std::io::ErrorKind::NotFound);
+                        return Err(of_blobs(&gone.into()));
+                    }
+                    checked.refuse(place, NO_ATTACHMENT);
                 }
                 Answer::OtherContent { index: None } => {
                     unreachable!("the submission has no key of its own")

@@ -19,6 +19,7 @@ use crate::hub::commands::arguments::{
 };
 use crate::hub::config::{self, Config};
 use crate::hub::init::{self, Plan};
+use crate::hub::output::outlook;
 use crate::hub::registry::{self, NewBoxPlan};
 use crate::hub::run::Hub;
 use crate::hub::status::Stamp;
@@ -81,7 +82,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status(args) => status(&config, &args, now)?,
         Command::Records(args) => write_records(&config, &args)?,
         Command::Gaps(args) => gaps(&config, &args)?,
-        Command::Parked(args) => parked(&config, &args)?,
+        Command::Parked(args) => parked(&config, &args, now)?,
         Command::Grant(command) => rights::run(&config, command, now)?,
         Command::Audit(args) => rights::audit(&config, &args)?,
         Command::Catalogue(command) => orders::catalogue(&config, command, now)?,
@@ -293,7 +294,7 @@ fn gaps(config: &Config, args: &JsonArgs) -> anyhow::Result<()> {
 }
 
 /// A line each, because there may be many.
-fn parked(config: &Config, args: &JsonArgs) -> anyhow::Result<()> {
+fn parked(config: &Config, args: &JsonArgs, now: UnixMs) -> anyhow::Result<()> {
     let view = registry::open_view(config)?;
     let mut out = BufWriter::with_capacity(PIECE_BYTES, io::stdout().lock());
     view.snapshot()?
@@ -337,6 +338,18 @@ fn parked(config: &Config, args: &JsonArgs) -> anyhow::Result<()> {
                 "{} {place} → {} {}",
                 waiting.noted, waiting.recipient, waiting.reason
             )?,
+        }
+    }
+    // What outputs hold has commands of its own, which can try it again.
+    if !args.json {
+        for output in outlook::read(config, &view, now)? {
+            if 0 < output.parked {
+                writeln!(
+                    out,
+                    "→ {}: {} mục tạm giữ ở đầu ra, xem: trucd outputs parked {} / parked at the output",
+                    output.name, output.parked, output.name
+                )?;
+            }
         }
     }
     Ok(out.flush()?)

@@ -191,6 +191,9 @@ async fn a_poisoned_entry_parks_with_what_follows_it_and_is_replayed() {
             (&"refused".into(), &"HTTP 422".into())
         );
         assert!(hub.ok(&["outputs", "parked", "day"]).contains("refused"));
+        let all = hub.ok(&["outputs", "parked", "--json"]);
+        assert!(all.contains(r#""output":"day""#), "{all}");
+        assert!(hub.ok(&["parked"]).contains("trucd outputs parked day"));
 
         // One is mended at the target and replayed, of the other the first entry is given up.
         target.0.lock().unwrap().poison.remove("H53.01-3");

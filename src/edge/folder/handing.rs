@@ -25,6 +25,8 @@ pub(in crate::edge) enum Outcome {
     Verdict(Verdict),
     /// Something that passes by itself: full lane, closed store.
     Later,
+    /// A record names an attachment that is to be put first.
+    Waits,
     /// The file changed while it was read.
     Changed,
     Unreadable,
@@ -49,8 +51,8 @@ pub(in crate::edge) async fn submit(
     };
     match door.intake().submit(submission).await {
         Ok(Answer::Stored { .. }) => Outcome::Verdict(Verdict::Done),
-        // A file that has gone meanwhile is put again.
-        Ok(Answer::LaneFull(_) | Answer::NoAttachment { .. }) | Err(_) => Outcome::Later,
+        Ok(Answer::NoAttachment { .. }) => Outcome::Waits,
+        Ok(Answer::LaneFull(_)) | Err(_) => Outcome::Later,
         Ok(Answer::OtherContent { index }) => {
             refuse(door, source, Refused::other_content(index, count)).await
         }

@@ -153,7 +153,11 @@ impl Station {
             };
             let verdict = match outcome {
                 Outcome::Verdict(verdict) => verdict,
-                Outcome::Later | Outcome::Changed | Outcome::Unreadable | Outcome::Away(_) => {
+                Outcome::Later
+                | Outcome::Waits
+                | Outcome::Changed
+                | Outcome::Unreadable
+                | Outcome::Away(_) => {
                     return Ok(Fate::Later);
                 }
             };

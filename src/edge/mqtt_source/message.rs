@@ -13,12 +13,14 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::catalogue::Dataset;
 use crate::edge::config::mqtt::MqttConfig;
 use crate::edge::door::{op_named, op_text, short_digest};
 use crate::edge::json_rows::{at, is_null, shape, text_of};
+use crate::edge::named;
 use crate::edge::rows::Row;
 use crate::formats::json;
 use crate::model::RecordId;
@@ -41,6 +43,9 @@ struct Event<'a> {
     data: &'a RawValue,
     /// Our extension: what the record does.
     op: Option<String>,
+    /// Our extension: files that were put before.
+    #[serde(default)]
+    attachments: Value,
 }
 
 /// The rows of a message; none for an empty one, which is how a kept message is taken back.
@@ -70,8 +75,14 @@ pub fn rows(
             Some(event) => Some(id_of(&["event", &event.source, &event.id])),
             None => id(config, dataset, topic, item, &shaped)?,
         };
+        let named = match &event {
+            Some(event) => named::of_event(&event.attachments)
+                .map_err(|fault| [fault.message_vi, fault.message_en])?,
+            None => Vec::new(),
+        };
         rows.push(Row {
             id,
+            named,
             ..Row::new(shaped, op)
         });
     }

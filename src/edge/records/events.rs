@@ -12,16 +12,13 @@ use crate::catalogue::Dataset;
 use crate::catalogue::admit::{Fault, Refusal};
 use crate::edge::door::{Incoming, op_named};
 use crate::edge::http::App;
+use crate::edge::named;
 use crate::edge::records::refusal::{not_readable, too_many_records, unfit};
 use crate::edge::records::{Prepared, RECORDS_MAX, Refused, Request, Unfit, request_key};
 use crate::engine::sending::NewRecord;
 use crate::formats::json::{self, Kind, Limits};
 use crate::model::RecordId;
-use crate::model::chunk::Digest;
 use crate::model::record::{Attachment, Op};
-
-/// Most files that an event names.
-const ATTACHMENTS_MAX: usize = 100;
 
 /// How many events a body holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,7 +160,10 @@ pub fn read<'e>(dataset: &Dataset, text: &'e RawValue) -> Result<Told<'e>, Vec<F
             "must be upsert, delete or snapshot",
         ));
     }
-    let attachments = event.attachments(&mut faults);
+    let attachments = named::of_event(&event.attachments).unwrap_or_else(|fault| {
+        faults.push(fault);
+        Vec::new()
+    });
     let (Some(id), Some(op), Some(data), true) = (id, op, event.data, faults.is_empty()) else {
         return Err(faults);
     };
@@ -178,37 +178,6 @@ pub fn read<'e>(dataset: &Dataset, text: &'e RawValue) -> Result<Told<'e>, Vec<F
 }
 
 impl Event<'_> {
-    /// The files that the event names; none without the attribute.
-    fn attachments(&self, faults: &mut Vec<Fault>) -> Vec<Attachment> {
-        if self.attachments.is_null() {
-            return Vec::new();
-        }
-        let is_name = |name: &str| {
-            (1..=255).contains(&name.chars().count())
-                && !name
-                    .chars()
-                    .any(|c| c.is_control() || c == '/' || c == '\\')
-        };
-        let files = Vec::<Attachment>::deserialize(&self.attachments)
-            .ok()
-            .filter(|files| files.len() <= ATTACHMENTS_MAX)
-            .filter(|files| {
-                files.iter().all(|file| {
-                    is_name(&file.name)
-                        && is_name(&file.mime.replacen('/', "", 1))
-                        && file.sha256.parse::<Digest>().is_ok()
-                })
-            });
-        if files.is_none() {
-            faults.push(fault(
-                "/attachments",
-                "phải là danh sách tối đa 100 tệp {name, mime, bytes, sha256}; sha256 là mã đã dùng khi PUT /v1/blobs/{sha256}",
-                "must be an array of at most 100 {name, mime, bytes, sha256}, with the sha256 of PUT /v1/blobs/{sha256}",
-            ));
-        }
-        files.unwrap_or_default()
-    }
-
     /// Looks at every attribute; the id, if it is one.
     fn check(&self, dataset: &Dataset, faults: &mut Vec<Fault>) -> Option<RecordId> {
         let mut say = |pointer: &str, vi: &str, en: &str| faults.push(fault(pointer, vi, en));

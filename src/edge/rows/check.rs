@@ -29,6 +29,11 @@ pub(super) const OTHER_CONTENT: Why = [
     "the row's own id was used before for other content",
 ];
 
+pub(super) const NO_ATTACHMENT: Why = [
+    "dòng nêu tệp đính kèm mà trạm chưa có; gửi tệp bằng PUT /v1/blobs/{sha256}, rồi cho thử lại bằng tramd sources retry",
+    "the row names an attachment that the box does not have; PUT /v1/blobs/{sha256} it, then tramd sources retry",
+];
+
 /// Rows that were held against the catalogue.
 #[derive(Default)]
 pub(super) struct Checked {
@@ -44,6 +49,14 @@ pub(super) struct CheckedRow {
     names: Vec<Attachment>,
     subject: Option<Short>,
     pub(super) verdict: Verdict,
+}
+
+impl CheckedRow {
+    /// Whether the row came with the content of this file.
+    pub(super) fn brings(&self, sha256: &str) -> bool {
+        let mut brought = self.row.attachments.iter();
+        brought.any(|attached| attached.name.sha256 == sha256)
+    }
 }
 
 pub(super) enum Verdict {

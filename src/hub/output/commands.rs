@@ -41,7 +41,8 @@ pub struct ListArgs {
 
 #[derive(Debug, Args)]
 pub struct ParkedArgs {
-    pub name: String,
+    /// All outputs when absent
+    pub name: Option<String>,
     /// Stable JSON instead of text
     #[arg(long)]
     pub json: bool,
@@ -75,9 +76,13 @@ pub fn run(config: &Config, command: &OutputsCommand, now: UnixMs) -> anyhow::Re
             }
         }
         OutputsCommand::Parked(args) => {
-            let (store, row) = open(config, &args.name)?;
-            let held = store.held(row.output, LISTED_MAX)?;
-            Ok(held.iter().map(|held| line(held, args.json)).collect())
+            let mut text = String::new();
+            for (store, row) in parked_of(config, args.name.as_deref())? {
+                let held = store.held(row.output, LISTED_MAX)?;
+                let lines = held.iter().map(|held| line(&row.name, held, args.json));
+                text.extend(lines);
+            }
+            Ok(text)
         }
         OutputsCommand::Retry(args) => {
             let (mut store, row) = open(config, &args.name)?;
@@ -131,11 +136,23 @@ fn open(config: &Config, name: &str) -> anyhow::Result<(OutputStore, OutputRow)>
     Ok((store, row))
 }
 
-fn line(held: &Held, as_json: bool) -> String {
+/// The output of that name, or all that have run.
+fn parked_of(config: &Config, name: Option<&str>) -> anyhow::Result<Vec<(OutputStore, OutputRow)>> {
+    if let Some(name) = name {
+        return Ok(vec![open(config, name)?]);
+    }
+    if !outlook::store_path(config).is_file() {
+        return Ok(Vec::new());
+    }
+    let rows = outlook::open(config)?.outputs()?.into_iter();
+    rows.map(|row| open(config, &row.name)).collect()
+}
+
+fn line(output: &str, held: &Held, as_json: bool) -> String {
     let log = &held.item.log;
     if as_json {
         let value = json!({
-            "number": held.number, "box": log.box_id, "lane": log.lane,
+            "output": output, "number": held.number, "box": log.box_id, "lane": log.lane,
             "epoch": crate::model::Epoch(log.epoch), "seq": held.item.seq,
             "dataset": held.key.dataset, "agency": held.key.agency, "reason": held.reason,
             "detail": held.detail, "retry": held.retry, "parked": Stamp(held.held),
@@ -149,7 +166,7 @@ fn line(held: &Held, as_json: bool) -> String {
         .unwrap_or("chờ sau mục trước (waits behind)");
     let _ = writeln!(
         text,
-        "{} {} {} {} {} {} {} {} {}",
+        "{output} {} {} {} {} {} {} {} {} {}",
         held.number,
         Stamp(held.held).0,
         log.box_id,
