@@ -28,6 +28,7 @@ use lienthong::store::copies::Words;
 use lienthong::store::down::DownStore;
 use lienthong::store::edge::OnceKey;
 use lienthong::store::edge_status::EdgeView;
+use lienthong::store::hub::down::Reload;
 use lienthong::store::hub::rights::RightRow;
 use lienthong::store::hub::{HubStore, NewBox};
 use lienthong::store::rows::Beside;
@@ -701,4 +702,33 @@ fn a_hub_that_was_set_back_is_noticed() {
     assert_eq!(logs(&rig).unwrap().1, Verdict::Equal);
     let ended = rig.ended.iter().find(|ended| ended.0 == DATASET).unwrap();
     assert_eq!(ended.1, Verdict::Equal, "{ended:?}");
+}
+
+#[test]
+fn a_box_that_says_it_lost_everything_is_loaded_again_once_an_hour() {
+    let mut rig = Rig::new(&right(Rows::All));
+    rig.dossiers(0..900, Op::Upsert);
+    rig.settle();
+    let whole = rig.copies();
+    rig.damage("DELETE FROM copy");
+    assert_eq!(rig.compare().0, Verdict::Reloaded);
+    rig.damage("DELETE FROM copy");
+    assert_eq!(rig.compare().0, Verdict::Failed, "not again so soon");
+    assert!(rig.copies().is_empty());
+    // What the box does to its log's epoch waits as well, and is not forgotten.
+    let registry = HubStore::open(&rig.path("hub.db"), OPTIONS).unwrap();
+    let known = registry.down_box(&box_id()).unwrap().unwrap();
+    let mut registry = registry;
+    let at = now(rig.now_ms).wall;
+    registry
+        .ask_to_reload(known, Reload::LostThere, at)
+        .unwrap();
+    rig.settle();
+    assert!(rig.copies().is_empty());
+    assert_eq!(registry.reloads().unwrap().len(), 1, "noted in its row");
+    rig.now_ms += 3_600_000;
+    rig.connect();
+    rig.settle();
+    assert!(rig.copies() == whole);
+    assert!(registry.reloads().unwrap().is_empty());
 }

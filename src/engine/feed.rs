@@ -37,6 +37,9 @@ const SLICE_BYTES: usize = 1 << 20;
 /// A load goes on when no more than this waits for its box in P4: less than the box's room there, so
 /// that nothing of it is ever dropped.
 pub(super) const WAITING_BYTES_MAX: u64 = 4 << 20;
+/// A box is loaded again for what it has said at most so often, so that one that says what is not true
+/// cannot keep the hub busy.
+const RELOAD_PAUSE_MS: i64 = 3_600_000;
 /// What stands around a copy's data at the most.
 const COPY_HEAD_BYTES: usize = 4 * 1024;
 /// By how much copies of the same subject may differ in length.
@@ -62,6 +65,8 @@ pub(super) struct Feed {
     secret: Vec<u8>,
     offices: Vec<(BoxId, AgencyCode)>,
     datasets: HashMap<DatasetId, Vec<Subscriber>>,
+    /// When a box may be loaded again that was loaded again not long ago.
+    reload_due: Option<UnixMs>,
     /// No box with a load has room for more.
     is_resting: bool,
     /// Loads that go on; the first is next.
@@ -162,7 +167,7 @@ impl Feed {
     /// follows from them.
     pub fn refresh(&mut self, store: &mut HubStore, now: UnixMs) -> Result<(), StoreError> {
         let state = (store.data_version()?, now.day());
-        if self.read_at == Some(state) {
+        if self.read_at == Some(state) && self.reload_due.is_none_or(|due| now < due) {
             return Ok(());
         }
         if self.is_new_day(now) {
@@ -183,11 +188,21 @@ impl Feed {
             .collect();
         // What a box holds cannot be relied upon: everything is loaded again.
         let mut again = BTreeSet::new();
+        self.reload_due = None;
         for (box_id, _, why) in store.reloads()? {
-            store.reloading(&box_id)?;
             if why != Reload::New {
-                again.insert(box_id);
+                // A box can bring this about by what it says; a person who orders it is obeyed.
+                let is_said = why != Reload::Asked;
+                if is_said && let Some(due) = reload_due(store, &box_id, now)? {
+                    self.reload_due = self.reload_due.into_iter().chain([due]).min();
+                    continue;
+                }
+                if is_said {
+                    store.note_reloaded(&box_id, now)?;
+                }
+                again.insert(box_id.clone());
             }
+            store.reloading(&box_id)?;
         }
         self.datasets.clear();
         self.loads.clear();
@@ -543,6 +558,16 @@ impl Feed {
             .collect();
         text.parse().expect("hexadecimal digits are a subject")
     }
+}
+
+/// When a box may be loaded again for what it has said; none: now.
+fn reload_due(store: &HubStore, box_id: &BoxId, now: UnixMs) -> Result<Option<UnixMs>, StoreError> {
+    let due = store
+        .reloaded(box_id)?
+        .map(|last| UnixMs(last.0.saturating_add(RELOAD_PAUSE_MS)));
+    // After a clock that was set back nobody waits longer than that.
+    let is_ahead = |due: &UnixMs| now < *due && due.0 <= now.0 + RELOAD_PAUSE_MS;
+    Ok(due.filter(is_ahead))
 }
 
 fn bytes_of(down: &Down) -> Vec<u8> {

@@ -338,6 +338,8 @@ impl Posting {
         if dropped {
             peer.reload = Some(Reload::Dropped);
             store.ask_to_reload(known, Reload::Dropped, now.wall)?;
+            // A piece of a catalogue may be among it; whoever looks after orders sends them again.
+            store.forget_published_to(&box_id)?;
         }
         let is_asleep = !self.peers[index].is_up && self.peers[index].rests_until <= now.mono_ms;
         match is_asleep && self.is_heard(&box_id) {

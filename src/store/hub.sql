@@ -118,7 +118,8 @@ CREATE TABLE down_box (
     box_id     TEXT    NOT NULL UNIQUE,
     epoch      INTEGER NOT NULL,     -- of its logs; each new one is greater
     reload_ms  INTEGER,              -- since when its copies are to be loaded again; NULL: they are good
-    reload_why TEXT                  -- new, set_back, lost_there, dropped, asked
+    reload_why TEXT,                 -- new, set_back, lost_there, dropped, asked
+    reloaded_ms INTEGER              -- when that last began for what the box has said; NULL: never
 ) STRICT;
 
 -- Where each log to a box stands; numbers go on through its epochs.

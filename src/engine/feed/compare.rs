@@ -11,7 +11,7 @@ use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Feed, SLICE_BYTES, SLICE_SUBJECTS, Subscriber, is_carried};
+use super::{Feed, SLICE_BYTES, SLICE_SUBJECTS, Subscriber, is_carried, reload_due};
 use crate::engine::compare::{bucket_of, digest_of_copy};
 use crate::model::compare::{CopySaid, KIND, LOGS, LogsSaid, Marks, Sums, Verdict};
 use crate::model::down::{Compare, Compared, Copy, Down, Mended, Version};
@@ -410,6 +410,10 @@ impl Feed {
             return self.end(store, key, work, Verdict::Failed, now);
         }
         if MEND_BUCKETS_MAX < work.wrong.count() {
+            if reload_due(store, &key.0, now)?.is_some() {
+                return self.end(store, key, work, Verdict::Failed, now);
+            }
+            store.note_reloaded(&key.0, now)?;
             self.load_again(store, key, now)?;
             return self.end(store, key, work, Verdict::Reloaded, now);
         }

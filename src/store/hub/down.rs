@@ -177,6 +177,23 @@ impl HubStore {
         Ok(())
     }
 
+    /// When a box was last loaded again for what it has said.
+    pub fn reloaded(&self, box_id: &BoxId) -> Result<Option<UnixMs>, StoreError> {
+        let at: Option<Option<i64>> = self
+            .connection
+            .prepare_cached("SELECT reloaded_ms FROM down_box WHERE box_id = ?1")?
+            .query_row([box_id.as_str()], |row| row.get(0))
+            .optional()?;
+        Ok(at.flatten().map(UnixMs))
+    }
+
+    pub fn note_reloaded(&mut self, box_id: &BoxId, at: UnixMs) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached("UPDATE down_box SET reloaded_ms = ?2 WHERE box_id = ?1")?
+            .execute(params![box_id.as_str(), at.0])?;
+        Ok(())
+    }
+
     pub fn ask_to_reload(
         &mut self,
         known: DownBox,
