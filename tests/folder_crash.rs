@@ -7,6 +7,9 @@
     reason = "real processes are waited for and timed by the real clock"
 )]
 
+#[path = "bed/one_box.rs"]
+#[allow(dead_code)]
+mod one_box;
 #[path = "e2e/rig.rs"]
 #[allow(dead_code)]
 mod rig;
@@ -20,11 +23,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use rig::{Broker, Process, Rig, dossier, tramd, wait_for};
+use one_box::{AGENCY, XA, configure, one_box, subjects};
+use rig::{Process, Rig, dossier, tramd, wait_for};
 use zip::write::{SimpleFileOptions, ZipWriter};
 
-const XA: &str = "xa-tan-bien";
-const AGENCY: &str = "H53.12";
 const LONG: Duration = Duration::from_secs(90);
 const FIELDS: [&str; 10] = [
     "ma_ho_so",
@@ -41,16 +43,13 @@ const FIELDS: [&str; 10] = [
 
 /// A box with a drop folder of dossiers and one of station files.
 fn rig_with_folders() -> Rig {
-    let mut rig = Rig::start(Broker::Embedded);
-    let port = rig.port;
-    rig.add_box(XA, AGENCY, port);
+    let rig = one_box();
     for folder in ["ho-so", "tram"] {
         fs::create_dir(rig.folder.path().join(folder)).unwrap();
     }
     let sources = "[[source]]\nname = \"ho-so\"\nkind = \"folder\"\ndataset = \"ho_so_tthc\"\npath = \"../../ho-so\"\nrescan = \"1 s\"\n\
                    [[source]]\nname = \"tram\"\nkind = \"folder\"\ndataset = \"quan_trac_moi_truong\"\npath = \"../../tram\"\nrescan = \"1 s\"\n";
-    let path = rig.boxes[XA].folder.join("tramd.d/20-folder.toml");
-    fs::write(path, sources).unwrap();
+    configure(&rig, "20-folder.toml", sources);
     rig
 }
 
@@ -200,12 +199,7 @@ fn rig_code(n: u32) -> String {
 /// How often each subject stands at the hub.
 fn at_hub(rig: &Rig) -> BTreeMap<String, u32> {
     rig.wait_until_drained(XA, LONG);
-    let mut found = BTreeMap::new();
-    for entry in rig.entries(XA) {
-        let subject = entry["subject"].as_str().unwrap().to_owned();
-        *found.entry(subject).or_insert(0) += 1;
-    }
-    found
+    subjects(rig, "")
 }
 
 #[test]

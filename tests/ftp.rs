@@ -6,6 +6,9 @@
     reason = "real processes are waited for and timed by the real clock"
 )]
 
+#[path = "bed/one_box.rs"]
+#[allow(dead_code)]
+mod one_box;
 #[path = "e2e/rig.rs"]
 #[allow(dead_code)]
 mod rig;
@@ -19,15 +22,13 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use one_box::{AGENCY, SOON, XA, configure, one_box, said, source, subjects};
 use rcgen::{CertificateParams, KeyPair};
-use rig::{Broker, Rig, free_port, run, tramd, wait_for};
+use rig::{Rig, free_port, run, tramd, wait_for};
 
-const XA: &str = "xa-tan-bien";
-const AGENCY: &str = "H53.12";
 const PASSWORD: &str = "mat-khau-thu";
 /// Counts are written down every half minute.
 const COUNTED: Duration = Duration::from_secs(40);
-const SOON: Duration = Duration::from_secs(20);
 
 /// A box that serves FTPS and plain FTP to some stations.
 struct Bed {
@@ -68,9 +69,7 @@ impl Bed {
     }
 
     fn new(stations: u32, more: &str) -> Bed {
-        let mut rig = Rig::start(Broker::Embedded);
-        let port = rig.port;
-        rig.add_box(XA, AGENCY, port);
+        let rig = one_box();
         let folder = rig.boxes[XA].folder.clone();
         certificate(&folder);
         let (plain, secure) = (free_port(), free_port());
@@ -85,7 +84,7 @@ impl Bed {
             let sha256 = sha256(PASSWORD);
             text += &format!("[[source.login]]\nname = \"tram-{n}\"\nsha256 = \"{sha256}\"\n");
         }
-        fs::write(folder.join("tramd.d/20-ftp.toml"), text).unwrap();
+        configure(&rig, "20-ftp.toml", &text);
         Bed { rig, plain, secure }
     }
 
@@ -131,25 +130,11 @@ impl Bed {
     /// How often each measurement stands at the hub, once nothing waits.
     fn at_hub(&self) -> BTreeMap<String, u32> {
         self.rig.wait_until_drained(XA, Duration::from_secs(60));
-        let mut found = BTreeMap::new();
-        for entry in self.rig.entries(XA) {
-            if entry["type"].as_str().unwrap().starts_with("quan_trac") {
-                *found
-                    .entry(entry["subject"].as_str().unwrap().to_owned())
-                    .or_insert(0) += 1;
-            }
-        }
-        found
+        subjects(&self.rig, "quan_trac")
     }
 
     fn source(&self, name: &str) -> serde_json::Value {
-        let status = self.rig.status(XA);
-        let sources = status["sources"].as_array().unwrap();
-        sources
-            .iter()
-            .find(|source| source["name"] == name)
-            .unwrap()
-            .clone()
+        source(&self.rig, name)
     }
 
     fn curl(&self, arguments: &[&str], url: &str) -> Output {
@@ -449,14 +434,7 @@ fn what_was_taken_is_known_after_a_restart_and_to_who_tries_the_source() {
         format!("213 {}", content(0).len())
     );
     assert_eq!(raw.say(&format!("MDTM {}", name(0))).0, 213);
-    let try_source = |name: &str| {
-        let config = bed.rig.boxes[XA].folder.join("tramd.toml");
-        let mut command = tramd();
-        command
-            .args(["sources", "try", name, "--config"])
-            .arg(config);
-        String::from_utf8(run(&mut command, 0).stdout).unwrap()
-    };
+    let try_source = |name: &str| said(&bed.rig, &["sources", "try", name], 0);
     let said = try_source("tram-do");
     for part in [
         format!("/ taken   {}", name(0)),

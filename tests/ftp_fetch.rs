@@ -6,6 +6,9 @@
     reason = "real processes are waited for and timed by the real clock"
 )]
 
+#[path = "bed/one_box.rs"]
+#[allow(dead_code)]
+mod one_box;
 #[path = "e2e/rig.rs"]
 #[allow(dead_code)]
 mod rig;
@@ -17,12 +20,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use one_box::{SOON, XA, assert_once, configure, one_box, said, source, subjects};
 use rcgen::{CertificateParams, KeyPair};
-use rig::{Broker, Process, Rig, free_port, run, tramd, wait_for};
-
-const XA: &str = "xa-tan-bien";
-const AGENCY: &str = "H53.12";
-const SOON: Duration = Duration::from_secs(30);
+use rig::{Process, Rig, free_port, wait_for};
 
 struct Bed {
     rig: Rig,
@@ -32,9 +32,7 @@ struct Bed {
 
 impl Bed {
     fn new(source: &str, server: &str) -> Bed {
-        let mut rig = Rig::start(Broker::Embedded);
-        let hub = rig.port;
-        rig.add_box(XA, AGENCY, hub);
+        let rig = one_box();
         let place = rig.folder.path().to_owned();
         fs::create_dir_all(place.join("logger/so-lieu")).unwrap();
         fs::create_dir(place.join("empty")).unwrap();
@@ -61,14 +59,8 @@ impl Bed {
             "[[source]]\nname = \"lay-tram\"\nkind = \"ftp_fetch\"\ndataset = \"quan_trac_moi_truong\"\n\
              server = \"localhost:{port}\"\nfolder = \"so-lieu\"\npatterns = [\"*.txt\"]\nevery = \"1 s\"\npath = \"../../fetch\"\n{source}"
         );
-        let folder = rig.boxes[XA].folder.clone();
-        fs::write(folder.join("tramd.d/20-fetch.toml"), text).unwrap();
-        run(
-            tramd()
-                .args(["config", "--config"])
-                .arg(folder.join("tramd.toml")),
-            0,
-        );
+        configure(&rig, "20-fetch.toml", &text);
+        said(&rig, &["config"], 0);
         let mut bed = Bed {
             rig,
             port,
@@ -98,28 +90,12 @@ impl Bed {
     }
 
     fn source(&self) -> serde_json::Value {
-        let status = self.rig.status(XA);
-        let sources = status["sources"].as_array().unwrap();
-        sources
-            .iter()
-            .find(|source| source["name"] == "lay-tram")
-            .unwrap()
-            .clone()
+        source(&self.rig, "lay-tram")
     }
 
     /// How often each measurement stands at the hub, once `count` are there and nothing more comes.
     fn at_hub(&self, count: usize) -> BTreeMap<String, u32> {
-        let found = || {
-            let mut found = BTreeMap::new();
-            for entry in self.rig.entries(XA) {
-                if entry["type"].as_str().unwrap().starts_with("quan_trac") {
-                    *found
-                        .entry(entry["subject"].as_str().unwrap().to_owned())
-                        .or_insert(0) += 1;
-                }
-            }
-            found
-        };
+        let found = || subjects(&self.rig, "quan_trac");
         wait_for(
             &format!("{count} are at the hub"),
             Duration::from_secs(60),
@@ -131,12 +107,7 @@ impl Bed {
     }
 
     fn assert_once(&self, count: usize) {
-        let found = self.at_hub(count);
-        assert_eq!(
-            (found.len(), found.values().max()),
-            (count, Some(&1)),
-            "{found:?}"
-        );
+        assert_once(&self.at_hub(count), count);
     }
 }
 
@@ -158,10 +129,7 @@ fn files_are_fetched_once_also_through_a_restart() {
     (0..20).for_each(|n| bed.put(n));
     fs::write(bed.remote().join("khac.csv"), "x").unwrap();
     fs::write(bed.remote().join("sai.txt"), "khong phai so lieu\r\n").unwrap();
-    let mut command = tramd();
-    command.args(["sources", "try", "lay-tram", "--config"]);
-    let output = run(command.arg(bed.rig.boxes[XA].folder.join("tramd.toml")), 0);
-    let said = String::from_utf8(output.stdout).unwrap();
+    let said = said(&bed.rig, &["sources", "try", "lay-tram"], 0);
     assert!(
         said.contains("SẼ NHẬN") && said.contains(&name(0)),
         "{said}"

@@ -6,6 +6,9 @@
     reason = "real processes are waited for and timed by the real clock"
 )]
 
+#[path = "bed/one_box.rs"]
+#[allow(dead_code)]
+mod one_box;
 #[path = "e2e/rig.rs"]
 #[allow(dead_code)]
 mod rig;
@@ -18,11 +21,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use rig::{Broker, Rig, code, wait_for};
-
-const XA: &str = "xa-tan-bien";
-const AGENCY: &str = "H53.12";
-const SOON: Duration = Duration::from_secs(30);
+use one_box::{AGENCY, SOON, XA, assert_once, configure, one_box, said, source};
+use rig::{Rig, code, wait_for};
 
 #[derive(Debug, Clone)]
 struct Request {
@@ -167,9 +167,7 @@ struct Bed {
 
 impl Bed {
     fn new(service: &Service, source: &str) -> Bed {
-        let mut rig = Rig::start(Broker::Embedded);
-        let hub = rig.port;
-        rig.add_box(XA, AGENCY, hub);
+        let rig = one_box();
         let fields = [
             "ma_ho_so",
             "ma_tthc",
@@ -194,9 +192,8 @@ impl Bed {
              {source}\n[source.fields]\n{fields}",
             service.port
         );
-        fs::write(rig.boxes[XA].folder.join("tramd.d/20-pull.toml"), text).unwrap();
-        let config = rig.boxes[XA].folder.join("tramd.toml");
-        rig::run(rig::tramd().args(["config", "--config"]).arg(config), 0);
+        configure(&rig, "20-pull.toml", &text);
+        said(&rig, &["config"], 0);
         Bed { rig }
     }
 
@@ -207,13 +204,7 @@ impl Bed {
     }
 
     fn source(&self) -> serde_json::Value {
-        let status = self.rig.status(XA);
-        let sources = status["sources"].as_array().unwrap();
-        sources
-            .iter()
-            .find(|source| source["name"] == "phan-mem")
-            .unwrap()
-            .clone()
+        source(&self.rig, "phan-mem")
     }
 
     fn wait_for_fault(&self, code: &str) -> serde_json::Value {
@@ -237,11 +228,7 @@ impl Bed {
     }
 
     fn assert_once(&self, count: u32) {
-        let found = self.at_hub(count);
-        assert_eq!(
-            (found.len(), found.values().max()),
-            (count as usize, Some(&1))
-        );
+        assert_once(&self.at_hub(count), count as usize);
     }
 }
 
@@ -293,10 +280,7 @@ fn a_try_shows_what_would_be_taken_and_keeps_nothing() {
         answer(200, list(&[item(0, 0, 3), wrong]))
     });
     let bed = Bed::new(&service, PAGED);
-    let mut command = rig::tramd();
-    command.args(["sources", "try", "phan-mem", "--config"]);
-    let output = rig::run(command.arg(bed.rig.boxes[XA].folder.join("tramd.toml")), 0);
-    let said = String::from_utf8(output.stdout).unwrap();
+    let said = said(&bed.rig, &["sources", "try", "phan-mem"], 0);
     assert!(
         said.contains("SẼ NHẬN") && said.contains("TỪ CHỐI"),
         "{said}"

@@ -6,6 +6,9 @@
     reason = "real processes are waited for and timed by the real clock"
 )]
 
+#[path = "bed/one_box.rs"]
+#[allow(dead_code)]
+mod one_box;
 #[path = "e2e/rig.rs"]
 #[allow(dead_code)]
 mod rig;
@@ -18,11 +21,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use rig::{Broker, Process, Rig, free_port, run, tramd, wait_for};
-
-const XA: &str = "xa-tan-bien";
-const AGENCY: &str = "H53.12";
-const SOON: Duration = Duration::from_secs(30);
+use one_box::{SOON, XA, config, configure, one_box, said, source};
+use rig::{Process, Rig, free_port, run, tramd, wait_for};
 
 /// A box, and the office's broker to which it listens.
 struct Bed {
@@ -40,9 +40,7 @@ impl Bed {
     }
 
     fn new(source: &str, broker: &str) -> Bed {
-        let mut rig = Rig::start(Broker::Embedded);
-        let hub = rig.port;
-        rig.add_box(XA, AGENCY, hub);
+        let rig = one_box();
         let port = free_port();
         let place = rig.folder.path().display().to_string();
         let config = format!(
@@ -55,19 +53,14 @@ impl Bed {
         let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("catalogue");
         run(Command::new("cp").arg("-r").arg(own).arg(&catalogue), 0);
         fs::write(catalogue.join("cong_tac.toml"), SWITCH).unwrap();
-        let folder = rig.boxes[XA].folder.join("tramd.d");
-        fs::write(
-            folder.join("15-catalogue.toml"),
-            "[catalogue]\npath = \"../../catalogue\"\n",
-        )
-        .unwrap();
+        let own = "[catalogue]\npath = \"../../catalogue\"\n";
+        configure(&rig, "15-catalogue.toml", own);
         let text = format!(
             "[[source]]\nname = \"cam-bien\"\nkind = \"mqtt\"\nbroker = \"127.0.0.1:{port}\"\n{source}"
         );
-        fs::write(folder.join("20-mqtt.toml"), text).unwrap();
+        configure(&rig, "20-mqtt.toml", &text);
         // Faults of the configuration show at once.
-        let config = rig.boxes[XA].folder.join("tramd.toml");
-        run(tramd().args(["config", "--config"]).arg(config), 0);
+        said(&rig, &["config"], 0);
         let mut bed = Bed {
             rig,
             port,
@@ -98,13 +91,7 @@ impl Bed {
     }
 
     fn source(&self) -> serde_json::Value {
-        let status = self.rig.status(XA);
-        let sources = status["sources"].as_array().unwrap();
-        sources
-            .iter()
-            .find(|source| source["name"] == "cam-bien")
-            .unwrap()
-            .clone()
+        source(&self.rig, "cam-bien")
     }
 
     fn wait_until_listening(&self) {
@@ -160,10 +147,7 @@ impl Bed {
     }
 
     fn parked(&self) -> String {
-        let mut command = tramd();
-        command.args(["sources", "parked", "cam-bien", "--config"]);
-        let output = run(command.arg(self.rig.boxes[XA].folder.join("tramd.toml")), 0);
-        String::from_utf8(output.stdout).unwrap()
+        said(&self.rig, &["sources", "parked", "cam-bien"], 0)
     }
 }
 
@@ -240,7 +224,7 @@ fn messages_of_every_form_become_records_and_a_repeat_is_harmless() {
     assert!(records.iter().all(|record| record["tram"] == "NUO001"));
     assert!(bed.source()["warning"].is_null());
     // A try listens beside the box, and takes nothing away from it.
-    let config = bed.rig.boxes[XA].folder.join("tramd.toml");
+    let config = config(&bed.rig);
     let trying = std::thread::spawn(move || {
         let mut command = tramd();
         command

@@ -12,6 +12,9 @@
 #[path = "bed/offices.rs"]
 #[allow(dead_code)]
 mod offices;
+#[path = "bed/one_box.rs"]
+#[allow(dead_code)]
+mod one_box;
 #[path = "e2e/rig.rs"]
 #[allow(dead_code)]
 mod rig;
@@ -27,10 +30,10 @@ use std::time::Duration;
 use lienthong::edge::blobs::Blobs;
 use lienthong::edge::config::sql::Place;
 use offices::{Kind, Office, SELECT};
-use rig::{Broker, Rig, run, tramd, wait_for};
+use one_box::{XA, configure, one_box};
+use rig::{Rig, run, tramd, wait_for};
 use serde_json::Value;
 
-const XA: &str = "xa-tan-bien";
 /// For tens of rounds; the long forms take what they need.
 fn patience() -> Duration {
     let rounds = number("SQL_CRASH_ROUNDS", 20) + number("SQL_ROWS", 100_000) / 20_000;
@@ -39,13 +42,6 @@ fn patience() -> Duration {
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
-}
-
-fn a_box() -> Rig {
-    let mut rig = Rig::start(Broker::Embedded);
-    let port = rig.port;
-    rig.add_box(XA, "H53.12", port);
-    rig
 }
 
 /// Where an office's database is, as settings.
@@ -136,9 +132,8 @@ fn three(office: &Office, source: fn(&str, &str, &str, &Office) -> String) -> St
     format!("{by_id}{by_time}{snapshot}")
 }
 
-fn configure(rig: &Rig, text: &str) {
-    let file = rig.boxes[XA].folder.join("tramd.d/50-sources.toml");
-    fs::write(file, text).unwrap();
+fn write_sources(rig: &Rig, text: &str) {
+    configure(rig, "50-sources.toml", text);
 }
 
 fn command(rig: &Rig, arguments: &[&str]) -> Command {
@@ -181,8 +176,8 @@ async fn killed_at_random_moments(kind: Kind) {
     let mut office = Office::open(kind).await;
     office.add_file_columns().await;
     add(&mut office, 1..=600).await;
-    let mut rig = a_box();
-    configure(&rig, &three_sources_with_files(&office));
+    let mut rig = one_box();
+    write_sources(&rig, &three_sources_with_files(&office));
     let (mut last, mut kept) = (600, Vec::new());
     for round in 0..rounds {
         rig.launch_box(XA);
@@ -290,7 +285,7 @@ fn peak_kib(pid: u32) -> u64 {
 async fn memory_of_a_sweep(rows: u64) -> u64 {
     let mut office = Office::open(Kind::Sqlite).await;
     office.fill(rows).await;
-    let mut rig = a_box();
+    let mut rig = one_box();
     rig.kill_hub();
     let snapshot = source(
         "toan-bang",
@@ -299,7 +294,7 @@ async fn memory_of_a_sweep(rows: u64) -> u64 {
         &office,
     );
     let store = "[store]\nquota = \"64 GiB\"\n";
-    configure(
+    write_sources(
         &rig,
         &format!(
             "{store}{}",
@@ -343,8 +338,8 @@ async fn sources_are_tried_discovered_and_mended_by_commands() {
     office
         .run("UPDATE ho_so SET so = 'sai mã' WHERE id = 2")
         .await;
-    let mut rig = a_box();
-    configure(&rig, &three_sources(&office));
+    let mut rig = one_box();
+    write_sources(&rig, &three_sources(&office));
 
     let tried = said(&mut command(&rig, &["sources", "try", "theo-so"]), 0);
     assert!(

@@ -5,8 +5,9 @@
 //! connections finish their request, the engine makes its last step and closes the store, the
 //! broker gets its goodbye. A second signal ends it at once.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
+pub mod engines;
+mod sources;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -21,53 +22,34 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::catalogue::Catalogue;
-use crate::edge::arrivals::{self, OpenCopies};
-use crate::edge::blobs::{BlobContent, Blobs};
+use crate::edge::arrivals;
 use crate::edge::commands::Failure;
-use crate::edge::config::ftp_fetch::FtpFetchConfig;
-use crate::edge::config::http_pull::HttpPullConfig;
+use crate::edge::config::Config;
 use crate::edge::config::load::{Loaded, load};
-use crate::edge::config::sql::SqlConfig;
-use crate::edge::config::{Config, SourceKind};
 use crate::edge::connectors::Connectors;
 use crate::edge::door::Door;
-use crate::edge::folder::{self, FolderSource};
-use crate::edge::ftp;
-use crate::edge::ftp_fetch;
 use crate::edge::http::{self, App};
-use crate::edge::http_pull;
 use crate::edge::identity::Keys;
 use crate::edge::inbox::{Documents, outward};
 use crate::edge::intake::{self, Input, Intake};
 use crate::edge::link::{Ends, Link, OUTGOING};
 use crate::edge::listen::{self, Bound};
 use crate::edge::live::Live;
-use crate::edge::lock::{StoreLock, hand_over};
-use crate::edge::lookup;
-use crate::edge::mqtt_source;
+use crate::edge::lock::StoreLock;
 use crate::edge::orders::{self, Orders};
-use crate::edge::owner::{OpenEngine, Outgoing, Owner};
-use crate::edge::received::{Keeper, Received};
+use crate::edge::owner::{Outgoing, Owner};
+use crate::edge::received::Keeper;
 use crate::edge::reserve::Reserve;
-use crate::edge::rows::Rows;
-use crate::edge::sql;
+use crate::edge::run::engines::{open_copies, open_engine};
+use crate::edge::run::sources::start_connectors;
 use crate::edge::status::read::Reader;
 use crate::edge::sweep::Sweep;
-use crate::engine::copying::{self, CopyEngine};
-use crate::engine::sending::{self, EdgeEngine, Space};
-use crate::model::{Epoch, UnixMs};
+use crate::model::UnixMs;
 use crate::shell::clock::Clock;
 use crate::shell::logging;
 use crate::shell::signals::StopSignals;
 use crate::shell::systemd::ServiceManager;
-use crate::store::Options;
-use crate::store::copies::Words;
-use crate::sync::Limits;
 
-/// SQLite's page cache in the engine.
-const CACHE_BYTES: u64 = 2 * 1024 * 1024;
-/// The same for what comes down.
-const DOWN_CACHE_BYTES: u64 = 1024 * 1024;
 /// Threads are few and shallow.
 const STACK_BYTES: usize = 512 * 1024;
 /// Name lookups, large bodies and status reads run beside the runtime.
@@ -311,185 +293,6 @@ fn new_runtime() -> anyhow::Result<Runtime> {
         .thread_stack_size(STACK_BYTES)
         .build()
         .context("cannot start the runtime")
-}
-
-/// Opens the engine over the configured store, as often as needed.
-pub fn open_engine(config: &Arc<Config>, keys: &Keys, blobs: &Arc<Blobs>) -> OpenEngine {
-    let (config, blobs) = (Arc::clone(config), Arc::clone(blobs));
-    let signing_key = keys.signing_keys();
-    let hub_keys = keys.hub_keys();
-    Box::new(move || {
-        let store = &config.store;
-        make_store_file(&store.path);
-        EdgeEngine::open(sending::Config {
-            store: store.path.clone(),
-            options: Options {
-                quota_bytes: store.quota_bytes,
-                cache_bytes: CACHE_BYTES,
-            },
-            box_id: config.box_id.clone(),
-            key: signing_key(),
-            hub_keys: hub_keys.clone(),
-            limits: Limits::FIELD,
-            space: Space {
-                lane_bytes_max: store.lane_bytes_max(),
-                tail_ms: store.tail_keep_ms,
-                tail_bytes: store.tail_bytes,
-                once_keys: store.once_keys,
-                blob_bytes_max: store.blobs_bytes_max,
-            },
-            content: Box::new(BlobContent(Arc::clone(&blobs))),
-            mint: Box::new(mint),
-        })
-    })
-}
-
-/// Opens the engine of what comes down, as often as needed.
-fn open_copies(config: &Arc<Config>, keys: &Keys, door: &Arc<Door>) -> OpenCopies {
-    let (config, door) = (Arc::clone(config), Arc::clone(door));
-    let signing_key = keys.signing_keys();
-    let hub_keys = keys.hub_keys();
-    Box::new(move |now| {
-        let store = config.store.down_path();
-        make_store_file(&store);
-        let received = Received::beside(&store);
-        let mut engine = CopyEngine::open(
-            copying::Config {
-                store,
-                options: Options {
-                    quota_bytes: config.store.quota_bytes,
-                    cache_bytes: DOWN_CACHE_BYTES,
-                },
-                box_id: config.box_id.clone(),
-                key: signing_key(),
-                hub_keys: hub_keys.clone(),
-                limits: Limits::FIELD,
-            },
-            now,
-        )?;
-        engine.set_files(received.parts(), config.store.received_bytes_max);
-        engine.set_words(words(&door));
-        Ok(engine)
-    })
-}
-
-/// What is looked through, by the catalogue that holds at the time.
-fn words(door: &Arc<Door>) -> Words {
-    let search = |door: &Arc<Door>| {
-        let door = Arc::clone(door);
-        move |dataset: &_| door.dataset(dataset).map(|dataset| dataset.search.clone())
-    };
-    let (fields, of) = (search(door), search(door));
-    Words {
-        fields: Box::new(move |dataset| {
-            let fields = fields(dataset).unwrap_or_default();
-            let fields: Vec<String> = fields.iter().map(ToString::to_string).collect();
-            fields.join(" ")
-        }),
-        of: Box::new(move |dataset, data| {
-            let fields = of(dataset).unwrap_or_default();
-            lookup::words(&fields, data)
-        }),
-    }
-}
-
-/// Makes the file for its owner's eyes only; SQLite gives its other files the same mode. What keeps
-/// us from making it keeps SQLite too, and is said by it.
-fn make_store_file(path: &Path) {
-    if let Ok(file) = OpenOptions::new()
-        .append(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-    {
-        hand_over(&file, path);
-    }
-}
-
-/// A new epoch: random, below 2^63.
-fn mint() -> Epoch {
-    Epoch(getrandom::u64().expect("the operating system has random numbers") >> 1)
-}
-
-/// Starts every configured source; one that fails stops no other.
-fn start_connectors(
-    config: &Config,
-    door: &Arc<Door>,
-    clock: &Clock,
-    stop: &watch::Receiver<bool>,
-) -> Connectors {
-    let mut connectors = Connectors::new(Arc::clone(door), clock.clone(), stop.clone());
-    for source in &config.sources {
-        match &source.kind {
-            SourceKind::Folder(folder) => {
-                let watched = FolderSource {
-                    name: source.name.clone(),
-                    dataset: source.dataset.clone(),
-                    folder: folder.clone(),
-                    inotify: true,
-                };
-                let (door, clock) = (Arc::clone(door), clock.clone());
-                connectors.spawn(&source.name, move |post| {
-                    let (door, clock) = (Arc::clone(&door), clock.clone());
-                    let stop = post.stop_signal();
-                    let watching = folder::watch(watched.clone(), door, clock, stop);
-                    async {
-                        watching.await;
-                        Ok(())
-                    }
-                });
-            }
-            SourceKind::Ftp(config) => {
-                let (config, door) = (config.clone(), Arc::clone(door));
-                connectors.spawn(&source.name, move |post| {
-                    let stop = post.stop_signal();
-                    ftp::serve(config.clone(), Arc::clone(&door), post, stop)
-                });
-            }
-            SourceKind::Sql(settings) => {
-                let (name, dataset) = (source.name.clone(), source.dataset.clone());
-                let rows = Rows::new(Arc::clone(door), name, dataset);
-                let settings = Arc::new(SqlConfig::clone(settings));
-                connectors.spawn(&source.name, move |post| {
-                    sql::poll(Arc::clone(&settings), rows.clone(), post)
-                });
-            }
-            SourceKind::FtpFetch(settings) => {
-                let (name, dataset) = (source.name.clone(), source.dataset.clone());
-                let rows = Rows::new(Arc::clone(door), name.clone(), dataset.clone());
-                let settings = FtpFetchConfig::clone(settings);
-                let place = FolderSource {
-                    name,
-                    dataset,
-                    folder: settings.folder.clone(),
-                    inotify: false,
-                };
-                connectors.spawn(&source.name, move |post| {
-                    ftp_fetch::fetch(settings.clone(), place.clone(), rows.clone(), post)
-                });
-            }
-            SourceKind::HttpPull(pull) => {
-                let (name, dataset) = (source.name.clone(), source.dataset.clone());
-                let rows = Rows::new(Arc::clone(door), name, dataset);
-                let pull = HttpPullConfig::clone(pull);
-                connectors.spawn(&source.name, move |post| {
-                    http_pull::pull(pull.clone(), rows.clone(), post)
-                });
-            }
-            SourceKind::Mqtt(mqtt) => {
-                let rows = Rows::new(
-                    Arc::clone(door),
-                    source.name.clone(),
-                    source.dataset.clone(),
-                );
-                let (mqtt, box_id) = (mqtt.clone(), config.box_id.clone());
-                connectors.spawn(&source.name, move |post| {
-                    mqtt_source::listen(mqtt.clone(), box_id.clone(), rows.clone(), post)
-                });
-            }
-        }
-    }
-    connectors
 }
 
 /// Everything that runs.

@@ -11,7 +11,7 @@ use crate::edge::check::{Both, Check, Outcome, both};
 use crate::edge::config::Config;
 use crate::edge::identity::Keys;
 use crate::edge::lock::StoreLock;
-use crate::edge::run::open_engine;
+use crate::edge::run::engines::open_engine;
 use crate::edge::status::{LinkState, Status};
 use crate::edge::texts;
 use crate::engine::sending::{Effect, Event};
