@@ -12,16 +12,18 @@
 
 pub mod files;
 pub mod outward;
+mod shown;
 mod words;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::{FromRequestParts, Path, Query};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use base64::Engine as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -32,13 +34,13 @@ use crate::edge::listen::LocalPeer;
 use crate::edge::problem::Problem;
 use crate::edge::received::Received;
 use crate::edge::records::caller;
-use crate::edge::status::Stamp;
 use crate::model::chunk::{Digest, pieces};
-use crate::model::handover::{highest, known, warning};
+use crate::model::handover::{known, warning};
 use crate::model::{AgencyCode, RecordId, UnixMs};
 use crate::store::StoreError;
 use crate::store::files::FileState;
-use crate::store::inbox::{DocumentRow, Inbox, StatusRow};
+use crate::store::inbox::Inbox;
+use shown::{shown, status, summary, whole};
 
 const DOCUMENTS_MAX: u32 = 200;
 const NOTE_CHARS_MAX: usize = 1000;
@@ -107,105 +109,74 @@ impl Documents {
 }
 
 pub async fn list(
-    State(app): State<Arc<App>>,
+    Entrance(app): Entrance,
     parameters: Result<Query<Parameters>, QueryRejection>,
-    local: Option<Extension<LocalPeer>>,
-    headers: HeaderMap,
-) -> Response {
-    let asked = parameters.map_err(|_| words::not_readable());
-    let answer = async {
-        enter(&app, local, &headers)?;
-        let Query(asked) = asked?;
-        let limit = asked.limit.unwrap_or(50).clamp(1, DOCUMENTS_MAX);
-        let found = work(&app, move |inbox| {
-            let rows = inbox.documents(asked.after.unwrap_or(0), !asked.all, limit)?;
-            let mut found = Vec::new();
-            for row in rows {
-                let statuses = inbox.statuses(&row.sender, &row.id)?;
-                let files = files::named(inbox, &row)?;
-                found.push(summary(&row, &statuses, &files));
-            }
-            Ok(found)
-        })
-        .await?;
-        let after = found.last().map(|last| last["number"].clone());
-        ok(json!({ "documents": found, "after": after }))
-    };
-    answer.await.into_response()
-}
-
-pub async fn one(
-    State(app): State<Arc<App>>,
-    number: Result<Path<i64>, PathRejection>,
-    local: Option<Extension<LocalPeer>>,
-    headers: HeaderMap,
-) -> Response {
-    let answer = async {
-        enter(&app, local, &headers)?;
-        let number = number.map_err(|_| words::no_document())?.0;
-        let found = work(&app, move |inbox| {
-            let Some(row) = inbox.document(number)? else {
-                return Ok(None);
-            };
+) -> Answer {
+    let Query(asked) = parameters.map_err(|_| words::not_readable())?;
+    let limit = asked.limit.unwrap_or(50).clamp(1, DOCUMENTS_MAX);
+    let found = work(&app, move |inbox| {
+        let rows = inbox.documents(asked.after.unwrap_or(0), !asked.all, limit)?;
+        let mut found = Vec::new();
+        for row in rows {
             let statuses = inbox.statuses(&row.sender, &row.id)?;
             let files = files::named(inbox, &row)?;
-            whole(&row, &statuses, &files).map(Some)
-        })
-        .await?;
-        ok(found.ok_or_else(words::no_document)?)
-    };
-    answer.await.into_response()
+            found.push(summary(&row, &statuses, &files));
+        }
+        Ok(found)
+    })
+    .await?;
+    let after = found.last().map(|last| last["number"].clone());
+    ok(json!({ "documents": found, "after": after }))
 }
 
-pub async fn original(
-    State(app): State<Arc<App>>,
-    number: Result<Path<i64>, PathRejection>,
-    local: Option<Extension<LocalPeer>>,
-    headers: HeaderMap,
-) -> Response {
-    let answer = async {
-        enter(&app, local, &headers)?;
-        let number = number.map_err(|_| words::no_document())?.0;
-        let found = work(&app, move |inbox| {
-            let row = inbox.document(number)?;
-            let files = row.map_or(Ok(Vec::new()), |row| files::named(inbox, &row));
-            Ok((inbox.original(number)?, files?))
-        });
-        let (inline, files) = found.await?;
-        if let (None, Some(named)) = (&inline, files::original(&files)) {
-            return hand_over(&app, named).await;
-        }
-        let bytes = inline
-            .as_deref()
-            .and_then(decoded)
-            .ok_or_else(words::no_original)?;
-        let mut response = (StatusCode::OK, bytes).into_response();
-        let kind = HeaderValue::from_static("application/octet-stream");
-        response.headers_mut().insert(header::CONTENT_TYPE, kind);
-        Ok::<Response, Problem>(fresh(response))
-    };
-    answer.await.into_response()
+pub async fn one(Entrance(app): Entrance, number: Result<Path<i64>, PathRejection>) -> Answer {
+    let number = named(number)?;
+    let found = work(&app, move |inbox| {
+        let Some(row) = inbox.document(number)? else {
+            return Ok(None);
+        };
+        let statuses = inbox.statuses(&row.sender, &row.id)?;
+        let files = files::named(inbox, &row)?;
+        whole(&row, &statuses, &files).map(Some)
+    })
+    .await?;
+    ok(found.ok_or_else(words::no_document)?)
+}
+
+pub async fn original(Entrance(app): Entrance, number: Result<Path<i64>, PathRejection>) -> Answer {
+    let number = named(number)?;
+    let found = work(&app, move |inbox| {
+        let row = inbox.document(number)?;
+        let files = row.map_or(Ok(Vec::new()), |row| files::named(inbox, &row));
+        Ok((inbox.original(number)?, files?))
+    });
+    let (inline, files) = found.await?;
+    if let (None, Some(named)) = (&inline, files::original(&files)) {
+        return hand_over(&app, named).await;
+    }
+    let bytes = inline
+        .as_deref()
+        .and_then(decoded)
+        .ok_or_else(words::no_original)?;
+    let mut response = (StatusCode::OK, bytes).into_response();
+    let kind = HeaderValue::from_static("application/octet-stream");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(fresh(response))
 }
 
 pub async fn attachment(
-    State(app): State<Arc<App>>,
+    Entrance(app): Entrance,
     place: Result<Path<(i64, Digest)>, PathRejection>,
-    local: Option<Extension<LocalPeer>>,
-    headers: HeaderMap,
-) -> Response {
-    let answer = async {
-        enter(&app, local, &headers)?;
-        let Path((number, digest)) = place.map_err(|_| words::no_attachment())?;
-        let files = work(&app, move |inbox| match inbox.document(number)? {
-            Some(row) => files::named(inbox, &row).map(Some),
-            None => Ok(None),
-        })
-        .await?
-        .ok_or_else(words::no_document)?;
-        let named = files.iter().find(|named| named.digest() == Some(digest));
-        hand_over(&app, named.ok_or_else(words::no_attachment)?).await
-    };
-    answer.await.into_response()
+) -> Answer {
+    let Path((number, digest)) = place.map_err(|_| words::no_attachment())?;
+    let files = work(&app, move |inbox| match inbox.document(number)? {
+        Some(row) => files::named(inbox, &row).map(Some),
+        None => Ok(None),
+    })
+    .await?
+    .ok_or_else(words::no_document)?;
+    let named = files.iter().find(|named| named.digest() == Some(digest));
+    hand_over(&app, named.ok_or_else(words::no_attachment)?).await
 }
 
 /// A file that has come, or why it is not to be had.
@@ -233,99 +204,67 @@ async fn hand_over(app: &Arc<App>, named: &Named) -> Result<Response, Problem> {
     }
 }
 
-pub async fn done(
-    State(app): State<Arc<App>>,
-    number: Result<Path<i64>, PathRejection>,
-    local: Option<Extension<LocalPeer>>,
-    headers: HeaderMap,
-) -> Response {
-    let answer = async {
-        enter(&app, local, &headers)?;
-        let number = number.map_err(|_| words::no_document())?.0;
-        let now = app.door.now().wall;
-        let is_there = work(&app, move |inbox| inbox.done(number, now)).await?;
-        match is_there {
-            true => ok(json!({ "number": number, "done": true })),
-            false => Err(words::no_document()),
-        }
-    };
-    answer.await.into_response()
+pub async fn done(Entrance(app): Entrance, number: Result<Path<i64>, PathRejection>) -> Answer {
+    let number = named(number)?;
+    let now = app.door.now().wall;
+    let is_there = work(&app, move |inbox| inbox.done(number, now)).await?;
+    match is_there {
+        true => ok(json!({ "number": number, "done": true })),
+        false => Err(words::no_document()),
+    }
 }
 
 /// What this office says of a document that it has received.
 pub async fn say(
-    State(app): State<Arc<App>>,
+    Entrance(app): Entrance,
     number: Result<Path<i64>, PathRejection>,
-    local: Option<Extension<LocalPeer>>,
-    headers: HeaderMap,
     body: Result<Json<Said>, JsonRejection>,
-) -> Response {
-    let answer = async {
-        enter(&app, local, &headers)?;
-        let number = number.map_err(|_| words::no_document())?.0;
-        let Json(said) = body.map_err(|_| words::not_readable())?;
-        check(&said)?;
-        if known(&said.code).is_some_and(|status| status.of_sender) {
-            return Err(words::says_the_sender());
-        }
-        let now = app.door.now().wall;
-        let found = work(&app, move |inbox| match inbox.document(number)? {
-            Some(row) => say_it(inbox, &row.sender, &row.id, "", &said, now).map(Some),
-            None => Ok(None),
-        })
-        .await?;
-        Ok(found.ok_or_else(words::no_document)?.into_response())
-    };
-    answer.await.into_response()
+) -> Answer {
+    let number = named(number)?;
+    let said = readable(body)?;
+    if known(&said.code).is_some_and(|status| status.of_sender) {
+        return Err(words::says_the_sender());
+    }
+    let now = app.door.now().wall;
+    let found = work(&app, move |inbox| match inbox.document(number)? {
+        Some(row) => say_it(inbox, &row.sender, &row.id, "", &said, now).map(Some),
+        None => Ok(None),
+    })
+    .await?;
+    Ok(found.ok_or_else(words::no_document)?.into_response())
 }
 
 /// What became of a document that this office has sent.
-pub async fn sent(
-    State(app): State<Arc<App>>,
-    id: Result<Path<RecordId>, PathRejection>,
-    local: Option<Extension<LocalPeer>>,
-    headers: HeaderMap,
-) -> Response {
-    let answer = async {
-        enter(&app, local, &headers)?;
-        let id = id.map_err(|_| words::no_document())?.0;
-        let own = app.door.agency().clone();
-        let asked = id.clone();
-        let statuses = work(&app, move |inbox| inbox.statuses(&own, &asked)).await?;
-        match statuses.is_empty() {
-            true => Err(words::nothing_said()),
-            false => ok(json!({
-                "id": id,
-                "status": shown(&statuses),
-                "statuses": statuses.iter().map(status).collect::<Vec<_>>(),
-            })),
-        }
-    };
-    answer.await.into_response()
+pub async fn sent(Entrance(app): Entrance, id: Result<Path<RecordId>, PathRejection>) -> Answer {
+    let id = named(id)?;
+    let own = app.door.agency().clone();
+    let asked = id.clone();
+    let statuses = work(&app, move |inbox| inbox.statuses(&own, &asked)).await?;
+    match statuses.is_empty() {
+        true => Err(words::nothing_said()),
+        false => ok(json!({
+            "id": id,
+            "status": shown(&statuses),
+            "statuses": statuses.iter().map(status).collect::<Vec<_>>(),
+        })),
+    }
 }
 
 /// What the sender itself says, such as 13.
 pub async fn say_sent(
-    State(app): State<Arc<App>>,
+    Entrance(app): Entrance,
     id: Result<Path<RecordId>, PathRejection>,
-    local: Option<Extension<LocalPeer>>,
-    headers: HeaderMap,
     body: Result<Json<Said>, JsonRejection>,
-) -> Response {
-    let answer = async {
-        enter(&app, local, &headers)?;
-        let id = id.map_err(|_| words::no_document())?.0;
-        let Json(said) = body.map_err(|_| words::not_readable())?;
-        check(&said)?;
-        let to = said.to.clone().ok_or_else(words::to_whom)?;
-        let own = app.door.agency().clone();
-        let now = app.door.now().wall;
-        let said = work(&app, move |inbox| {
-            say_it(inbox, &own, &id, to.as_str(), &said, now)
-        });
-        Ok::<Response, Problem>(said.await?.into_response())
-    };
-    answer.await.into_response()
+) -> Answer {
+    let id = named(id)?;
+    let said = readable(body)?;
+    let to = said.to.clone().ok_or_else(words::to_whom)?;
+    let own = app.door.agency().clone();
+    let now = app.door.now().wall;
+    let said = work(&app, move |inbox| {
+        say_it(inbox, &own, &id, to.as_str(), &said, now)
+    });
+    Ok(said.await?.into_response())
 }
 
 /// 201, or 200 for what was said before; with a warning where the order is unusual.
@@ -352,19 +291,28 @@ fn say_it(
     Ok((status, Json(answer)))
 }
 
-fn enter(
-    app: &App,
-    local: Option<Extension<LocalPeer>>,
-    headers: &HeaderMap,
-) -> Result<(), Problem> {
-    let who = match local {
-        Some(_) => Some(app.tokens.put()),
-        None => caller(app, headers),
-    };
-    match who.ok_or_else(Problem::unauthorized)?.may_use_inbox() {
-        true => Ok(()),
-        false => Err(words::not_allowed()),
+/// Whoever may use the inbox; it stands first among a handler's arguments.
+pub struct Entrance(Arc<App>);
+
+impl FromRequestParts<Arc<App>> for Entrance {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Entrance, Problem> {
+        let who = match parts.extensions.get::<LocalPeer>() {
+            Some(_) => Some(app.tokens.put()),
+            None => caller(app, &parts.headers),
+        };
+        match who.ok_or_else(Problem::unauthorized)?.may_use_inbox() {
+            true => Ok(Entrance(Arc::clone(app))),
+            false => Err(words::not_allowed()),
+        }
     }
+}
+
+/// The document that a path names.
+fn named<T>(place: Result<Path<T>, PathRejection>) -> Result<T, Problem> {
+    let Path(name) = place.map_err(|_| words::no_document())?;
+    Ok(name)
 }
 
 async fn work<T: Send + 'static>(
@@ -379,10 +327,11 @@ async fn work<T: Send + 'static>(
     })
 }
 
-fn check(said: &Said) -> Result<(), Problem> {
+fn readable(body: Result<Json<Said>, JsonRejection>) -> Result<Said, Problem> {
+    let Json(said) = body.map_err(|_| words::not_readable())?;
     let is_code = said.code.len() == 2 && said.code.bytes().all(|digit| digit.is_ascii_digit());
     match is_code && said.note.chars().count() <= NOTE_CHARS_MAX {
-        true => Ok(()),
+        true => Ok(said),
         false => Err(words::not_readable()),
     }
 }
@@ -401,61 +350,4 @@ fn fresh(mut response: Response) -> Response {
 
 fn decoded(text: &str) -> Option<Vec<u8>> {
     base64::engine::general_purpose::STANDARD.decode(text).ok()
-}
-
-fn summary(row: &DocumentRow, statuses: &[StatusRow], files: &[Named]) -> Value {
-    let mut summary = json!({
-        "number": row.document,
-        "id": row.id,
-        "type": format!("{}/{}", row.dataset, row.schema),
-        "subject": row.subject,
-        "from": row.sender,
-        "to": row.recipient,
-        "at": Stamp(row.at),
-        "received": Stamp(row.received),
-        "done": row.done.map(Stamp),
-        "status": shown(statuses),
-        "has_original": row.has_original || files::original(files).is_some(),
-    });
-    if !files.is_empty() {
-        summary["attachments"] = files::list(row.document, files);
-    }
-    summary
-}
-
-/// With content; its data is as the sender wrote it.
-pub(super) fn whole(
-    row: &DocumentRow,
-    statuses: &[StatusRow],
-    files: &[Named],
-) -> Result<Value, StoreError> {
-    let mut whole = summary(row, statuses, files);
-    whole["statuses"] = statuses.iter().map(status).collect();
-    whole["data"] = serde_json::from_str(&row.data).map_err(|_| StoreError::Damaged)?;
-    Ok(whole)
-}
-
-fn shown(statuses: &[StatusRow]) -> Value {
-    let code = highest(statuses.iter().map(|row| row.code.as_str()));
-    code.map_or(
-        Value::Null,
-        |code| json!({ "code": code, "name": name(code) }),
-    )
-}
-
-fn status(row: &StatusRow) -> Value {
-    json!({
-        "code": row.code,
-        "name": name(&row.code),
-        "by": row.by,
-        "at": Stamp(row.at),
-        "note": row.note,
-    })
-}
-
-fn name(code: &str) -> String {
-    match known(code) {
-        Some(status) => format!("{} / {}", status.name_vi, status.name_en),
-        None => format!("chưa biết / unknown status {code}"),
-    }
 }

@@ -16,7 +16,8 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::files::{self, Named};
-use super::{Documents, decoded, whole};
+use super::shown::whole;
+use super::{Documents, decoded};
 use crate::catalogue::condition::Pattern;
 use crate::catalogue::{Dataset, StatusFields};
 use crate::edge::config::inbox::{InboxConfig, InboxKind};
