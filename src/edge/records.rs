@@ -235,20 +235,7 @@ impl Request {
                 Err(refusal) => refused.add(index, is_array, refusal),
             }
         }
-        if let Some(first) = refused.first {
-            let problem = unfit(
-                dataset,
-                &first,
-                refused.errors,
-                refused.records,
-                split.len(),
-            );
-            return Err(Unfit::Records {
-                problem,
-                count: split.len() as u64,
-                refusal: first,
-            });
-        }
+        refused.or_none(dataset, split.len())?;
         let once = self.idempotency_key.as_ref().map(|key| OnceKey {
             key: short_digest(&["request", self.source.as_str(), self.dataset.as_str(), key]),
             digest: {
@@ -382,6 +369,18 @@ impl Refused {
         if is_worse {
             self.first = Some(refusal);
         }
+    }
+
+    /// Of so many records none may have been refused.
+    fn or_none(self, dataset: &Dataset, count: usize) -> Result<(), Unfit> {
+        let Some(refusal) = self.first else {
+            return Ok(());
+        };
+        Err(Unfit::Records {
+            problem: unfit(dataset, &refusal, self.errors, self.records, count),
+            count: count as u64,
+            refusal,
+        })
     }
 }
 

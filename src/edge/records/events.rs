@@ -13,7 +13,7 @@ use crate::catalogue::admit::{Fault, Refusal};
 use crate::edge::door::{Incoming, op_named};
 use crate::edge::http::App;
 use crate::edge::named;
-use crate::edge::records::refusal::{not_readable, too_many_records, unfit};
+use crate::edge::records::refusal::{not_readable, too_many_records};
 use crate::edge::records::{Prepared, RECORDS_MAX, Refused, Request, Unfit, request_key};
 use crate::engine::sending::NewRecord;
 use crate::formats::json::{self, Kind, Limits};
@@ -85,20 +85,7 @@ impl Request {
                 Err(refusal) => refused.add(index, is_array, refusal),
             }
         }
-        if let Some(first) = refused.first {
-            let problem = unfit(
-                dataset,
-                &first,
-                refused.errors,
-                refused.records,
-                events.len(),
-            );
-            return Err(Unfit::Records {
-                problem,
-                count: events.len() as u64,
-                refusal: first,
-            });
-        }
+        refused.or_none(dataset, events.len())?;
         Ok(Prepared {
             records,
             once: request_key(self, &[body]),
