@@ -74,7 +74,7 @@ fn measured_drain(edge: &mut Edge, events: Vec<sending::Event<()>>) -> Vec<sendi
 fn measured_hub(
     hub: &mut receiving::HubEngine,
     events: Vec<receiving::Event>,
-) -> Vec<receiving::Effect> {
+) -> Vec<receiving::effect::Effect> {
     marked("hub", || hub.step(now(), events).expect("committed"))
 }
 

@@ -244,10 +244,10 @@ impl Rig {
         };
         for effect in effects {
             match effect {
-                receiving::Effect::Publish { message, .. } => self.to_up.push_back(message),
-                receiving::Effect::Offer { message, .. } => self.to_down.push_back(message),
-                receiving::Effect::Refused { box_id, code } => panic!("{box_id}: {code:?}"),
-                receiving::Effect::Compared {
+                receiving::effect::Effect::Publish { message, .. } => self.to_up.push_back(message),
+                receiving::effect::Effect::Offer { message, .. } => self.to_down.push_back(message),
+                receiving::effect::Effect::Refused { box_id, code } => panic!("{box_id}: {code:?}"),
+                receiving::effect::Effect::Compared {
                     dataset,
                     verdict,
                     buckets,

@@ -238,14 +238,16 @@ impl Rig {
             };
             for effect in effects {
                 match effect {
-                    receiving::Effect::Publish { box_id, message } => {
+                    receiving::effect::Effect::Publish { box_id, message } => {
                         ups[place(&self.stations, &box_id)].push(sending::Event::Received(message));
                     }
-                    receiving::Effect::Offer { box_id, message } => {
+                    receiving::effect::Effect::Offer { box_id, message } => {
                         downs[place(&self.stations, &box_id)]
                             .push(copying::Event::Received(message));
                     }
-                    receiving::Effect::Refused { box_id, code } => panic!("{box_id}: {code:?}"),
+                    receiving::effect::Effect::Refused { box_id, code } => {
+                        panic!("{box_id}: {code:?}")
+                    }
                     _ => {}
                 }
             }

@@ -156,8 +156,8 @@ fn step_hub(hub: &mut receiving::HubEngine, at: u64, messages: Vec<Bytes>) -> Ve
         });
     let effects = hub.step(now(at), received.collect()).expect("a step");
     let published = effects.into_iter().filter_map(|effect| match effect {
-        receiving::Effect::Publish { message, .. } => Some(message),
-        receiving::Effect::Committed { .. } => None,
+        receiving::effect::Effect::Publish { message, .. } => Some(message),
+        receiving::effect::Effect::Committed { .. } => None,
         other => panic!("{other:?}"),
     });
     published.collect()

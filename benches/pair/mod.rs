@@ -165,7 +165,7 @@ impl Pair {
         mut hub_step: impl FnMut(
             &mut receiving::HubEngine,
             Vec<receiving::Event>,
-        ) -> Vec<receiving::Effect>,
+        ) -> Vec<receiving::effect::Effect>,
     ) {
         let mut to_box = vec![link_up()];
         for _ in 0..100_000 {
@@ -177,7 +177,7 @@ impl Pair {
             to_box = answers
                 .into_iter()
                 .filter_map(|effect| match effect {
-                    receiving::Effect::Publish { message, .. } => {
+                    receiving::effect::Effect::Publish { message, .. } => {
                         Some(sending::Event::Received(message))
                     }
                     _ => None,

@@ -227,7 +227,7 @@ mod tests {
                 })
                 .collect();
             for effect in hub.step(now(round * 10), received).expect("a step") {
-                if let receiving::Effect::Publish { message, .. } = effect {
+                if let receiving::effect::Effect::Publish { message, .. } = effect {
                     events.push(sending::Event::Received(message));
                 }
             }

@@ -1,25 +1,25 @@
 //! The hub's half of the downlink: takes up what was ordered, keeps one outlet per box that has been
 //! heard of, and offers while the boxes answer. A box that is away costs nothing.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+mod orders;
+mod receipts;
 
-use bytes::Bytes;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::content::{self, Content, NoContent};
 use super::feed::WAITING_BYTES_MAX;
 use super::log::Tools;
-use super::outlet::{Offered, Outlet, Signer, Taken};
+use super::outlet::{Offered, Outlet, Signer};
+use super::receiving::effect::Effect;
 use crate::evidence::SigningKey;
-use crate::model::chunk::Digest;
 use crate::model::fault::{self, Fault};
 use crate::model::limits::MESSAGE_BYTES_MAX;
-use crate::model::{BoxId, Capture, Chain, Epoch, Lane, MonoMs, Now, Seq, UnixMs};
+use crate::model::{BoxId, Capture, Lane, MonoMs, Now, UnixMs};
 use crate::store::StoreError;
 use crate::store::blobs::WantedStore;
 use crate::store::hub::down::{DataVersion, DownBox, Reload};
 use crate::store::hub::{BoxState, HubStore};
-use crate::sync::{Ack, Limits};
-use crate::wire::{Receipt, RefusalCode};
+use crate::sync::Limits;
 
 /// How much may be kept for a box.
 #[derive(Debug, Clone, Copy)]
@@ -41,9 +41,6 @@ impl DownSpace {
     };
 }
 
-/// Orders taken up in one step.
-const ORDERS_MAX: usize = 2_000;
-const ORDER_BYTES_MAX: usize = 4 << 20;
 /// Blocks deleted in one step, of one box.
 const TRIM_BLOCKS: usize = 64;
 /// A box that was heard of but did not answer is offered nothing for so long, unless it asks.
@@ -87,28 +84,6 @@ struct Peer {
     trim_due: bool,
     /// To be said when the box is there.
     reload: Option<Reload>,
-}
-
-/// What is to be sent once the commit is through.
-pub(super) enum Post {
-    Offer {
-        box_id: BoxId,
-        message: Bytes,
-    },
-    Reload {
-        box_id: BoxId,
-        why: Reload,
-    },
-    TooLarge {
-        box_id: BoxId,
-        lane: Lane,
-        bytes: usize,
-    },
-    /// A file was to go down and cannot be read here.
-    Gone {
-        box_id: BoxId,
-        blob: Digest,
-    },
 }
 
 impl Posting {
@@ -258,226 +233,6 @@ impl Posting {
         self.known.get(box_id).is_some_and(|known| known.is_heard)
     }
 
-    // === Orders ===
-
-    /// Whether there may be orders: some are left, or somebody has written since.
-    pub fn may_have_orders(&mut self, store: &mut HubStore) -> Result<bool, StoreError> {
-        self.orders_left |= store.take_has_posted();
-        Ok(self.orders_left || Some(store.data_version()?) != self.seen)
-    }
-
-    /// Puts what was ordered into the boxes' logs, in the open transaction.
-    pub fn take_orders(&mut self, store: &mut HubStore, now: Now) -> Result<(), StoreError> {
-        for box_id in store.boxes_with_files()? {
-            if let Some(index) = self.peer(store, &box_id)? {
-                self.make_ready(index);
-            }
-        }
-        let orders = store.orders(ORDERS_MAX, ORDER_BYTES_MAX)?;
-        self.seen = Some(store.data_version()?);
-        self.orders_left = !orders.is_empty();
-        let Some(last) = orders.last().map(|order| order.number) else {
-            return Ok(());
-        };
-        if fault::is_planted(Fault::OrderOutside) {
-            store.drop_orders(last)?;
-            store.commit()?;
-            store.begin()?;
-        }
-        let mut touched = BTreeSet::new();
-        for order in orders {
-            let index = match self.peer(store, &order.box_id)? {
-                Some(index) => index,
-                None => self.create(store, now, &order.box_id, Epoch(0), Reload::New)?,
-            };
-            let Self { peers, tools, .. } = self;
-            let peer = &mut peers[index];
-            let stamp = (Capture(0), order.at);
-            let mut log = store.down_log(peer.known);
-            peer.outlet
-                .append(&mut log, tools, order.lane, stamp, &order.entry)?;
-            touched.insert(index);
-        }
-        if !fault::is_planted(Fault::OrderTwice) {
-            store.drop_orders(last)?;
-        }
-        for index in touched {
-            self.close_blocks(store, now, index)?;
-        }
-        Ok(())
-    }
-
-    fn close_blocks(
-        &mut self,
-        store: &mut HubStore,
-        now: Now,
-        index: usize,
-    ) -> Result<(), StoreError> {
-        let Self {
-            peers,
-            tools,
-            space,
-            ..
-        } = self;
-        let peer = &mut peers[index];
-        let mut log = store.down_log(peer.known);
-        peer.outlet.flush(&mut log, tools)?;
-        peer.outlet.give_memory_back();
-        peer.outlet.appended();
-        let mut dropped = false;
-        for lane in Lane::ALL {
-            let most = space.lane_bytes_max[lane.index()];
-            if most < peer.outlet.waiting_bytes(lane)
-                && let Some(oldest) = log.drop_oldest(lane, most, now.wall)?
-            {
-                peer.outlet.dropped(&log, lane, oldest)?;
-                dropped = true;
-            }
-        }
-        let (known, box_id) = (peer.known, peer.box_id.clone());
-        if dropped {
-            peer.reload = Some(Reload::Dropped);
-            store.ask_to_reload(known, Reload::Dropped, now.wall)?;
-            // A piece of a catalogue may be among it; whoever looks after orders sends them again.
-            store.forget_published_to(&box_id)?;
-        }
-        let is_asleep = !self.peers[index].is_up && self.peers[index].rests_until <= now.mono_ms;
-        match is_asleep && self.is_heard(&box_id) {
-            true => self.wake(store, index),
-            false => {
-                self.make_ready(index);
-                Ok(())
-            }
-        }
-    }
-
-    /// Creates a box's logs, under an epoch greater than `above`.
-    fn create(
-        &mut self,
-        store: &mut HubStore,
-        now: Now,
-        box_id: &BoxId,
-        above: Epoch,
-        why: Reload,
-    ) -> Result<usize, StoreError> {
-        let known = store.create_down_box(box_id, mint(now, above), why, now.wall)?;
-        self.add_peer(store, box_id, known)
-    }
-
-    // === Receipts ===
-
-    /// Takes a receipt that the box has signed.
-    pub fn take_receipt(
-        &mut self,
-        store: &mut HubStore,
-        now: Now,
-        box_id: &BoxId,
-        (message, receipt): (&[u8], &Receipt),
-    ) -> Result<(), StoreError> {
-        let theirs = receipt.ack.log.epoch;
-        let Some(index) = self.peer(store, box_id)? else {
-            if Epoch(0) < theirs && theirs < EPOCH_MAX {
-                // What it has, a store that was set back no longer knows of.
-                let index = self.create(store, now, box_id, theirs, Reload::SetBack)?;
-                return self.wake(store, index);
-            }
-            return Ok(());
-        };
-        if !self.peers[index].is_up {
-            self.wake(store, index)?;
-        }
-        if receipt.ack == Ack::GREET {
-            return self.wake(store, index);
-        }
-        let Self { peers, tools, .. } = self;
-        let peer = &mut peers[index];
-        if theirs < peer.known.epoch || EPOCH_MAX <= theirs {
-            return Ok(());
-        }
-        if peer.known.epoch < theirs {
-            return self.begin_epoch(store, now, index, theirs, Reload::SetBack);
-        }
-        if receipt.refused == Some(RefusalCode::Lost) {
-            return self.begin_epoch(store, now, index, theirs, Reload::LostThere);
-        }
-        let mut log = store.down_log(peer.known);
-        match peer
-            .outlet
-            .take_receipt(now, &mut log, tools, message, receipt)?
-        {
-            Taken::Nothing => {}
-            Taken::Moved => {
-                peer.trim_due = true;
-                log.chunks_received(peer.outlet.acked(Lane::P4), now.wall)?;
-            }
-            Taken::Ahead => {
-                return self.begin_epoch(store, now, index, theirs, Reload::SetBack);
-            }
-        }
-        self.make_ready(index);
-        Ok(())
-    }
-
-    /// What the box holds and what was sent are not the same history any more.
-    fn begin_epoch(
-        &mut self,
-        store: &mut HubStore,
-        now: Now,
-        index: usize,
-        above: Epoch,
-        why: Reload,
-    ) -> Result<(), StoreError> {
-        if fault::is_planted(Fault::NoNewDownEpoch) {
-            return Ok(());
-        }
-        let Self { peers, tools, .. } = self;
-        let peer = &mut peers[index];
-        let epoch = mint(now, above.max(peer.known.epoch));
-        let mut log = store.down_log(peer.known);
-        peer.outlet.begin_epoch(&mut log, tools, epoch)?;
-        peer.known.epoch = epoch;
-        peer.reload = Some(why);
-        store.ask_to_reload(peer.known, why, now.wall)?;
-        self.make_ready(index);
-        Ok(())
-    }
-
-    /// The chain of a box's log at a number, where that can still be known.
-    pub fn chain_at(
-        &mut self,
-        store: &HubStore,
-        box_id: &BoxId,
-        (lane, epoch): (Lane, Epoch),
-        seq: Seq,
-    ) -> Result<Option<Chain>, StoreError> {
-        let Some(index) = self.peer(store, box_id)? else {
-            return Ok(None);
-        };
-        let Self { peers, tools, .. } = self;
-        let peer = &peers[index];
-        if peer.known.epoch != epoch {
-            return Ok(None);
-        }
-        let log = store.down_log(peer.known);
-        peer.outlet.chain_at(&log, tools, lane, seq)
-    }
-
-    /// A box holds another history than was sent to it.
-    pub fn begin_anew(
-        &mut self,
-        store: &mut HubStore,
-        now: Now,
-        box_id: &BoxId,
-    ) -> Result<(), StoreError> {
-        match self.peer(store, box_id)? {
-            Some(index) => {
-                let epoch = self.peers[index].known.epoch;
-                self.begin_epoch(store, now, index, epoch, Reload::SetBack)
-            }
-            None => Ok(()),
-        }
-    }
-
     // === Time ===
 
     /// Lets clocks run, offers what may be offered, at most about `room_bytes`, and deletes what need
@@ -488,7 +243,7 @@ impl Posting {
         now: Now,
         key: &SigningKey,
         mut room_bytes: usize,
-        posts: &mut Vec<Post>,
+        effects: &mut Vec<Effect>,
     ) -> Result<(), StoreError> {
         while let Some(&(at, index)) = self.due.first()
             && at <= now.mono_ms
@@ -505,7 +260,7 @@ impl Posting {
                 break;
             };
             self.peers[index].is_ready = false;
-            self.turn_one(store, now, key, index, &mut room_bytes, posts)?;
+            self.turn_one(store, now, key, index, &mut room_bytes, effects)?;
         }
         Ok(())
     }
@@ -517,7 +272,7 @@ impl Posting {
         key: &SigningKey,
         index: usize,
         room_bytes: &mut usize,
-        posts: &mut Vec<Post>,
+        effects: &mut Vec<Effect>,
     ) -> Result<(), StoreError> {
         let peer = &self.peers[index];
         if !peer.is_up && (1..=now.mono_ms).contains(&peer.rests_until) {
@@ -566,7 +321,7 @@ impl Posting {
             && let Some(why) = peer.reload.take()
         {
             let box_id = peer.box_id.clone();
-            posts.push(Post::Reload { box_id, why });
+            effects.push(Effect::Reload { box_id, why });
         }
         let mut is_done = !peer.is_up;
         while !is_done && 0 < *room_bytes {
@@ -591,9 +346,9 @@ impl Posting {
                         peer.outlet.forget(now, &mut log, tools, offer)?;
                         peer.trim_due = true;
                     }
-                    posts.push(Post::Offer { box_id, message });
+                    effects.push(Effect::Offer { box_id, message });
                 }
-                Some(Offered::TooLarge { lane, bytes, .. }) => posts.push(Post::TooLarge {
+                Some(Offered::TooLarge { lane, bytes, .. }) => effects.push(Effect::TooLarge {
                     box_id,
                     lane,
                     bytes,
@@ -602,7 +357,7 @@ impl Posting {
         }
         for blob in gone {
             let box_id = peer.box_id.clone();
-            posts.push(Post::Gone { box_id, blob });
+            effects.push(Effect::FileGone { box_id, blob });
         }
         let has_room = peer.outlet.waiting_bytes(Lane::P4) <= WAITING_BYTES_MAX;
         let has_chunks = peer.is_up && has_room && content::is_due(&log, &peer.outlet)?;
@@ -648,13 +403,4 @@ impl Posting {
             peer.due_at = due_at;
         }
     }
-}
-
-/// No box can have a greater epoch in earnest, and a new one must still be found above it.
-const EPOCH_MAX: Epoch = Epoch(1 << 62);
-
-/// Epochs rise, so that a box knows the newer one; they follow the clock, so that a hub that was set
-/// back mostly finds one that is greater than those it has forgotten.
-fn mint(now: Now, above: Epoch) -> Epoch {
-    Epoch((above.0 + 1).max(now.wall.0.max(0) as u64))
 }

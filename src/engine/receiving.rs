@@ -3,6 +3,8 @@
 //! Positions are read from the store within the transaction, so several workers may share it. A
 //! batch that is forged, foreign or broken is refused, counted and answered; it never stops others.
 
+pub mod effect;
+mod entries;
 mod logs;
 
 use std::collections::HashMap;
@@ -12,27 +14,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::content::Content;
-use super::feed::compare::Ended;
-use super::feed::route::Committed;
-use super::feed::{Change, Feed};
+use super::feed::Feed;
 use super::files;
 use super::inlet::{self, Heard, Stand};
-use super::parts::{self, Arrived, NotCarried, Parts};
-use super::posting::{DownSpace, Post, Posting};
+use super::parts::{self, NotCarried, Parts};
+use super::posting::{DownSpace, Posting};
 use crate::catalogue::Catalogue;
 use crate::evidence::{PublicKey, SigningKey};
-use crate::model::chunk::{ChunkEntry, Digest};
-use crate::model::compare::Verdict;
 use crate::model::fault::{self, Fault};
-use crate::model::record::{Entry, Op};
-use crate::model::{BoxId, Capture, Chain, Lane, MonoMs, Now, Seq, UnixMs};
-use crate::store::hub::blobs::BlobState;
-use crate::store::hub::down::Reload;
-use crate::store::hub::{BatchRow, BoxState, EntryRow, Growth, HubStore, LogState, StateRow};
+use crate::model::{BoxId, Chain, MonoMs, Now, Seq, UnixMs};
+use crate::store::hub::{BoxState, HubStore, LogState};
 use crate::store::{Options, StoreError};
 use crate::sync::receiver::Receiver;
-use crate::sync::{Ack, Limits, LogName, Offer};
+use crate::sync::{Ack, Limits, LogName};
 use crate::wire::{self, Batch, BatchDecoder, Receipt, RefusalCode};
+use effect::Effect;
 
 /// What an engine is made with.
 pub struct Config {
@@ -60,60 +56,6 @@ pub enum Event {
     },
 }
 
-/// What is to be done now that the commit is through.
-#[derive(Debug)]
-pub enum Effect {
-    Publish {
-        box_id: BoxId,
-        message: Bytes,
-    },
-    /// A batch of what goes down; what is not sent is offered again.
-    Offer {
-        box_id: BoxId,
-        message: Bytes,
-    },
-    /// What this box holds of the hub is to be loaded again.
-    Reload {
-        box_id: BoxId,
-        why: Reload,
-    },
-    /// An entry to this box does not pass the link's limit; its lane waits for another link.
-    TooLarge {
-        box_id: BoxId,
-        lane: Lane,
-        bytes: usize,
-    },
-    /// A file was to go down to this box and cannot be read here.
-    FileGone {
-        box_id: BoxId,
-        blob: Digest,
-    },
-    /// The box has refused what was sent down.
-    RefusedByBox {
-        box_id: BoxId,
-        code: RefusalCode,
-    },
-    /// A batch or a receipt was refused; for the log.
-    Refused {
-        box_id: BoxId,
-        code: RefusalCode,
-    },
-    /// What a box holds was compared with what it is to hold.
-    Compared {
-        box_id: BoxId,
-        /// Or [`crate::model::compare::LOGS`].
-        dataset: String,
-        verdict: Verdict,
-        buckets: u64,
-        subjects: u64,
-    },
-    /// Records were committed; for counters.
-    Committed {
-        box_id: BoxId,
-        records: u64,
-    },
-}
-
 pub struct HubEngine {
     store: HubStore,
     key: SigningKey,
@@ -124,7 +66,6 @@ pub struct HubEngine {
     /// Bytes of offers that a step may return.
     room_bytes: usize,
     feed: Feed,
-    posts: Vec<Post>,
     effects: Vec<Effect>,
 }
 
@@ -148,7 +89,6 @@ impl HubEngine {
             posting: Posting::new(Limits::FIELD, DownSpace::FIELD),
             room_bytes: usize::MAX,
             feed: Feed::default(),
-            posts: Vec::new(),
             effects: Vec::new(),
         })
     }
@@ -259,7 +199,6 @@ impl HubEngine {
         let Self {
             store,
             posting,
-            posts,
             key,
             room_bytes,
             feed,
@@ -270,11 +209,12 @@ impl HubEngine {
             files::refuse(store, now.wall)?;
             posting.take_orders(store, now)?;
         }
-        posting.turn(store, now, key, *room_bytes, posts)?;
-        if posts.iter().any(|post| matches!(post, Post::Reload { .. })) {
+        let before = effects.len();
+        posting.turn(store, now, key, *room_bytes, effects)?;
+        let is_reload = |effect: &Effect| matches!(effect, Effect::Reload { .. });
+        if effects[before..].iter().any(is_reload) {
             feed.look_again();
         }
-        effects.extend(posts.drain(..).map(Effect::from));
         Ok(())
     }
 
@@ -389,123 +329,6 @@ impl HubEngine {
         }
     }
 
-    fn commit_batch(
-        &mut self,
-        now: Now,
-        box_id: &BoxId,
-        batch: &Batch,
-        state: Option<LogState>,
-        range: inlet::Range,
-    ) -> Result<(), StoreError> {
-        let offer = batch.offer;
-        let LogName { lane, epoch } = offer.log;
-        let siblings = self.store.sibling_logs(box_id, lane, epoch)?;
-        let (log, missing) = match state {
-            Some(state) => (state, [range.missing, None]),
-            None => {
-                let log = self
-                    .store
-                    .create_log(box_id, lane, epoch, offer.begin, now.wall)?;
-                (log, lost_before(&offer, &siblings))
-            }
-        };
-        for missing in missing.into_iter().flatten() {
-            if fault::is_planted(Fault::LossNotNoted) {
-                break;
-            }
-            self.store
-                .add_gap(box_id, lane, epoch, missing, "lost_at_box", now.wall)?;
-        }
-        let mut growth = Growth {
-            applied: range.last,
-            chain: range.chain,
-            max_capture: Capture(0),
-            entries: 0,
-            doubles: 0,
-            bytes: 0,
-        };
-        if range.first <= range.last {
-            self.store.add_batch(
-                log.log,
-                &BatchRow {
-                    first: offer.first,
-                    last: offer.last,
-                    oldest: offer.oldest,
-                    base: batch.base,
-                    signature: &batch.signature,
-                    first_new: range.first,
-                },
-                now.wall,
-            )?;
-            let mut seq = offer.first;
-            for (place, bytes) in batch.entries().enumerate() {
-                if range.first <= seq {
-                    let mut writer = EntryWriter {
-                        box_id,
-                        log,
-                        siblings: &siblings,
-                        at: now.wall,
-                        feed: &mut self.feed,
-                    };
-                    let arrived = parts::arrived(batch, place, bytes);
-                    let capture = arrived
-                        .and_then(|_| ChunkEntry::parse(bytes))
-                        .map(|chunk| chunk.capture);
-                    writer.write(&mut self.store, seq, bytes, capture, &mut growth)?;
-                    self.feed.deliver(&mut self.store, now.wall)?;
-                    if let Some(arrived) = arrived {
-                        self.take_chunk(now, box_id, arrived)?;
-                    }
-                }
-                seq = seq.next();
-            }
-        }
-        self.store.grow_log(log.log, growth, now.wall)?;
-        self.store.saw_box(box_id, now.wall)?;
-        self.effects.push(Effect::Committed {
-            box_id: box_id.clone(),
-            records: growth.entries,
-        });
-        Ok(())
-    }
-
-    /// Puts a chunk's content into its part file; what was kept before is not kept twice.
-    fn take_chunk(
-        &mut self,
-        now: Now,
-        box_id: &BoxId,
-        arrived: Arrived<'_>,
-    ) -> Result<(), StoreError> {
-        let Arrived { chunk, content } = arrived;
-        if self.store.blob_state(chunk.blob)? == Some(BlobState::Kept) {
-            return Ok(());
-        }
-        let known = self.store.part(box_id, chunk.blob)?;
-        let (received, state) = known.map_or((0, BlobState::Receiving), |part| {
-            (part.received, part.state)
-        });
-        // It is being checked, or it is broken and does not begin anew.
-        let is_broken = matches!(state, BlobState::Lost | BlobState::Quarantined);
-        if state == BlobState::Checking || is_broken && 0 < chunk.at {
-            return Ok(());
-        }
-        let received = if chunk.at == 0 { 0 } else { received };
-        let is_written = match content {
-            Some(content) if chunk.at <= received => self
-                .parts
-                .write(box_id, &chunk, content)
-                .map_err(not_written)?,
-            _ => false,
-        };
-        let (received, state) = match is_written {
-            false => (received, BlobState::Lost),
-            true if chunk.is_last() => (chunk.end(), BlobState::Checking),
-            true => (received.max(chunk.end()), BlobState::Receiving),
-        };
-        self.store
-            .set_part(box_id, &chunk, received, state, now.wall)
-    }
-
     fn refuse(&mut self, now: Now, box_id: &BoxId, code: RefusalCode) -> Result<(), StoreError> {
         self.store.count_refusal(box_id, code.as_str(), now.wall)?;
         self.effects.push(Effect::Refused {
@@ -540,195 +363,9 @@ fn is_online(presence: &str) -> bool {
     serde_json::from_str::<Online>(presence).is_ok_and(|presence| presence.online)
 }
 
-impl From<Post> for Effect {
-    fn from(post: Post) -> Effect {
-        match post {
-            Post::Offer { box_id, message } => Effect::Offer { box_id, message },
-            Post::Reload { box_id, why } => Effect::Reload { box_id, why },
-            Post::TooLarge {
-                box_id,
-                lane,
-                bytes,
-            } => Effect::TooLarge {
-                box_id,
-                lane,
-                bytes,
-            },
-            Post::Gone { box_id, blob } => Effect::FileGone { box_id, blob },
-        }
-    }
-}
-
-impl From<Ended> for Effect {
-    fn from(ended: Ended) -> Effect {
-        let Ended {
-            box_id,
-            dataset,
-            verdict,
-            buckets,
-            subjects,
-        } = ended;
-        Effect::Compared {
-            box_id,
-            dataset,
-            verdict,
-            buckets,
-            subjects,
-        }
-    }
-}
-
 fn not_written(error: std::io::Error) -> StoreError {
     match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => StoreError::Full,
         _ => StoreError::Content(error.to_string()),
-    }
-}
-
-/// What a log that is seen for the first time lacks: of the numbers before its epoch, those that no
-/// earlier log has; of its own, those that the box no longer holds.
-fn lost_before(offer: &Offer, siblings: &[LogState]) -> [Option<(Seq, Seq)>; 2] {
-    let had = siblings.iter().map(|log| log.applied).max();
-    let range = |first: Seq, end: Seq| (first < end).then(|| (first, end.previous()));
-    [
-        range(had.unwrap_or(Seq::ZERO).next(), offer.begin),
-        range(offer.begin, offer.oldest),
-    ]
-}
-
-/// Writes one entry of a batch, and the present state of its subject.
-struct EntryWriter<'a> {
-    box_id: &'a BoxId,
-    log: LogState,
-    /// The box's logs of this lane under other epochs, in which the entry may stand already.
-    siblings: &'a [LogState],
-    at: UnixMs,
-    feed: &'a mut Feed,
-}
-
-impl EntryWriter<'_> {
-    fn write(
-        &mut self,
-        store: &mut HubStore,
-        seq: Seq,
-        bytes: &[u8],
-        // Of an entry that is a chunk.
-        chunk: Option<Capture>,
-        growth: &mut Growth,
-    ) -> Result<(), StoreError> {
-        let parsed = Entry::parse(bytes);
-        let capture = parsed.as_ref().map(|entry| entry.capture);
-        let capture = capture.ok().or(chunk).unwrap_or(Capture(0));
-        let same_as = self.find_double(store, capture, bytes)?;
-        let dataset = match &parsed {
-            Ok(entry) => Some(store.dataset_number(&entry.kind.dataset)?),
-            Err(_) => None,
-        };
-        let place = store.add_entry(
-            self.log.log,
-            &EntryRow {
-                seq,
-                capture,
-                dataset,
-                entry: bytes,
-                same_as,
-            },
-        )?;
-        growth.entries += 1;
-        growth.doubles += u64::from(same_as.is_some());
-        growth.bytes += bytes.len() as u64;
-        growth.max_capture = growth.max_capture.max(capture);
-        match (parsed, dataset) {
-            (Ok(entry), Some(dataset)) => {
-                for file in &entry.attachments {
-                    if let Ok(digest) = file.sha256.parse() {
-                        let (bytes, mime) = (file.bytes, &file.mime);
-                        store.expect_blob(self.box_id, digest, bytes, mime, self.at)?;
-                        store.name_blob(digest, same_as.unwrap_or(place))?;
-                    }
-                }
-                let place = same_as.unwrap_or(place);
-                self.put_state(store, place, same_as.is_some(), dataset, (&entry, bytes))
-            }
-            _ if same_as.is_some() || chunk.is_some() => Ok(()),
-            (parsed, _) => {
-                // The place of the fault, never the content.
-                let detail = parsed.err().map_or(String::new(), |error| {
-                    format!("line {} column {}", error.line(), error.column())
-                });
-                store.park(place, "unreadable", &detail, self.at)
-            }
-        }
-    }
-
-    fn put_state(
-        &mut self,
-        store: &mut HubStore,
-        place: i64,
-        is_double: bool,
-        dataset: i64,
-        (entry, bytes): (&Entry<'_>, &[u8]),
-    ) -> Result<(), StoreError> {
-        if !store.stands_for(self.box_id, &entry.agency)? {
-            if is_double {
-                return Ok(());
-            }
-            return store.park(place, "foreign_agency", entry.agency.as_str(), self.at);
-        }
-        let row = StateRow {
-            dataset,
-            agency: &entry.agency,
-            subject: entry.subject.as_str(),
-            life: self.log.life,
-            capture: entry.capture,
-            place,
-            deleted: entry.op == Op::Delete,
-        };
-        let is_followed = self.feed.follows(&entry.kind.dataset);
-        let before = match is_followed {
-            true => store.state_entry(dataset, &entry.agency, entry.subject.as_str())?,
-            false => None,
-        };
-        let has_changed = match is_double {
-            true => store.renew_state(&row)?,
-            false => store.put_state(&row, fault::is_planted(Fault::LateOverwrites))?,
-        };
-        if is_followed && has_changed {
-            let change = Change {
-                entry,
-                before,
-                at: self.at,
-            };
-            self.feed.changed(store, &change)?;
-        }
-        if !is_double {
-            let committed = Committed {
-                box_id: self.box_id,
-                place,
-                bytes,
-                entry,
-            };
-            self.feed.route(store, committed, self.at)?;
-            files::hear(store, self.box_id, entry, self.at)?;
-            self.feed.hear(store, self.box_id, entry, self.at)?;
-        }
-        Ok(())
-    }
-
-    fn find_double(
-        &self,
-        store: &HubStore,
-        capture: Capture,
-        bytes: &[u8],
-    ) -> Result<Option<i64>, StoreError> {
-        if fault::is_planted(Fault::NoContentIds) || capture == Capture(0) {
-            return Ok(None);
-        }
-        for sibling in self.siblings {
-            if let Some(place) = store.find_same(sibling, capture, bytes)? {
-                return Ok(Some(place));
-            }
-        }
-        Ok(None)
     }
 }

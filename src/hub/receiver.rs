@@ -21,7 +21,8 @@ use tokio::sync::mpsc;
 
 use crate::catalogue::Catalogue;
 use crate::engine::parts::{PartFiles, folder_beside};
-use crate::engine::receiving::{Config, Effect, Event, HubEngine};
+use crate::engine::receiving::effect::Effect;
+use crate::engine::receiving::{Config, Event, HubEngine};
 use crate::evidence::SigningKey;
 use crate::hub::attachments::KeptContent;
 use crate::hub::counters::{Counters, SILENT_MS_MAX};

@@ -361,8 +361,8 @@ impl Pair {
         let engine = self.hub.as_mut().expect("it runs");
         for effect in engine.step(now, events).expect("a step") {
             match effect {
-                receiving::Effect::Publish { message, .. } => self.to_box.push(message),
-                receiving::Effect::Refused { code, .. } => panic!("refused: {code:?}"),
+                receiving::effect::Effect::Publish { message, .. } => self.to_box.push(message),
+                receiving::effect::Effect::Refused { code, .. } => panic!("refused: {code:?}"),
                 _ => {}
             }
         }

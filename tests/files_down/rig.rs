@@ -305,13 +305,13 @@ impl Rig {
         for effect in effects {
             let place = |id: &BoxId| OFFICES.iter().position(|(name, _)| *name == id.as_str());
             match effect {
-                receiving::Effect::Publish { box_id, message } => {
+                receiving::effect::Effect::Publish { box_id, message } => {
                     ups[place(&box_id).unwrap()].push(sending::Event::Received(message));
                 }
-                receiving::Effect::Offer { box_id, message } => {
+                receiving::effect::Effect::Offer { box_id, message } => {
                     downs[place(&box_id).unwrap()].push(copying::Event::Received(message));
                 }
-                receiving::Effect::Refused { box_id, code } => panic!("{box_id}: {code:?}"),
+                receiving::effect::Effect::Refused { box_id, code } => panic!("{box_id}: {code:?}"),
                 _ => {}
             }
         }

@@ -352,9 +352,9 @@ impl World {
         Ok(())
     }
 
-    fn effect_of_hub(&mut self, effect: receiving::Effect) -> Checked {
+    fn effect_of_hub(&mut self, effect: receiving::effect::Effect) -> Checked {
         match effect {
-            receiving::Effect::Publish { box_id, message } => {
+            receiving::effect::Effect::Publish { box_id, message } => {
                 let office = office_of(box_id.as_str());
                 let running = self.center.running.as_ref().expect("it made a step");
                 let name = box_name(office);
@@ -367,20 +367,22 @@ impl World {
                 ));
                 self.carry(Direction::Down, office, message);
             }
-            receiving::Effect::Offer { box_id, message } => self.offer_to_box(&box_id, message)?,
-            receiving::Effect::Reload { box_id, why } => {
+            receiving::effect::Effect::Offer { box_id, message } => {
+                self.offer_to_box(&box_id, message)?
+            }
+            receiving::effect::Effect::Reload { box_id, why } => {
                 self.asked_to_load(office_of(box_id.as_str()), why);
             }
-            receiving::Effect::TooLarge { .. }
-            | receiving::Effect::FileGone { .. }
-            | receiving::Effect::RefusedByBox { .. }
-            | receiving::Effect::Compared { .. } => {
+            receiving::effect::Effect::TooLarge { .. }
+            | receiving::effect::Effect::FileGone { .. }
+            | receiving::effect::Effect::RefusedByBox { .. }
+            | receiving::effect::Effect::Compared { .. } => {
                 self.note(format_args!("  {effect:?}"));
             }
-            receiving::Effect::Refused { box_id, code } => {
+            receiving::effect::Effect::Refused { box_id, code } => {
                 self.note(format_args!("  hub refuses {box_id}: {}", code.as_str()));
             }
-            receiving::Effect::Committed { box_id, records } => {
+            receiving::effect::Effect::Committed { box_id, records } => {
                 self.note(format_args!("  hub has {records} of {box_id}"));
             }
         }

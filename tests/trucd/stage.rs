@@ -327,7 +327,7 @@ impl Office {
                 })
                 .collect();
             for effect in hub.step(now, received).unwrap() {
-                if let receiving::Effect::Publish { message, .. } = effect {
+                if let receiving::effect::Effect::Publish { message, .. } = effect {
                     events.push(sending::Event::Received(message));
                 }
             }
