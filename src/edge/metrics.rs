@@ -336,6 +336,31 @@ fn inbox(out: &mut String, down: &DownStatus) {
             inbox.unsaid,
         ),
         (
+            "lienthong_files_coming",
+            "Files that documents name and that are not whole yet.",
+            down.files.coming,
+        ),
+        (
+            "lienthong_files_coming_bytes",
+            "Bytes of these that have not come.",
+            down.files.coming_bytes,
+        ),
+        (
+            "lienthong_files_bytes",
+            "Bytes that the files take that came with documents.",
+            down.files.used_bytes,
+        ),
+        (
+            "lienthong_files_full",
+            "Files for which there is no room.",
+            down.files.full,
+        ),
+        (
+            "lienthong_files_refused",
+            "Files that the hub keeps back.",
+            down.files.refused,
+        ),
+        (
             "lienthong_commands_pending",
             "Commands of the hub's that are not through.",
             down.pending(),

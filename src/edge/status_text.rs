@@ -199,6 +199,22 @@ fn down_lines(down: &DownStatus) -> Vec<(String, String)> {
         write!(value, "; {} trạng thái chờ gửi", inbox.unsaid).expect("a string takes any text");
     }
     lines.push(("Văn bản đến".to_owned(), value));
+    let files = &down.files;
+    if 0 < files.coming + files.full + files.refused {
+        let mut value = format!("{} đang về, còn {} byte", files.coming, files.coming_bytes);
+        for file in &files.under_way {
+            let (received, chunks) = (file.received_chunks, file.chunks);
+            write!(value, "; {received} trên {chunks} đoạn").expect("a string takes any text");
+        }
+        if 0 < files.full {
+            write!(value, "; {} chưa có chỗ (store.received)", files.full)
+                .expect("a string takes any text");
+        }
+        if 0 < files.refused {
+            write!(value, "; {} bị giữ ở trục", files.refused).expect("a string takes any text");
+        }
+        lines.push(("Tệp của văn bản".to_owned(), value));
+    }
     for way in &inbox.ways {
         let mut value = format!("{} chờ", way.waiting);
         if let (true, Some(error)) = (0 < way.failed, &way.error) {

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::StoreError;
 use super::copies::compare::{ComparedRow, compared};
 use super::down::MIGRATIONS;
+use super::files::FileFacts;
 use crate::model::compare::LOGS;
 use crate::model::handover::highest;
 use crate::model::{DatasetId, UnixMs};
@@ -37,6 +38,7 @@ pub struct DownFacts {
     /// How the logs were last compared with the hub's.
     pub logs_compared: Option<ComparedRow>,
     pub inbox: InboxFacts,
+    pub files: FileFacts,
     /// Newest first.
     pub commands: Vec<CommandFacts>,
 }
@@ -98,7 +100,7 @@ pub struct CommandFacts {
 
 /// A short look at the store; none where nothing ever came.
 pub struct DownView {
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
 /// None where nothing ever came.
@@ -148,6 +150,7 @@ impl DownView {
                 .into_iter()
                 .find(|row| row.name == LOGS),
             inbox: self.inbox()?,
+            files: self.file_facts()?,
             commands: self.commands()?,
         }))
     }

@@ -1,10 +1,11 @@
 //! Files that come down with documents, as the box's store knows them: how much of each has come,
 //! what became of it, and when it may go. The content lies in files beside the store.
 
-use rusqlite::{Row, params};
+use rusqlite::{Connection, Row, params};
 
 use super::StoreError;
 use super::down::DownStore;
+use super::down_status::DownView;
 use super::inbox::Inbox;
 use crate::model::UnixMs;
 use crate::model::chunk::{Chunk, Digest};
@@ -320,6 +321,12 @@ impl Inbox {
         Ok(bytes as u64)
     }
 
+    fn files_where(&self, condition: &str, rows_max: usize) -> Result<Vec<FileRow>, StoreError> {
+        files_where(&self.connection, condition, rows_max)
+    }
+}
+
+impl DownView {
     pub fn file_facts(&self) -> Result<FileFacts, StoreError> {
         const COMING: &str = "state IN ('waiting', 'receiving', 'checking', 'lost', 'full')";
         let mut facts = self.connection.query_row(
@@ -349,21 +356,28 @@ impl Inbox {
                 })
             },
         )?;
-        facts.under_way =
-            self.files_where(&format!("{COMING} ORDER BY changed_ms"), UNDER_WAY_MAX)?;
+        facts.under_way = files_where(
+            &self.connection,
+            &format!("{COMING} ORDER BY changed_ms"),
+            UNDER_WAY_MAX,
+        )?;
         Ok(facts)
     }
+}
 
-    fn files_where(&self, condition: &str, rows_max: usize) -> Result<Vec<FileRow>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM file WHERE {condition} LIMIT {rows_max}");
-        let mut statement = self.connection.prepare(&sql)?;
-        let mut rows = statement.query([])?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next()? {
-            found.push(file_row(row)?);
-        }
-        Ok(found)
+fn files_where(
+    connection: &Connection,
+    condition: &str,
+    rows_max: usize,
+) -> Result<Vec<FileRow>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM file WHERE {condition} LIMIT {rows_max}");
+    let mut statement = connection.prepare(&sql)?;
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(file_row(row)?);
     }
+    Ok(found)
 }
 
 fn file_row(row: &Row<'_>) -> Result<FileRow, StoreError> {

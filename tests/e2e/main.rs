@@ -9,6 +9,7 @@
 mod asyncapi;
 mod attachments;
 mod downlink;
+mod files_down;
 mod initial_load;
 mod offices;
 mod orders;

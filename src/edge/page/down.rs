@@ -4,7 +4,9 @@
 use super::{open, put, short, term, text};
 use crate::edge::page::text::Text;
 use crate::edge::status::Status;
-use crate::edge::status::down::{CommandStatus, CopyStatus, DownStatus, InboxStatus, WayStatus};
+use crate::edge::status::down::{
+    CommandStatus, CopyStatus, DownStatus, FilesStatus, InboxStatus, WayStatus,
+};
 use crate::model::handover::known;
 
 /// The page shows so many rows of a table, so that it stays small; `tramd status` shows them all.
@@ -16,7 +18,7 @@ pub(super) fn down(out: &mut String, status: &Status) {
         return;
     };
     copies(out, down);
-    inbox(out, &down.inbox);
+    inbox(out, &down.inbox, &down.files);
     commands(out, down);
 }
 
@@ -77,7 +79,7 @@ fn state(copy: &CopyStatus) -> String {
     }
 }
 
-fn inbox(out: &mut String, inbox: &InboxStatus) {
+fn inbox(out: &mut String, inbox: &InboxStatus, came: &FilesStatus) {
     open(out, ["Văn bản đến", "Documents for this office"]);
     out.push_str("<dl>\n");
     let unread = match inbox.unread {
@@ -103,6 +105,7 @@ fn inbox(out: &mut String, inbox: &InboxStatus) {
         );
         term(out, "Báo lại bên gửi", &html);
     }
+    files(out, came);
     out.push_str("</dl>\n");
     if !inbox.ways.is_empty() {
         out.push_str("<table><thead><tr><th scope=\"col\">Chuyển tới phần mềm</th><th scope=\"col\" class=\"number\">Đang chờ</th><th scope=\"col\">Lần cuối</th><th scope=\"col\">Tình trạng</th></tr></thead><tbody>\n");
@@ -125,6 +128,39 @@ fn inbox(out: &mut String, inbox: &InboxStatus) {
         out.push_str("</tbody></table>");
     }
     out.push_str("</section>\n");
+}
+
+/// What is still to come of the documents' files.
+fn files(out: &mut String, files: &FilesStatus) {
+    if 0 < files.coming {
+        let first = files.under_way.first().map_or(String::new(), |file| {
+            format!(
+                "; tệp đầu {} trên {} đoạn",
+                text::count(file.received_chunks),
+                text::count(file.chunks)
+            )
+        });
+        let html = format!(
+            "{} tệp, còn {}{first} <small lang=\"en\">files on their way</small>",
+            text::count(files.coming),
+            text::bytes(files.coming_bytes)
+        );
+        term(out, "Tệp đang về", &html);
+    }
+    if 0 < files.full {
+        let html = format!(
+            "<strong>{} tệp chưa có chỗ</strong>. Tiếp nhận xong văn bản cũ, hoặc tăng store.received trong cấu hình. <small lang=\"en\">no room for these files</small>",
+            text::count(files.full)
+        );
+        term(out, "Hết chỗ cho tệp", &html);
+    }
+    if 0 < files.refused {
+        let html = format!(
+            "{} tệp không qua được kiểm tra ở trục; đề nghị bên gửi gửi lại <small lang=\"en\">kept back by the hub's check</small>",
+            text::count(files.refused)
+        );
+        term(out, "Tệp bị giữ ở trục", &html);
+    }
 }
 
 /// A status code with its name; escaped.

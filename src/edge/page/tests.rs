@@ -5,7 +5,8 @@ use base64::Engine as _;
 use super::*;
 use crate::edge::published::CatalogueStatus;
 use crate::edge::status::down::{
-    CommandStatus, ComparedStatus, CopyStatus, DownStatus, InboxStatus, LoadStatus, WayStatus,
+    CommandStatus, ComparedStatus, CopyStatus, DownStatus, FileStatus, FilesStatus, InboxStatus,
+    LoadStatus, WayStatus,
 };
 use crate::edge::status::{
     CardStatus, CertificateStatus, ClockStatus, EventStatus, LinkReason, LinkStatus, Stamp,
@@ -131,6 +132,22 @@ fn down() -> DownStatus {
             by_status: [("01".to_owned(), 2)].into(),
             unsaid: 0,
             ways: vec![way("qlvb", "folder"), way("qlvb-web", "http")],
+        },
+        files: FilesStatus {
+            coming: 1,
+            coming_bytes: 245_760,
+            oldest: Some(Stamp(UnixMs(AT - 600_000))),
+            kept: 12,
+            used_bytes: 34 << 20,
+            full: 0,
+            refused: 0,
+            under_way: vec![FileStatus {
+                sha256: "ab".repeat(32),
+                bytes: 430_000,
+                state: "receiving".to_owned(),
+                chunks: 7,
+                received_chunks: 3,
+            }],
         },
         commands: vec![CommandStatus {
             id: "c1".to_owned(),

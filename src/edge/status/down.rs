@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::edge::config::inbox::{InboxConfig, InboxKind};
+use crate::edge::inbox::files::received_pieces;
 use crate::edge::status::Stamp;
+use crate::model::chunk::pieces;
 use crate::model::{DatasetId, UnixMs};
 use crate::store::StoreError;
 use crate::store::copies::compare::ComparedRow;
 use crate::store::down_status::{CommandFacts, CopyFacts, DownFacts, DownView};
+use crate::store::files::{FileFacts, FileRow};
 
 /// A command's result is told up to so many characters; `tramd audit` has all of it.
 const DETAIL_CHARS_MAX: usize = 120;
@@ -36,6 +39,8 @@ pub struct DownStatus {
     pub logs_compared: Option<ComparedStatus>,
     #[serde(default)]
     pub inbox: InboxStatus,
+    #[serde(default)]
+    pub files: FilesStatus,
     /// The last ones, newest first.
     #[serde(default)]
     pub commands: Vec<CommandStatus>,
@@ -118,6 +123,36 @@ pub struct InboxStatus {
     pub unsaid: u64,
     /// The `[[inbox]]` of the configuration.
     pub ways: Vec<WayStatus>,
+}
+
+/// Files that come with documents.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilesStatus {
+    /// That documents name and that are not whole yet.
+    pub coming: u64,
+    /// Bytes of these that have not come.
+    pub coming_bytes: u64,
+    /// When the oldest document came that lacks one.
+    pub oldest: Option<Stamp>,
+    pub kept: u64,
+    /// Bytes that files take here.
+    pub used_bytes: u64,
+    /// For which there is no room.
+    pub full: u64,
+    /// That the hub keeps back, because they did not pass its check.
+    pub refused: u64,
+    /// Some of those that are coming, oldest first.
+    pub under_way: Vec<FileStatus>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileStatus {
+    pub sha256: String,
+    pub bytes: u64,
+    /// `waiting`, `receiving`, `checking`, `lost` or `full`.
+    pub state: String,
+    pub chunks: u64,
+    pub received_chunks: u64,
 }
 
 /// How documents go to the office's software.
@@ -203,6 +238,7 @@ impl DownStatus {
                 unsaid: facts.inbox.unsaid,
                 ways: Vec::new(),
             },
+            files: files(facts.files),
             commands: facts.commands.into_iter().map(command).collect(),
         }
     }
@@ -230,6 +266,26 @@ impl CommandStatus {
             "refused" => ["bị từ chối", "refused"],
             _ => ["phiên bản này chưa có lệnh này", "unknown"],
         }
+    }
+}
+
+fn files(facts: FileFacts) -> FilesStatus {
+    let file = |row: &FileRow| FileStatus {
+        sha256: row.digest.to_string(),
+        bytes: row.bytes,
+        state: row.state.as_str().to_owned(),
+        chunks: pieces(row.bytes),
+        received_chunks: received_pieces(Some(row)),
+    };
+    FilesStatus {
+        coming: facts.coming,
+        coming_bytes: facts.coming_bytes,
+        oldest: facts.oldest.map(Stamp),
+        kept: facts.kept,
+        used_bytes: facts.bytes,
+        full: facts.full,
+        refused: facts.refused,
+        under_way: facts.under_way.iter().map(file).collect(),
     }
 }
 
