@@ -173,6 +173,7 @@ fn given(rig: &Rig) -> BTreeMap<String, BTreeMap<String, Vec<String>>> {
 
 async fn killed_at_random_moments(kind: Kind) {
     let rounds = number("SQL_CRASH_ROUNDS", 20);
+    let added = 150.min(40_000 / rounds);
     let mut office = Office::open(kind).await;
     office.add_file_columns().await;
     add(&mut office, 1..=600).await;
@@ -183,11 +184,11 @@ async fn killed_at_random_moments(kind: Kind) {
         rig.launch_box(XA);
         let pause_ms = getrandom::u64().unwrap() % 900;
         tokio::time::sleep(Duration::from_millis(pause_ms / 2)).await;
-        add(&mut office, last + 1..=last + 150).await;
-        last += 150;
+        add(&mut office, last + 1..=last + added).await;
+        last += added;
         // Every other round some rows that were there go.
         if round % 2 == 1 {
-            let gone = last - 100;
+            let gone = last - added + 1;
             let statement = format!("DELETE FROM ho_so WHERE id = {gone}");
             office.run(&statement).await;
             kept.push(gone);
