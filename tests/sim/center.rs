@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use lienthong::engine::parts::{PartFiles, folder_beside};
 use lienthong::engine::posting::DownSpace;
 use lienthong::engine::receiving::{Config, Event, HubEngine};
 use lienthong::model::limits::MESSAGE_BYTES_MAX;
@@ -10,6 +9,7 @@ use lienthong::model::{AgencyCode, BoxId, UnixMs};
 use lienthong::store::hub::{BoxState, HubStore, NewBox};
 use lienthong::store::{Options, StoreError};
 
+use crate::blobs::HubParts;
 use crate::check::box_name;
 use crate::eyes::HubEye;
 use crate::files::{Copied, Files};
@@ -38,6 +38,7 @@ pub struct Center {
     pub quota_bytes: u64,
     /// What messages the hub's own link carries.
     pub link_limit: usize,
+    pub parts: HubParts,
     space: DownSpace,
 }
 
@@ -45,6 +46,7 @@ impl Center {
     /// A hub with all boxes registered.
     pub fn new(folder: &Path, offices: usize, quota_bytes: u64, space: DownSpace) -> Self {
         let files = Files::new(folder, "hub".to_owned());
+        let parts = HubParts::beside(&files.path());
         let options = Options {
             quota_bytes: HUB_QUOTA_BYTES,
             cache_bytes: 256 * 1024,
@@ -78,6 +80,7 @@ impl Center {
             clock: Clock::TRUE,
             quota_bytes,
             link_limit: MESSAGE_BYTES_MAX,
+            parts,
             space,
         }
     }
@@ -90,7 +93,7 @@ impl Center {
                 cache_bytes: 256 * 1024,
             },
             key: keys::hub(),
-            parts: Box::new(PartFiles::new(folder_beside(&self.files.path()))),
+            parts: self.parts.open(),
         })?;
         engine.set_down_space(self.space);
         self.running = Some(Running {
@@ -106,6 +109,7 @@ impl Center {
             let left = self.files.crash();
             drop(running);
             drop(left);
+            self.parts.lose();
         }
         self.pending.clear();
         self.wake_at = None;

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use lienthong::model::chunk::Digest;
 use lienthong::wire::Receipt;
 
 use crate::eyes::{BoxEye, HubEye};
@@ -46,7 +47,9 @@ pub const PANIC: &str = "no assertion fails";
 /// An entry that some box committed, by its bytes.
 pub type Key = usize;
 
+#[derive(Default)]
 pub struct Fact {
+    /// 0: no record, but a piece of a file.
     pub uid: u64,
     pub subject: String,
     pub deleted: bool,
@@ -57,6 +60,8 @@ pub struct Handed {
     pub tail: Vec<u8>,
     pub subject: String,
     pub deleted: bool,
+    /// The file that it names.
+    pub file: Option<Digest>,
 }
 
 #[derive(Clone, Default)]
@@ -100,6 +105,8 @@ pub type LogKey = (usize, u64, usize);
 pub struct Checker {
     pub handed: HashMap<u64, Handed>,
     pub facts: Vec<Fact>,
+    /// Every file that records name.
+    pub contents: HashMap<Digest, Vec<u8>>,
     pub by_bytes: HashMap<(usize, Vec<u8>), Key>,
     pub timelines: Vec<Timeline>,
     /// Entries that the hub committed at some time, by office.
@@ -146,23 +153,18 @@ impl Checker {
             line.epochs.push(epoch);
         }
         for row in eye.rows_after(line.newest()) {
-            let log = &mut line.log[row.lane];
-            if row.seq != log.len() as u64 + 1 {
-                let what = format!("lane {} has {} after {}", row.lane, row.seq, log.len());
+            let held = line.log[row.lane].len();
+            if row.seq != held as u64 + 1 {
+                let what = format!("lane {} has {} after {held}", row.lane, row.seq);
                 return violated(ORDER, what);
             }
-            let Some(uid) = uid_of(&row.entry) else {
-                return violated(INVENTED, "an entry without the number of a record".into());
+            let fact = match uid_of(&row.entry) {
+                Some(uid) => self.fact(line, uid, &row.entry)?,
+                None => {
+                    self.check_chunk(&row.entry)?;
+                    Fact::default()
+                }
             };
-            let Some(handed) = self.handed.get(&uid) else {
-                return violated(INVENTED, format!("record {uid} was never handed in"));
-            };
-            if !row.entry.ends_with(&handed.tail) {
-                return violated(INVENTED, format!("record {uid} was altered"));
-            }
-            if !line.uids.insert(uid) {
-                return violated(TWICE, format!("record {uid} was taken twice"));
-            }
             let chains = &mut line.chain[row.lane];
             let before = chains.last().copied().unwrap_or([0; 32]);
             chains.push(sha256([&before, &row.entry]));
@@ -170,14 +172,10 @@ impl Checker {
                 .by_bytes
                 .entry((line.office, row.entry))
                 .or_insert_with(|| {
-                    self.facts.push(Fact {
-                        uid,
-                        subject: handed.subject.clone(),
-                        deleted: handed.deleted,
-                    });
+                    self.facts.push(fact);
                     self.facts.len() - 1
                 });
-            log.push(key);
+            line.log[row.lane].push(key);
         }
         for (lane, row) in eye.lanes().into_iter().enumerate() {
             let (tail, acked) = (row.tail, row.acked);
@@ -200,6 +198,24 @@ impl Checker {
             }
         }
         Ok(())
+    }
+
+    /// A record's entry: what was handed in, once.
+    fn fact(&self, line: &mut Timeline, uid: u64, entry: &[u8]) -> Checked<Fact> {
+        let Some(handed) = self.handed.get(&uid) else {
+            return violated(INVENTED, format!("record {uid} was never handed in"));
+        };
+        if !entry.ends_with(&handed.tail) {
+            return violated(INVENTED, format!("record {uid} was altered"));
+        }
+        if !line.uids.insert(uid) {
+            return violated(TWICE, format!("record {uid} was taken twice"));
+        }
+        Ok(Fact {
+            uid,
+            subject: handed.subject.clone(),
+            deleted: handed.deleted,
+        })
     }
 
     /// A source heard that its records are stored, as these numbers of these lanes.

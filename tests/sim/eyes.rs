@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use lienthong::model::chunk::Digest;
 use rusqlite::{Connection, OpenFlags, Row};
 
 fn open(path: &Path) -> Connection {
@@ -156,6 +157,13 @@ pub struct StateRow {
 
 pub struct HubEye(Connection);
 
+/// How much of a file the hub counts as received from an office.
+pub struct PartRow {
+    pub office: usize,
+    pub digest: Digest,
+    pub received: u64,
+}
+
 pub fn hub_place(log: i64, seq: u64) -> i64 {
     (log << 40) + seq as i64
 }
@@ -163,6 +171,18 @@ pub fn hub_place(log: i64, seq: u64) -> i64 {
 impl HubEye {
     pub fn open(path: &Path) -> Self {
         Self(open(path))
+    }
+
+    pub fn blob_parts(&self) -> Vec<PartRow> {
+        let sql = "SELECT box_id, digest, received FROM blob_part WHERE state <> 'lost'";
+        all(&self.0, sql, [], |row| {
+            let name: String = row.get(0)?;
+            Ok(PartRow {
+                office: crate::check::office_of(&name),
+                digest: Digest(digest(row, 1)?),
+                received: row.get::<_, i64>(2)? as u64,
+            })
+        })
     }
 
     /// All logs, or those of one box.

@@ -258,7 +258,8 @@ fn whereabouts(checker: &Checker, hub: &Hub, key: Key) -> String {
 
 fn last_of_each_subject(checker: &Checker, keys: impl Iterator<Item = Key>) -> HashMap<&str, Key> {
     let mut last: HashMap<&str, Key> = HashMap::new();
-    for key in keys {
+    // Pieces of files have no subject.
+    for key in keys.filter(|&key| checker.facts[key].uid != 0) {
         let subject = checker.facts[key].subject.as_str();
         let last = last.entry(subject).or_insert(key);
         *last = key.max(*last);

@@ -177,6 +177,7 @@ impl World {
         let timeline: Timeline = self.checker.timelines[self.stations[index].timeline].clone();
         let clone = self.add_station(office, timeline);
         self.stations[clone].put_back(&copied);
+        self.stations[clone].contents = self.stations[index].contents.copied();
         self.open_box_in(clone, 1_000);
         for number in 0..self.stations[index].sources.len() {
             let dice = self.dice.fork();

@@ -17,6 +17,7 @@
 //! A world runs in one thread, since planted faults are the thread's; worlds share nothing but their
 //! signing keys.
 
+mod blobs;
 mod center;
 mod check;
 mod dice;
@@ -59,7 +60,10 @@ fn number(variable: &str) -> Option<u64> {
 /// Runs a seed's world; an assertion that fails in it is a violation like others.
 fn run(seed: u64, planted: Option<Fault>, print: bool) -> Checked<Summary> {
     fault::plant(planted);
-    let result = std::panic::catch_unwind(AssertUnwindSafe(|| world::run(seed, print)));
+    // A fault of records is searched for where nothing else can notice it first.
+    let may_have_files = planted.is_none_or(|fault| fault == Fault::ContentUnsynced);
+    let world = AssertUnwindSafe(|| world::run(seed, may_have_files, print));
+    let result = std::panic::catch_unwind(world);
     fault::plant(None);
     fault::is_crash_due();
     result.unwrap_or_else(|panic| {

@@ -67,6 +67,8 @@ pub struct Plan {
     pub down_tail_bytes: u64,
     /// Bytes of batches that the hub's outbox takes at a time.
     pub down_room_bytes: usize,
+    /// Records name files.
+    pub has_files: bool,
 }
 
 /// How the network behaves until it heals.
@@ -176,6 +178,7 @@ impl Plan {
             down_tail_ms: 3_600_000,
             down_tail_bytes: 1 << 20,
             down_room_bytes: 8 << 20,
+            has_files: seed.is_multiple_of(4),
         };
         plan.suffer(theme, &mut dice);
         plan.readmit(&mut dice);

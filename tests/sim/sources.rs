@@ -1,11 +1,12 @@
 //! The office's software: submitters that repeat until they hear, and a poller of another database.
 
 use lienthong::engine::sending::{Answer, NewRecord, Submission};
-use lienthong::model::record::{Draft, Op, RecordType};
+use lienthong::model::record::{Attachment, Draft, Op, RecordType};
 use lienthong::model::{Lane, RecordId, SourceName};
 use lienthong::store::edge::OnceKey;
 use lienthong::store::rows::Beside;
 
+use crate::blobs::{self, Contents};
 use crate::check::{ACCEPTED, Checked, Checker, Handed, sha256, violated};
 use crate::dice::Dice;
 
@@ -50,6 +51,8 @@ pub struct Source {
     asked: bool,
     pub due: Option<u64>,
     dice: Dice,
+    /// Of the files that its records name; none where they name none.
+    file_dice: Option<Dice>,
 }
 
 /// A record with its bytes.
@@ -57,6 +60,7 @@ pub struct Source {
 struct Made {
     uid: u64,
     new: NewRecord,
+    file: Option<Vec<u8>>,
 }
 
 /// What a source needs to know of its world.
@@ -65,6 +69,8 @@ pub struct Surroundings<'a> {
     pub writing: bool,
     pub healed: bool,
     pub checker: &'a mut Checker,
+    /// The machine's disk.
+    pub contents: &'a Contents,
 }
 
 impl Source {
@@ -92,7 +98,13 @@ impl Source {
             asked: false,
             due: Some(dice.between(0, 10_000)),
             dice,
+            file_dice: None,
         }
+    }
+
+    /// Its records name files from now on.
+    pub fn attach_files(&mut self, dice: Dice) {
+        self.file_dice = Some(dice);
     }
 
     /// Whether everything that was to be handed in is stored.
@@ -138,6 +150,10 @@ impl Source {
             .rows
             .iter()
             .rposition(|row| records.last().is_some_and(|record| record.uid == row.uid));
+        // An honest program puts a file before each time that it names it.
+        for file in records.iter().filter_map(|made| made.file.as_deref()) {
+            around.contents.put(file, around.now_ms);
+        }
         let key = sha256([self.subjects.as_bytes(), &self.number.to_be_bytes()]);
         let content: Vec<u8> = records
             .iter()
@@ -276,6 +292,17 @@ impl Source {
         let data = format!(r#"{{"uid":{uid},"so":{station},"pad":"{padding}"}}"#);
         let id: Option<RecordId> = (self.style == Style::Each)
             .then(|| format!("{}-{uid}", self.subjects).parse().expect("valid"));
+        let file = self.file(uid);
+        let attachments: Vec<Attachment> = file
+            .iter()
+            .map(|content| Attachment {
+                name: "tep.pdf".to_owned(),
+                mime: "application/pdf".to_owned(),
+                bytes: content.len() as u64,
+                sha256: blobs::digest(content).to_string(),
+                original: false,
+            })
+            .collect();
         let draft = Draft {
             id: id.clone(),
             source: &self.name,
@@ -289,7 +316,7 @@ impl Source {
             op: if deleted { Op::Delete } else { Op::Upsert },
             sensitivity: 2,
             classification: &[],
-            attachments: &[],
+            attachments: &attachments,
             codeflags: &[],
             data: &serde_json::value::RawValue::from_string(data).expect("JSON"),
             original: None,
@@ -299,7 +326,12 @@ impl Source {
             tail: tail.clone(),
             subject,
             deleted,
+            file: file.as_deref().map(blobs::digest),
         };
+        if let Some(content) = &file {
+            let known = &mut checker.contents;
+            known.insert(blobs::digest(content), content.clone());
+        }
         checker.handed.insert(uid, handed);
         let key = sha256([b"record", &uid.to_be_bytes()]);
         let once = id.is_some().then(|| once(&key, &tail));
@@ -310,9 +342,15 @@ impl Source {
                 tail,
                 id,
                 once,
-                attachments: Vec::new(),
+                attachments,
             },
+            file,
         }
+    }
+
+    fn file(&mut self, uid: u64) -> Option<Vec<u8>> {
+        let dice = self.file_dice.as_mut()?;
+        dice.chance(20).then(|| blobs::content(uid, dice))
     }
 
     /// Rows that the store must hold, once the poller is done.

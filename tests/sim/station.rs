@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use lienthong::engine::content::NoContent;
 use lienthong::engine::copying::{self, CopyEngine};
 use lienthong::engine::sending::{Config, EdgeEngine, Event, Space};
 use lienthong::evidence::PublicKey;
@@ -11,6 +10,7 @@ use lienthong::model::{BoxId, ClockQuality, Epoch, Now, UnixMs};
 use lienthong::store::{Options, StoreError};
 use lienthong::sync::Limits;
 
+use crate::blobs::Contents;
 use crate::check::box_name;
 use crate::dice::Dice;
 use crate::downlink::Held;
@@ -86,6 +86,7 @@ pub struct Station {
     pub clock: Clock,
     pub timeline: usize,
     pub sources: Vec<Source>,
+    pub contents: Contents,
     /// The connection as the box believes it: its number and its message limit.
     pub link: Option<(u64, usize)>,
     pub connect_at: Option<u64>,
@@ -140,6 +141,7 @@ impl Station {
             clock: Clock::TRUE,
             timeline,
             sources: Vec::new(),
+            contents: Contents::default(),
             link: None,
             connect_at: None,
             open_at: Some(0),
@@ -180,7 +182,7 @@ impl Station {
             hub_keys,
             limits: Limits::FIELD,
             space: self.space,
-            content: Box::new(NoContent),
+            content: Box::new(self.contents.clone()),
             mint: Box::new(move || Epoch((epochs.roll() >> 1) | 1)),
         })?;
         self.synced = self.files.synced();

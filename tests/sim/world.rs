@@ -88,13 +88,14 @@ pub struct Summary {
 }
 
 /// Runs the world of a seed in this thread.
-pub fn run(seed: u64, print: bool) -> Checked<Summary> {
-    World::new(seed, print).run()
+pub fn run(seed: u64, may_have_files: bool, print: bool) -> Checked<Summary> {
+    World::new(seed, may_have_files, print).run()
 }
 
 impl World {
-    fn new(seed: u64, print: bool) -> Self {
-        let plan = Plan::new(seed);
+    fn new(seed: u64, may_have_files: bool, print: bool) -> Self {
+        let mut plan = Plan::new(seed);
+        plan.has_files &= may_have_files;
         let mut dice = Dice::new(!seed);
         let folder = new_folder();
         let space = DownSpace {
@@ -158,7 +159,10 @@ impl World {
             let (left, bytes) = (self.plan.submissions, self.plan.record_bytes);
             let dice = self.dice.fork();
             let name = format!("nguon-{number}");
-            let source = Source::new(&name, style, office, index, left, bytes, dice);
+            let mut source = Source::new(&name, style, office, index, left, bytes, dice);
+            if self.plan.has_files {
+                source.attach_files(Dice::new(self.plan.storm_ms ^ (index * 8 + number) as u64));
+            }
             station.sources.push(source);
         }
         self.stations.push(station);
@@ -209,6 +213,12 @@ impl World {
             return violated(PROGRESS, "the hub is down".into());
         };
         final_check::check(&self.checker, &running.eye)?;
+        self.checker.check_parts(&running.eye, &self.center.parts)?;
+        for station in &self.stations {
+            let line = &self.checker.timelines[station.timeline];
+            self.checker
+                .check_files(line, &station.contents, &self.center.parts)?;
+        }
         self.check_rows()?;
         self.check_down()?;
         #[cfg(feature = "hub")]
