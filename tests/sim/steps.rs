@@ -216,7 +216,6 @@ impl World {
                 self.note(format_args!("  box {index} misses {file}"));
                 Ok(())
             }
-            }
             sending::Effect::RefusedByHub(_) | sending::Effect::ForgedReceipt => {
                 self.note(format_args!("  {}", shortened(&effect)));
                 Ok(())
