@@ -304,7 +304,10 @@ impl<R> EdgeEngine<R> {
             return Err(StoreError::Full);
         }
         self.store.commit()?;
-        if self.store.epoch() != epoch && sync == Sync::Later {
+        // A file that is removed stays removed when a power cut takes back that it was forgotten.
+        let forgets = |effect: &Effect<R>| matches!(effect, Effect::Forgotten(_));
+        let must_last = self.store.epoch() != epoch || self.effects.iter().any(forgets);
+        if must_last && sync == Sync::Later {
             self.store.sync()?;
         }
         if self.vacuum_due {

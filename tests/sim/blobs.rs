@@ -175,7 +175,7 @@ impl Parts for Watched {
 
 impl Checker {
     /// The entry of a piece: of a file that was handed in, and exactly that piece of it.
-    pub fn check_chunk(&self, entry: &[u8]) -> Checked {
+    pub fn check_chunk(&self, office: usize, entry: &[u8]) -> Checked {
         let Some(ChunkEntry { chunk, .. }) = ChunkEntry::parse(entry) else {
             return violated(
                 INVENTED,
@@ -190,8 +190,8 @@ impl Checker {
         };
         let piece = content.get(chunk.at as usize..chunk.end() as usize);
         let is_it = piece.is_some_and(|piece| digest(piece) == chunk.sha256);
-        // A store that lost a commit may want a file again that was removed.
-        let is_gone = chunk.sha256 == Digest([0; 32]);
+        // A store that was set back may want a file again that was removed.
+        let is_gone = chunk.sha256 == Digest([0; 32]) && self.has_branches(office);
         match chunk.bytes == content.len() as u64 && (is_it || is_gone) {
             true => Ok(()),
             false => violated(INVENTED, format!("another piece of {}", chunk.blob)),

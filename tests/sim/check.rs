@@ -161,7 +161,7 @@ impl Checker {
             let fact = match uid_of(&row.entry) {
                 Some(uid) => self.fact(line, uid, &row.entry)?,
                 None => {
-                    self.check_chunk(&row.entry)?;
+                    self.check_chunk(line.office, &row.entry)?;
                     Fact::default()
                 }
             };

@@ -6,7 +6,7 @@ use lienthong::model::{BoxId, fault};
 use lienthong::store::StoreError;
 use lienthong::wire::Receipt;
 
-use crate::check::{AGAIN, Checked, LIMIT, ORDER, URGENT, box_name, office_of, violated};
+use crate::check::{AGAIN, Checked, LIMIT, LOST, ORDER, URGENT, box_name, office_of, violated};
 use crate::net::Direction;
 use crate::sources::{Reply, Surroundings};
 use crate::world::{Happening, World};
@@ -211,10 +211,11 @@ impl World {
                 Ok(())
             }
             sending::Effect::ContentGone(file) => {
-                // A power cut may bring the wish for a file back that was removed as delivered: it
-                // is at the hub, as is checked in the end.
-                self.note(format_args!("  box {index} misses {file}"));
-                Ok(())
+                let office = self.stations[index].office;
+                match self.checker.has_branches(office) {
+                    true => Ok(()),
+                    false => violated(LOST, format!("box {index} misses {file}")),
+                }
             }
             sending::Effect::RefusedByHub(_) | sending::Effect::ForgedReceipt => {
                 self.note(format_args!("  {}", shortened(&effect)));
