@@ -12,8 +12,9 @@ use lienthong::catalogue::bundle::Bundle;
 use lienthong::catalogue::right::{Right, Rows};
 use lienthong::engine::content::NoContent;
 use lienthong::engine::parts::{PartFiles, folder_beside};
+use lienthong::engine::posting::DownSpace;
 use lienthong::engine::{copying, receiving, sending};
-use lienthong::evidence::SigningKey;
+use lienthong::evidence::{SigningKey, sha256};
 use lienthong::hub::status;
 use lienthong::model::down::{CatalogueNews, day_of, midnight};
 use lienthong::model::limits::{ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX};
@@ -721,6 +722,47 @@ fn a_document_waits_for_its_office_and_its_statuses_come_back() {
         1,
         "the same document of the same sender is one"
     );
+}
+
+#[test]
+fn documents_for_a_box_that_is_away_too_long_wait_and_none_is_dropped() {
+    let mut rig = Rig::new(&OFFICES);
+    rig.hub.set_down_space(DownSpace {
+        lane_bytes_max: [128 << 10; 5],
+        ..DownSpace::FIELD
+    });
+    rig.set_online(0, true);
+    let texts: Vec<String> = (0..40_u8).map(incompressible).collect();
+    for (n, text) in texts.iter().enumerate() {
+        let id = format!("VB-{n}");
+        let letter = letter(&id, &["H53.12"]);
+        let original = Some(text.as_str());
+        rig.keep(0, Record { original, ..letter });
+        rig.settle();
+    }
+    let waiting = rig.registry().undelivered(0, 100).unwrap();
+    assert!(!waiting.is_empty() && waiting.iter().all(|row| row.reason == "no_room"));
+    rig.set_online(1, true);
+    // Each round another process changes something.
+    for round in 0..10 {
+        rig.settle();
+        let here = ("so-c".parse().unwrap(), "H53.30".parse().unwrap());
+        rig.registry()
+            .move_box(&here.0, &here.1, UnixMs(round))
+            .unwrap();
+    }
+    assert!(rig.registry().undelivered(0, 100).unwrap().is_empty());
+    assert_eq!(rig.documents(1).len(), texts.len());
+}
+
+/// Some 12 KB of text that does not shrink.
+fn incompressible(seed: u8) -> String {
+    let hash = |n: u32| {
+        let bytes = [&[seed][..], &n.to_le_bytes()].concat();
+        sha256(&bytes)
+    };
+    let digests = (0..200).flat_map(hash);
+    digests.map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]

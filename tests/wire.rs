@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use lienthong::evidence::{BatchClaim, PublicKey, SigningKey, chain_after};
 use lienthong::model::limits::{
-    BATCH_ENTRIES_MAX, BATCH_RAW_BYTES_MAX, ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX,
+    BATCH_ENTRIES_MAX, BATCH_RAW_BYTES_MAX, DOWN_ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX,
 };
 use lienthong::model::{BoxId, Chain, Epoch, Lane, Seq, UnixMs};
 use lienthong::sync::{Ack, LogName};
@@ -126,7 +126,9 @@ fn is_lawful(batch: &Batch) -> bool {
     batch.offer.is_well_formed()
         && entries.len() as u64 == batch.offer.first.count_to(batch.offer.last)
         && entries.len() <= BATCH_ENTRIES_MAX
-        && entries.iter().all(|entry| entry.len() <= ENTRY_BYTES_MAX)
+        && entries
+            .iter()
+            .all(|entry| entry.len() <= DOWN_ENTRY_BYTES_MAX)
 }
 
 /// A message as the wire may bring it: damaged in one of the ways that bytes are damaged.
@@ -317,7 +319,7 @@ fn every_limit_holds_at_the_door() {
         &packed(&raw),
     ));
 
-    let large = vec![b'a'; ENTRY_BYTES_MAX + 1];
+    let large = vec![b'a'; DOWN_ENTRY_BYTES_MAX + 1];
     let raw = sequence(&[&large]);
     refused(&frame(1, 1, raw.len() as u32, &packed(&raw)));
 

@@ -73,6 +73,8 @@ pub(super) struct Feed {
     loads: Vec<SubscriptionRow>,
     /// Documents that found nobody are tried again from this one on.
     retry_from: Option<i64>,
+    /// Beyond so many bytes that wait for a box, documents for it wait outside its log.
+    pub document_bytes_max: u64,
     areas: HashMap<AgencyCode, String>,
     /// Comparisons that go on, as the store has them, and which one went on last.
     comparing: BTreeMap<Key, Work>,
@@ -83,6 +85,8 @@ pub(super) struct Feed {
     logs_said: Vec<(BoxId, LogsSaid)>,
     ended: Vec<Ended>,
     posts: Vec<Post>,
+    /// Bytes of documents and statuses among them.
+    posted_bytes: HashMap<BoxId, u64>,
 }
 
 /// A box that has a dataset.
@@ -138,6 +142,7 @@ impl Feed {
 
     /// Orders what is to go into the boxes' logs, in the transaction that is open.
     pub fn deliver(&mut self, store: &mut HubStore, now: UnixMs) -> Result<(), StoreError> {
+        self.posted_bytes.clear();
         for post in self.posts.drain(..) {
             store.post(&post.box_id, post.lane, &post.bytes, now)?;
         }
@@ -153,6 +158,9 @@ impl Feed {
             && !is_carried(copy)
         {
             bytes = bytes_of(&Down::Copy(gone(copy.clone())));
+        }
+        if down.lane() == Lane::P1 {
+            *self.posted_bytes.entry(box_id.clone()).or_default() += bytes.len() as u64;
         }
         self.posts.push(Post {
             box_id: box_id.clone(),

@@ -22,7 +22,7 @@ use super::posting::{DownSpace, Posting};
 use crate::catalogue::Catalogue;
 use crate::evidence::{PublicKey, SigningKey};
 use crate::model::fault::{self, Fault};
-use crate::model::{BoxId, Chain, MonoMs, Now, Seq, UnixMs};
+use crate::model::{BoxId, Chain, Lane, MonoMs, Now, Seq, UnixMs};
 use crate::store::hub::{BoxState, HubStore, LogState};
 use crate::store::{Options, StoreError};
 use crate::sync::receiver::Receiver;
@@ -80,7 +80,7 @@ enum Outcome {
 
 impl HubEngine {
     pub fn open(config: Config) -> Result<Self, StoreError> {
-        Ok(Self {
+        let mut engine = Self {
             store: HubStore::open(&config.store, config.options)?,
             key: config.key,
             parts: config.parts,
@@ -90,11 +90,15 @@ impl HubEngine {
             room_bytes: usize::MAX,
             feed: Feed::default(),
             effects: Vec::new(),
-        })
+        };
+        engine.set_down_space(DownSpace::FIELD);
+        Ok(engine)
     }
 
     pub fn set_down_space(&mut self, space: DownSpace) {
         self.posting.set_space(space);
+        // The rest is for statuses, which are small.
+        self.feed.document_bytes_max = space.lane_bytes_max[Lane::P1.index()] / 4 * 3;
     }
 
     /// Where the content of files comes from that go down; without it nothing of them is sent.
@@ -109,7 +113,9 @@ impl HubEngine {
 
     /// What is handed on, and to whom, is judged by this catalogue; without one nothing is.
     pub fn set_catalogue(&mut self, catalogue: Arc<Catalogue>) {
+        let document_bytes_max = self.feed.document_bytes_max;
         self.feed = Feed::new(Some(catalogue));
+        self.feed.document_bytes_max = document_bytes_max;
     }
 
     /// How many bytes of offers the next step may return, at about; more wait for another step.

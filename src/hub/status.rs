@@ -76,7 +76,7 @@ pub struct LoadStatus {
 
 #[derive(Debug, Clone, Serialize)]
 pub struct Undelivered {
-    /// Such as `unknown_office`, `no_box`, `too_large`.
+    /// Such as `unknown_office`, `no_box`, `no_room`, `too_large`.
     pub reason: String,
     pub count: u64,
     pub oldest: Stamp,

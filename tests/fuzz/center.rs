@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use lienthong::evidence::{PublicKey, SigningKey, entry_digest, sha256};
-use lienthong::model::limits::{BATCH_ENTRIES_MAX, ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX};
+use lienthong::model::limits::{BATCH_ENTRIES_MAX, DOWN_ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX};
 use lienthong::model::record::{Entry, derived_id};
 use lienthong::model::{BoxId, Chain, Lane};
 use lienthong::wire::{BatchBuilder, BatchDecoder, Receipt, parse_topic};
@@ -31,7 +31,11 @@ pub fn wire(bytes: &[u8]) {
             batch.offer.first.count_to(batch.offer.last)
         );
         assert!(entries.len() <= BATCH_ENTRIES_MAX);
-        assert!(entries.iter().all(|entry| entry.len() <= ENTRY_BYTES_MAX));
+        assert!(
+            entries
+                .iter()
+                .all(|entry| entry.len() <= DOWN_ENTRY_BYTES_MAX)
+        );
         let mut builder = BatchBuilder::default();
         for entry in &entries {
             assert!(builder.push(entry), "what was received can be sent");

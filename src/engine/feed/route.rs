@@ -1,6 +1,6 @@
 //! Addressed delivery: from a committed record to the boxes of the offices that it names, by their
-//! codes of any form and through mergers. Who is not found is written down, and tried again when
-//! offices or boxes change.
+//! codes of any form and through mergers. Who is not found, or has no room, is written down, and tried
+//! again when offices or boxes change and at midnight.
 
 mod said;
 
@@ -16,7 +16,7 @@ use crate::evidence::entry_digest;
 use crate::model::down::{Document, Down};
 use crate::model::limits::DOWN_ENTRY_BYTES_MAX;
 use crate::model::record::{Entry, Op, derived_id};
-use crate::model::{AgencyCode, BoxId, RecordId, UnixMs};
+use crate::model::{AgencyCode, BoxId, Lane, RecordId, UnixMs};
 use crate::store::StoreError;
 use crate::store::hub::HubStore;
 
@@ -95,6 +95,7 @@ impl Feed {
                     false => "unknown_office",
                 }),
                 (false, Some(status)) => Ok(Down::Status(status.clone())),
+                (false, None) if self.has_no_room(store, &boxes)? => Err("no_room"),
                 (false, None) => addressed(committed, &code, now),
             };
             match down {
@@ -116,6 +117,17 @@ impl Feed {
             }
         }
         Ok(all_found)
+    }
+
+    /// Whether so much waits for one of the boxes that a lane might drop its oldest documents.
+    fn has_no_room(&self, store: &HubStore, boxes: &[BoxId]) -> Result<bool, StoreError> {
+        for box_id in boxes {
+            let posted = self.posted_bytes.get(box_id).copied().unwrap_or(0);
+            if self.document_bytes_max < posted + store.down_waiting_bytes(box_id, Lane::P1)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn boxes_of(&self, dataset: &Dataset, code: &str, now: UnixMs) -> Vec<BoxId> {

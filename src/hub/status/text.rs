@@ -191,6 +191,10 @@ fn undelivered_words(reason: &str) -> (&str, &str) {
             "danh mục không có mã nơi nhận, sửa danh mục cơ quan hoặc báo bên gửi",
             "the catalogue does not know the code, mend it or tell the sender",
         ),
+        "no_room" => (
+            "trạm nhận vắng lâu, chờ nó có mạng lại; tự gửi sau, muộn nhất lúc nửa đêm",
+            "too much waits for the box; sent by itself once it has caught up, at midnight at the latest",
+        ),
         "too_large" => (
             "văn bản quá lớn, báo bên gửi tách tệp đính kèm",
             "too large, the sender is to attach its files",
