@@ -402,7 +402,12 @@ async fn a_source_that_fails_is_started_again_and_stops_no_other() {
     let live = board.get("hong").unwrap();
     assert_eq!(live.state, SourceState::Failed);
     assert_eq!(live.fault.unwrap().hint_en, "mend it");
-    assert_eq!(board.get("tot").unwrap().state, SourceState::Waiting);
+    let waits = |name| {
+        board
+            .get(name)
+            .is_some_and(|live| live.state == SourceState::Waiting)
+    };
+    eventually(&|| waits("tot")).await;
     eventually(&|| board.get("hong").unwrap().state == SourceState::Waiting).await;
     assert!(board.get("hong").unwrap().fault.is_none());
     assert_eq!(starts.load(Ordering::SeqCst), 3);
