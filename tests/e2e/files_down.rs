@@ -10,7 +10,7 @@ use base64::Engine as _;
 use lienthong::evidence::sha256;
 use serde_json::Value;
 
-use crate::rig::{Broker, Rig, TOKEN, agent, wait_for};
+use crate::rig::{Broker, Rig, TOKEN, agent, slow_way, wait_for};
 
 const A: (&str, &str) = ("xa-tan-bien", "H53.12");
 /// One of those that the document names.
@@ -18,6 +18,8 @@ const B: (&str, &str) = ("so-noi-vu", "H53.20");
 const LONG: Duration = Duration::from_secs(120);
 const FILE_BYTES: usize = 3_900_000;
 const KILLS: u32 = 3;
+/// So slow that the receiving office is killed while files are on their way.
+const LINE_BYTES_PER_SECOND: u64 = 1_000_000;
 
 #[test]
 fn a_large_document_arrives_with_its_file_on_the_embedded_broker() {
@@ -68,8 +70,9 @@ fn stage(broker: Broker) -> Rig {
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/catalogue");
     write!(settings, "\n[catalogue]\npath = \"{shipped}\"\n").expect("written");
     rig.start_hub();
-    for (name, agency) in [A, B] {
-        rig.add_box(name, agency, rig.port);
+    let slow = slow_way(rig.port, LINE_BYTES_PER_SECOND);
+    for ((name, agency), port) in [(A, rig.port), (B, slow)] {
+        rig.add_box(name, agency, port);
         let folder = rig.boxes[name].folder.clone();
         for below in ["van-ban", "den"] {
             fs::create_dir(folder.join(below)).expect("a folder");

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -108,6 +109,42 @@ pub fn free_port() -> u16 {
 }
 
 /// `TRUCD_BIN` may name another build of the hub's program.
+/// A way to a local port that brings back no more than so much.
+pub fn slow_way(target: u16, bytes_per_second: u64) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("bound").port();
+    std::thread::spawn(move || {
+        for near in listener.incoming().flatten() {
+            let Ok(far) = TcpStream::connect(("127.0.0.1", target)) else {
+                continue;
+            };
+            std::thread::spawn(move || carry(near, far, bytes_per_second));
+        }
+    });
+    port
+}
+
+fn carry(near: TcpStream, far: TcpStream, bytes_per_second: u64) {
+    let (mut up_from, mut up_to) = (&near, far.try_clone().expect("a socket"));
+    let (mut down_from, mut down_to) = (&far, near.try_clone().expect("a socket"));
+    std::thread::scope(|both| {
+        both.spawn(move || {
+            let _ = std::io::copy(&mut up_from, &mut up_to);
+            let _ = up_to.shutdown(Shutdown::Both);
+        });
+        let mut piece = [0; 16_384];
+        while let Ok(length @ 1..) = down_from.read(&mut piece) {
+            std::thread::sleep(Duration::from_micros(
+                length as u64 * 1_000_000 / bytes_per_second,
+            ));
+            if down_to.write_all(&piece[..length]).is_err() {
+                break;
+            }
+        }
+        let _ = down_to.shutdown(Shutdown::Both);
+    });
+}
+
 pub fn trucd() -> Command {
     Command::new(
         std::env::var_os("TRUCD_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_trucd").into()),
