@@ -6,7 +6,8 @@
 //!   between offices (see `inbox`)
 //! - `PUT /v1/blobs/{sha256}`, `GET`: attachments (see `attachments`)
 //! - `GET /v1/openapi.json`: the API's description of itself
-//! - `GET /status.json`, `GET /metrics`, `GET /`: the status for programs, Prometheus and people
+//! - `GET /status.json`, `GET /metrics`, `GET /`: the status for programs, Prometheus and people;
+//!   `GET /page.js` renews the page
 //! - `POST /v1/local/parked/…`: the commands about parked rows, by the socket beside the store only
 //! - `GET /healthz`: the engine's loop lives; `GET /readyz`: and records would be taken now
 
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post, put};
@@ -26,6 +27,8 @@ use crate::edge::config::Config;
 use crate::edge::door::Door;
 use crate::edge::inbox::Documents;
 use crate::edge::lookup::Lookup;
+use crate::edge::page::frame;
+use crate::edge::page::lang::Lang;
 use crate::edge::problem::Problem;
 use crate::edge::status::Status;
 use crate::edge::status::read::Reader;
@@ -106,6 +109,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/", get(page_html))
+        .route(frame::SCRIPT_PATH, get(page_script))
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .with_state(app)
@@ -148,21 +152,26 @@ async fn metrics_text(State(app): State<Arc<App>>) -> Response<Body> {
     text(metrics::CONTENT_TYPE, metrics::render(&app.status().await))
 }
 
-async fn page_html(State(app): State<Arc<App>>) -> Response<Body> {
+async fn page_html(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Response<Body> {
+    let lang = Lang::of_query(query.as_deref());
     let mut response = text(
         "text/html; charset=utf-8",
-        page::render(&app.status().await),
+        page::render(&app.status().await, lang),
     );
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static(page::CSP),
+        HeaderValue::from_static(frame::CSP),
     );
     headers.insert(
         header::REFERRER_POLICY,
         HeaderValue::from_static("no-referrer"),
     );
     response
+}
+
+async fn page_script() -> Response<Body> {
+    text("text/javascript; charset=utf-8", frame::SCRIPT)
 }
 
 async fn healthz(State(app): State<Arc<App>>) -> Response<Body> {

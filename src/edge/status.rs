@@ -4,6 +4,7 @@
 //! the running daemon knows: the link and the clock. Its JSON is stable.
 
 pub mod down;
+pub mod machine;
 pub mod read;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::edge::published::CatalogueStatus;
 use crate::edge::status::down::DownStatus;
+use crate::edge::status::machine::MachineStatus;
 use crate::engine::sending::Level;
 use crate::model::{AgencyCode, BoxId, ClockQuality, Lane, Seq, UnixMs};
 
@@ -30,6 +32,8 @@ pub struct Status {
     pub lanes: Vec<LaneStatus>,
     pub sources: Vec<SourceStatus>,
     pub store: StoreStatus,
+    #[serde(default)]
+    pub machine: MachineStatus,
     pub clock: ClockStatus,
     /// None when the certificate cannot be read.
     pub certificate: Option<CertificateStatus>,
@@ -112,6 +116,9 @@ pub struct SourceStatus {
     /// Rows that are parked with their reason, and those that wait behind them.
     #[serde(default)]
     pub parked: u64,
+    /// Why the newest of them are parked, the most frequent reason first.
+    #[serde(default)]
+    pub parked_reasons: Vec<ParkedReason>,
     /// What the source does; none for one that does nothing by itself, and while the daemon is down.
     #[serde(default)]
     pub state: Option<SourceState>,
@@ -126,6 +133,14 @@ pub struct SourceStatus {
     /// How far an initial load or a sweep is.
     #[serde(default)]
     pub progress: Option<Progress>,
+}
+
+/// Why rows are parked; without personal data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParkedReason {
+    pub text_vi: String,
+    pub text_en: String,
+    pub rows: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -77,3 +77,16 @@ pub fn refusal_vi(code: RefusalCode) -> &'static str {
         RefusalCode::Lost => "Trục thiếu dữ liệu mà trạm không còn giữ.",
     }
 }
+
+/// The same in English, by the refusal's code.
+pub fn refusal_en(code: &str) -> &'static str {
+    match code {
+        "unknown_box" => "the hub does not know this box; have it registered (trucd box add).",
+        "suspended" => "the hub has suspended or revoked this box; call its operator.",
+        "forged" => "the hub does not take the box's signature; its key is not the registered one.",
+        "broken_chain" => "the hash chain does not continue what the hub has; call support.",
+        "unreadable" => "the hub cannot read the message; the versions may differ.",
+        "lost" => "the hub lacks what the box no longer holds.",
+        _ => "for a reason that this version does not know.",
+    }
+}

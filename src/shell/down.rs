@@ -62,6 +62,50 @@ pub enum DownReason {
 const FOR_EVERYONE: [u8; 8] = [0x88, 0x89, 0x8b, 0x97, 0x98, 0x9c, 0x9d, 0x9f];
 
 impl DownReason {
+    /// Every reason; where the broker gives a code, with that for “not authorized”.
+    pub const ALL: [DownReason; 25] = [
+        DownReason::NameLookup,
+        DownReason::TcpRefused,
+        DownReason::TcpTimedOut,
+        DownReason::TcpUnreachable,
+        DownReason::TlsTimedOut,
+        DownReason::NotTls,
+        DownReason::TlsUnknownIssuer,
+        DownReason::TlsWrongName,
+        DownReason::TlsExpired,
+        DownReason::TlsNotYetValid,
+        DownReason::TlsBadCertificate,
+        DownReason::TlsOursRefused,
+        DownReason::TlsFailed,
+        DownReason::MqttTimedOut,
+        DownReason::NotMqtt,
+        DownReason::MqttRefused(0x87),
+        DownReason::SubscriptionRefused(0x87),
+        DownReason::TakenOver,
+        DownReason::BrokerLeft(0x87),
+        DownReason::ClosedByPeer,
+        DownReason::KeepsClosing,
+        DownReason::Silent,
+        DownReason::NoProgress,
+        DownReason::Returning,
+        DownReason::Asked,
+    ];
+
+    /// The reason of a code, with what the broker gave; none for a code that is not known.
+    pub fn from_code(code: &str, mqtt: Option<u8>) -> Option<DownReason> {
+        let known = DownReason::ALL
+            .into_iter()
+            .find(|known| known.as_code() == code)?;
+        Some(match (known, mqtt) {
+            (DownReason::MqttRefused(_), Some(given)) => DownReason::MqttRefused(given),
+            (DownReason::SubscriptionRefused(_), Some(given)) => {
+                DownReason::SubscriptionRefused(given)
+            }
+            (DownReason::BrokerLeft(_), Some(given)) => DownReason::BrokerLeft(given),
+            (known, _) => known,
+        })
+    }
+
     /// Short code for logs, metrics and the page; stable.
     pub fn as_code(self) -> &'static str {
         match self {
@@ -176,7 +220,8 @@ impl DownReason {
         }
     }
 
-    fn is_for_everyone(self) -> bool {
+    /// Whether the broker sends all its clients away for a while.
+    pub fn is_for_everyone(self) -> bool {
         matches!(self, DownReason::MqttRefused(code) | DownReason::BrokerLeft(code) if FOR_EVERYONE.contains(&code))
     }
 
@@ -238,5 +283,51 @@ impl fmt::Display for DownReason {
             Some(code) => write!(f, "{} (0x{code:02x})", self.as_code()),
             None => f.write_str(self.as_code()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_reason_is_left_out_of_all() {
+        // Whoever adds a reason is led here, and adds it to `ALL`.
+        let place = |reason: DownReason| match reason {
+            DownReason::NameLookup => 0,
+            DownReason::TcpRefused => 1,
+            DownReason::TcpTimedOut => 2,
+            DownReason::TcpUnreachable => 3,
+            DownReason::TlsTimedOut => 4,
+            DownReason::NotTls => 5,
+            DownReason::TlsUnknownIssuer => 6,
+            DownReason::TlsWrongName => 7,
+            DownReason::TlsExpired => 8,
+            DownReason::TlsNotYetValid => 9,
+            DownReason::TlsBadCertificate => 10,
+            DownReason::TlsOursRefused => 11,
+            DownReason::TlsFailed => 12,
+            DownReason::MqttTimedOut => 13,
+            DownReason::NotMqtt => 14,
+            DownReason::MqttRefused(_) => 15,
+            DownReason::SubscriptionRefused(_) => 16,
+            DownReason::TakenOver => 17,
+            DownReason::BrokerLeft(_) => 18,
+            DownReason::ClosedByPeer => 19,
+            DownReason::KeepsClosing => 20,
+            DownReason::Silent => 21,
+            DownReason::NoProgress => 22,
+            DownReason::Returning => 23,
+            DownReason::Asked => 24,
+        };
+        for (index, reason) in DownReason::ALL.into_iter().enumerate() {
+            assert_eq!(place(reason), index, "{reason}");
+            let again = DownReason::from_code(reason.as_code(), reason.reason_code());
+            assert_eq!(again, Some(reason));
+        }
+        assert_eq!(
+            DownReason::from_code("broker-left", Some(0x8b)),
+            Some(DownReason::BrokerLeft(0x8b))
+        );
     }
 }

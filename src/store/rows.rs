@@ -217,6 +217,15 @@ pub struct ParkedSum {
     pub bytes: u64,
 }
 
+/// Rows of a source that are parked for one reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReasonFacts {
+    pub source: String,
+    pub reason_vi: String,
+    pub reason_en: String,
+    pub rows: u64,
+}
+
 /// A short look at the rows' tables, beside the owner. To be dropped soon: the store may be set
 /// aside and another one take its name.
 pub struct RowsView {
@@ -314,6 +323,25 @@ impl RowsView {
             .prepare_cached("SELECT source, count(*) FROM parked GROUP BY source LIMIT 1000")?;
         let rows =
             statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Why the newest rows are parked, the most frequent reason of all first; rows that only wait
+    /// behind others have none.
+    pub fn parked_reasons(&self, rows_max: u32) -> Result<Vec<ReasonFacts>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT source, reason_vi, reason_en, count(*) FROM
+               (SELECT source, reason_vi, reason_en FROM parked ORDER BY number DESC LIMIT ?1)
+             WHERE reason_vi <> '' GROUP BY source, reason_vi ORDER BY count(*) DESC, reason_vi",
+        )?;
+        let rows = statement.query_map([rows_max], |row| {
+            Ok(ReasonFacts {
+                source: row.get(0)?,
+                reason_vi: row.get(1)?,
+                reason_en: row.get(2)?,
+                rows: row.get::<_, i64>(3)? as u64,
+            })
+        })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 

@@ -1,18 +1,25 @@
-//! The page on a good day, a bad day, and with hostile texts in it.
+//! The page on a good day, a bad day, with hostile texts in it, and in both languages.
+
+use std::collections::BTreeSet;
 
 use base64::Engine as _;
 
 use super::*;
+use crate::edge::page::frame::{CSP, CSP_FORMS, SCRIPT, STYLE};
 use crate::edge::published::CatalogueStatus;
 use crate::edge::status::down::{
     CommandStatus, ComparedStatus, CopyStatus, DownStatus, FileStatus, FilesStatus, InboxStatus,
     LoadStatus, WayStatus,
 };
+use crate::edge::status::machine::{MachineStatus, MemoryStatus, SupplyKind, SupplyStatus};
 use crate::edge::status::{
-    CardStatus, CertificateStatus, ClockStatus, EventStatus, LinkReason, LinkStatus, Stamp,
-    StoreStatus, Trouble,
+    CardStatus, CertificateStatus, ClockStatus, EventStatus, LaneStatus, LinkReason, LinkState,
+    LinkStatus, ParkedReason, RefusedByHub, SourceState, SourceStatus, Stamp, StoreStatus, Trouble,
 };
-use crate::model::{Seq, UnixMs};
+use crate::engine::sending::Level;
+use crate::model::{ClockQuality, Lane, Seq, UnixMs};
+use crate::shell::down::DownReason;
+use crate::wire::RefusalCode;
 
 pub const HOSTILE: &str = "\"><script>alert('x')</script>&";
 const AT: i64 = 1_790_000_000_000;
@@ -53,6 +60,7 @@ pub fn full() -> Status {
             last_refused: Some(Stamp(UnixMs(AT - 9_000))),
             last_reason: Some("trường “Mã trạm” còn thiếu".to_owned()),
             parked: 0,
+            parked_reasons: Vec::new(),
             state: None,
             since: None,
             fault: None,
@@ -73,6 +81,29 @@ pub fn full() -> Status {
                 rated_bytes: 5 << 40,
                 days_left: Some(436_650),
             },
+        },
+        machine: MachineStatus {
+            memory: Some(MemoryStatus {
+                total_bytes: 1 << 30,
+                available_bytes: 600 << 20,
+            }),
+            temperature_c: Some(48.3),
+            supplies: vec![
+                SupplyStatus {
+                    name: "AC".to_owned(),
+                    kind: SupplyKind::Mains,
+                    online: Some(true),
+                    discharging: None,
+                    charge_percent: None,
+                },
+                SupplyStatus {
+                    name: "ups0".to_owned(),
+                    kind: SupplyKind::Ups,
+                    online: None,
+                    discharging: Some(false),
+                    charge_percent: Some(100),
+                },
+            ],
         },
         clock: ClockStatus {
             quality: ClockQuality::Synchronized,
@@ -190,12 +221,83 @@ pub fn alarm(at_ms: i64) -> EventStatus {
     }
 }
 
-/// The names of all elements, after a check that each ends where it should.
-fn elements(html: &str) -> Vec<String> {
-    let (mut open, mut all) = (Vec::new(), Vec::new());
+/// A box where everything that can be told is told.
+pub fn crowded() -> Status {
+    let mut status = full();
+    status.link = LinkStatus {
+        state: LinkState::Down,
+        reason: Some(LinkReason {
+            code: "mqtt-refused".to_owned(),
+            mqtt: Some(0x87),
+            text_vi: "Dịch vụ MQTT từ chối trạm này.".to_owned(),
+        }),
+        ..status.link
+    };
+    status.refused_by_hub = Some(RefusedByHub {
+        code: "suspended".to_owned(),
+        at: status.at,
+        text_vi: "Trục đã tạm ngừng trạm này.".to_owned(),
+    });
+    let trouble = |code: &str| Trouble {
+        code: code.to_owned(),
+        text_vi: "không nối được với cơ sở dữ liệu".to_owned(),
+        text_en: "cannot connect to the database".to_owned(),
+        hint_vi: "Kiểm tra máy chủ cơ sở dữ liệu và mật khẩu trong cấu hình.".to_owned(),
+        hint_en: "Check the database server and the password in the configuration.".to_owned(),
+        since: None,
+    };
+    let mut source = status.sources[0].clone();
+    source.fault = Some(trouble("connect"));
+    source.warning = Some(trouble("slow"));
+    source.state = Some(SourceState::Failed);
+    source.since = Some(status.at);
+    source.parked = 1_234;
+    source.parked_reasons = (0..3)
+        .map(|number| ParkedReason {
+            text_vi: format!("dòng thiếu khóa chính của bộ dữ liệu {number}"),
+            text_en: format!("the row lacks the key of dataset {number}"),
+            rows: 400,
+        })
+        .collect();
+    source.last_reason = Some("trường “Mã trạm” còn thiếu; ".repeat(20));
+    status.sources = (0..60)
+        .map(|number| SourceStatus {
+            name: format!("nguon-{number}"),
+            ..source.clone()
+        })
+        .collect();
+    let codes = ["link_down", "store_failed", "power_cut", "source_failed"];
+    status.events = (0..50)
+        .map(|number| EventStatus {
+            code: codes[number % codes.len()].to_owned(),
+            detail: "hub1.tinh.example:8883: tcp-timed-out ".repeat(9),
+            ..alarm(AT - 60_000 * number as i64)
+        })
+        .collect();
+    let down = status.down.as_mut().expect("there");
+    down.copies = vec![down.copies[0].clone(); 40];
+    down.inbox.ways = vec![down.inbox.ways[0].clone(); 40];
+    for way in &mut down.inbox.ways {
+        (way.waiting, way.failed) = (5, 3);
+        way.error = Some("no permission to write ".repeat(20));
+    }
+    down.commands = vec![down.commands[0].clone(); 20];
+    status.lanes.iter_mut().for_each(|lane| lane.full = true);
+    status.store.trouble = Some(trouble("store_failed"));
+    status
+}
+
+/// The text nodes of a page and the names of its elements, after a check that each element ends
+/// where it should and is one that a page needs.
+fn read(html: &str) -> (Vec<String>, Vec<String>) {
+    let (mut open, mut names, mut texts) = (Vec::new(), Vec::new(), Vec::new());
     let mut rest = html.strip_prefix("<!DOCTYPE html>").expect("a doctype");
     while let Some(start) = rest.find('<') {
         let end = start + rest[start..].find('>').expect("a tag ends");
+        let text = rest[..start].trim();
+        if !text.is_empty() && open.last().map(String::as_str) != Some("style") {
+            texts.push(text.to_owned());
+        }
         let tag = &rest[start + 1..end];
         rest = &rest[end + 1..];
         if let Some(name) = tag.strip_prefix('/') {
@@ -203,28 +305,108 @@ fn elements(html: &str) -> Vec<String> {
             continue;
         }
         let name = tag.split(' ').next().expect("a name").to_owned();
+        let name = name.trim_end_matches('/').to_owned();
         assert!(name.bytes().all(|b| b.is_ascii_alphanumeric()), "{tag}");
         assert!(tag.matches('"').count().is_multiple_of(2), "{tag}");
-        all.push(name.clone());
-        if name == "style" {
-            rest = &rest[rest.find("</style>").expect("the style ends")..];
-        }
-        if name != "meta" {
+        let mut attributes = tag.split_whitespace();
+        let is_handler = |part: &str| part.starts_with("on") && part.contains('=');
+        assert!(
+            !attributes.any(is_handler),
+            "no script in attributes: {tag}"
+        );
+        names.push(name.clone());
+        if !["meta", "br"].contains(&name.as_str()) && !tag.ends_with('/') {
             open.push(name);
         }
     }
     assert!(open.is_empty(), "{open:?} did not end");
-    all
+    (texts, names)
 }
 
-fn check(status: &Status, parts: &[&str]) -> String {
-    let html = render(status);
-    let names = elements(&html);
-    for forbidden in ["script", "link", "img", "iframe", "form", "a", "svg"] {
+/// Values of an attribute.
+fn values<'h>(html: &'h str, attribute: &str) -> Vec<&'h str> {
+    let start = format!(" {attribute}=\"");
+    let parts = html.split(start.as_str()).skip(1);
+    parts
+        .map(|part| part.split('"').next().expect("it ends"))
+        .collect()
+}
+
+fn check_html(html: &str) {
+    let (_, names) = read(html);
+    for forbidden in ["link", "img", "iframe", "form", "object", "embed", "input"] {
         assert!(!names.iter().any(|name| name == forbidden), "{forbidden}");
     }
+    assert_eq!(names.iter().filter(|name| *name == "script").count(), 1);
+    assert_eq!(values(html, "src"), ["/page.js"]);
     assert!(!html.contains(" style=") && !html.contains("://") && !html.contains("url("));
-    assert!(html.len() < 30_000, "{} bytes", html.len());
+    let ids: Vec<&str> = values(html, "id");
+    let unique: BTreeSet<&str> = ids.iter().copied().collect();
+    assert_eq!(unique.len(), ids.len(), "an id stands twice: {ids:?}");
+    for target in values(html, "href") {
+        match target.strip_prefix('#') {
+            Some(id) => assert!(unique.contains(id), "nothing is at {target}"),
+            None => assert!(
+                target.starts_with('/') && !target.starts_with("//"),
+                "{target}"
+            ),
+        }
+    }
+    for labels in ["aria-labelledby", "aria-describedby"] {
+        for id in values(html, labels) {
+            assert!(unique.contains(id), "nothing is at {id}");
+        }
+    }
+    headings_in_order(&names);
+    let tables = names.iter().filter(|name| *name == "table").count();
+    assert_eq!(
+        html.matches("<table><caption>").count(),
+        tables,
+        "each table is named"
+    );
+    for (start, _) in html.match_indices("<th") {
+        let tag = &html[start..start + html[start..].find('>').expect("it ends")];
+        assert!(
+            tag.starts_with("<thead") || tag.contains(" scope=\""),
+            "{tag}"
+        );
+    }
+    for landmark in ["header", "nav", "main", "footer"] {
+        assert_eq!(
+            names.iter().filter(|name| *name == landmark).count(),
+            1,
+            "{landmark}"
+        );
+    }
+}
+
+/// One of the first level, and no level is left out on the way down.
+fn headings_in_order(names: &[String]) {
+    let levels = names.iter().filter_map(|name| match name.as_str() {
+        "h1" => Some(1),
+        "h2" => Some(2),
+        "h3" => Some(3),
+        "h4" => Some(4),
+        _ => None,
+    });
+    let levels: Vec<u32> = levels.collect();
+    assert_eq!(levels.first(), Some(&1));
+    assert_eq!(levels.iter().filter(|level| **level == 1).count(), 1);
+    for pair in levels.windows(2) {
+        assert!(pair[1] <= pair[0] + 1, "{levels:?}");
+    }
+}
+
+/// Checks the page in both languages; `parts` stand in the Vietnamese one.
+fn check(status: &Status, parts: &[&str]) -> String {
+    for lang in Lang::ALL {
+        let html = render(status, lang);
+        check_html(&html);
+        assert!(html.contains(&format!("<html lang=\"{}\">", lang.code())));
+        let bytes = html.len() + SCRIPT.len();
+        assert!(bytes < 100_000, "{bytes} bytes");
+    }
+    let html = render(status, Lang::Vi);
     for part in parts {
         assert!(html.contains(part), "{part} in {html}");
     }
@@ -241,10 +423,26 @@ fn a_good_day() {
             "2 phút",
             "21/09/2026 21:13",
             "Đã kết nối",
+            "48,3 °C",
+            "600,0 MiB / 1,0 GiB",
+            "Điện lưới</dt><dd>có điện (AC)",
+            "sẵn sàng, 100 % (ups0)",
         ],
     );
-    assert_eq!(html.matches("TỐT").count(), 3, "each light says its word");
+    let lights = html.matches("<strong>TỐT</strong>").count();
+    assert_eq!(lights, 3, "each light says its word");
     assert!(!html.contains("CẦN CHÚ Ý") && !html.contains("CÓ SỰ CỐ"));
+    let english = render(&full(), Lang::En);
+    for part in [
+        "12,345",
+        "1.5 MiB",
+        "2 min",
+        "21/09/2026 21:13",
+        "48.3 °C",
+        ">GOOD<",
+    ] {
+        assert!(english.contains(part), "{part} in {english}");
+    }
 }
 
 #[test]
@@ -255,7 +453,7 @@ fn a_bad_day() {
     status.link.reason = Some(LinkReason {
         code: "mqtt-refused".to_owned(),
         mqtt: Some(0x87),
-        text_vi: "Trục không cho phép kết nối.".to_owned(),
+        text_vi: "Dịch vụ MQTT từ chối trạm này.".to_owned(),
     });
     status.lanes[2].full = true;
     status.certificate.as_mut().expect("there").days_left = -3;
@@ -264,14 +462,46 @@ fn a_bad_day() {
         &status,
         &[
             "MQTT 0x87",
-            "Trục không cho phép",
+            "Dịch vụ MQTT từ chối trạm này",
+            "trucd box list",
             "ĐẦY",
             "Báo động",
-            "Đã hết hạn",
+            "đã hết hạn",
             "Mất liên lạc",
         ],
     );
-    assert_eq!(html.matches("CÓ SỰ CỐ").count(), 3);
+    assert_eq!(html.matches("<strong>CÓ SỰ CỐ</strong>").count(), 3);
+}
+
+#[test]
+fn each_reason_for_no_link_is_told_with_what_to_do() {
+    for reason in DownReason::ALL {
+        let mut status = full();
+        status.link.state = LinkState::Down;
+        status.link.reason = Some(LinkReason {
+            code: reason.as_code().to_owned(),
+            mqtt: reason.reason_code(),
+            text_vi: reason.vietnamese().to_owned(),
+        });
+        let told = remedy::remedy(reason);
+        let mut parts = vec![told.what[0], told.stage.name()[0], reason.as_code()];
+        parts.extend(told.steps.iter().map(|step| step[0]));
+        check(&status, &parts);
+        let english = render(&status, Lang::En);
+        assert!(english.contains(told.what[1]), "{reason}");
+    }
+    for code in RefusalCode::ALL {
+        let mut status = full();
+        status.refused_by_hub = Some(RefusedByHub {
+            code: code.as_str().to_owned(),
+            at: status.at,
+            text_vi: crate::edge::texts::refusal_vi(code).to_owned(),
+        });
+        check(&status, &[crate::edge::texts::refusal_vi(code)]);
+        let english = crate::edge::texts::refusal_en(code.as_str());
+        assert!(!english.contains("does not know."), "{code:?}");
+        assert!(render(&status, Lang::En).contains(english));
+    }
 }
 
 #[test]
@@ -339,7 +569,25 @@ fn a_daemon_that_is_down() {
 }
 
 #[test]
-fn foreign_text_stays_text_and_the_page_stays_small() {
+fn what_the_machine_lacks_is_left_out() {
+    let mut status = full();
+    status.machine = MachineStatus::default();
+    status.store.disk_free_bytes = None;
+    let html = check(&status, &["Đồng hồ"]);
+    for absent in [
+        "Nhiệt độ",
+        "Bộ nhớ",
+        "Pin",
+        "UPS",
+        "Điện lưới",
+        "Đĩa còn trống",
+    ] {
+        assert!(!html.contains(absent), "{absent}");
+    }
+}
+
+#[test]
+fn foreign_text_stays_text() {
     let mut status = full();
     let long = HOSTILE.repeat(200);
     status.sources[0].name = HOSTILE.to_owned();
@@ -352,14 +600,28 @@ fn foreign_text_stays_text_and_the_page_stays_small() {
             ..alarm(AT)
         })
         .collect();
-    let mut html = check(&status, &["&quot;&gt;&lt;script&gt;alert(&#39;x&#39;)"]);
-    assert!(!html.contains("alert('x')"));
-    status.sources = vec![status.sources[0].clone(); 500];
-    for source in &mut status.sources {
-        source.last_reason = Some("thiếu mã trạm".to_owned());
-    }
-    html = check(&status, &["Và 460 nguồn khác"]);
-    assert!(html.contains("việc"));
+    let html = check(&status, &["&quot;&gt;&lt;script&gt;alert(&#39;x&#39;)"]);
+    assert!(!html.contains("alert('x')") && html.contains("việc"));
+}
+
+#[test]
+fn the_page_stays_small_and_shows_first_what_is_wrong() {
+    let status = crowded();
+    check(
+        &status,
+        &["Và 20 mục khác", "Giữ lại chờ xử lý", "nguon-0, 1.234"],
+    );
+    let mut status = full();
+    let mut quiet = status.sources[0].clone();
+    quiet.name = "yen-on".to_owned();
+    status.sources[0].fault = crowded().sources[0].fault.clone();
+    status.sources.insert(0, quiet);
+    let html = check(&status, &["quan-trac"]);
+    let row = |name: &str| {
+        html.find(&format!("<th scope=\"row\">{name}</th>"))
+            .expect("a row")
+    };
+    assert!(row("quan-trac") < row("yen-on"));
 }
 
 #[test]
@@ -367,22 +629,198 @@ fn a_card_that_wears_out_is_told_in_time() {
     check(&full(), &["ghi 12,0 MiB mỗi ngày, còn trên 100 năm"]);
     let mut status = full();
     status.store.card.days_left = Some(300);
-    assert_eq!(lights::ahead(&status).colour, lights::Colour::Amber);
+    assert_eq!(ahead::ahead(&status).colour, lights::Colour::Amber);
     check(
         &status,
         &["còn 300 ngày", "hết độ bền ghi sau khoảng 300 ngày"],
     );
     status.store.card.days_left = Some(20);
-    assert_eq!(lights::ahead(&status).colour, lights::Colour::Red);
+    assert_eq!(ahead::ahead(&status).colour, lights::Colour::Red);
 }
+
+// === Languages ===
+
+/// Without what is marked as the other language, and without the link to it.
+fn spoken(html: &str, other: Lang) -> String {
+    let start = format!(" lang=\"{}\">", other.code());
+    let mut out = String::new();
+    let mut rest = html;
+    while let Some(at) = rest.find(&start) {
+        let end = at + start.len();
+        out.push_str(&rest[..end]);
+        rest = &rest[end..];
+        rest = &rest[rest.find("</").expect("it ends")..];
+    }
+    out + rest
+}
+
+fn many() -> [Status; 4] {
+    let mut loading = full();
+    let down = loading.down.as_mut().expect("there");
+    down.copies[0].load = Some(LoadStatus { seen: 1, of: 2 });
+    down.inbox.by_status = [("13".to_owned(), 1)].into();
+    down.inbox.unsaid = 2;
+    (down.files.full, down.files.refused) = (1, 1);
+    loading.clock.quality = ClockQuality::Floor;
+    loading.machine.supplies[0].online = Some(false);
+    loading.machine.supplies[1].discharging = Some(true);
+    loading.machine.temperature_c = Some(88.0);
+    [full(), bare(), crowded(), loading]
+}
+
+#[test]
+fn the_english_page_has_no_vietnamese_in_it() {
+    for mut status in many() {
+        status
+            .certificate
+            .iter_mut()
+            .for_each(|found| found.issuer.clear());
+        for command in status.down.iter_mut().flat_map(|down| &mut down.commands) {
+            command.by = "LT".to_owned();
+        }
+        let html = spoken(&render(&status, Lang::En), Lang::Vi);
+        let (texts, _) = read(&html);
+        let labels = values(&html, "aria-label").into_iter().map(str::to_owned);
+        for text in texts.into_iter().chain(labels) {
+            let letter = text.chars().find(|c| c.is_alphabetic() && !c.is_ascii());
+            assert_eq!(letter, None, "{text}");
+        }
+    }
+}
+
+#[test]
+fn what_both_pages_say_alike_is_data() {
+    const DATA: [&str; 18] = [
+        "quan-trac",
+        "folder",
+        "http",
+        "qlvb",
+        "nguon-",
+        "update_catalogue",
+        "ho_so_tthc",
+        "hub1",
+        "Lê Thị Mẫu",
+        "xa-tan-bien",
+        "H53.12",
+        "tramd",
+        "link_",
+        "store_",
+        "power_cut",
+        "source_",
+        "no permission",
+        "suspended",
+    ];
+    // The same word in both languages.
+    const WORDS: [&str; 4] = ["MQTT", "MiB", "GiB", "kbit/s"];
+    for status in many() {
+        let texts = |lang| read(&spoken(&render(&status, lang), Lang::other(lang))).0;
+        let english: BTreeSet<String> = texts(Lang::En).into_iter().collect();
+        for text in texts(Lang::Vi)
+            .into_iter()
+            .filter(|text| english.contains(text))
+        {
+            let is_data = DATA.iter().chain(&WORDS).any(|known| text.contains(known));
+            let has_word = text
+                .split(|c: char| !c.is_alphabetic())
+                .any(|word| 3 < word.len());
+            assert!(is_data || !has_word, "one language only: {text}");
+        }
+    }
+}
+
+#[test]
+fn the_other_language_is_one_step_away() {
+    let vi = render(&full(), Lang::Vi);
+    let en = render(&full(), Lang::En);
+    assert!(vi.contains("<a href=\"/?lang=en\" hreflang=\"en\" lang=\"en\">English</a>"));
+    assert!(en.contains("<a href=\"/\" hreflang=\"vi\" lang=\"vi\">Tiếng Việt</a>"));
+    assert!(en.contains("href=\"/ky-thuat?lang=en\""));
+}
+
+// === Style and policy ===
 
 #[test]
 fn the_policy_allows_just_this_style() {
     let digest =
         base64::engine::general_purpose::STANDARD.encode(crate::evidence::sha256(STYLE.as_bytes()));
-    assert!(
-        CSP.contains(&format!("style-src 'sha256-{digest}';")),
-        "{digest}"
-    );
+    for policy in [CSP, CSP_FORMS] {
+        assert!(
+            policy.contains(&format!("style-src 'sha256-{digest}';")),
+            "{digest}"
+        );
+    }
     assert!(!STYLE.contains("</"));
+}
+
+/// Relative luminance of `#rrggbb` (WCAG 2.1).
+fn luminance(colour: &str) -> f64 {
+    let part = |at: usize| {
+        let byte = u8::from_str_radix(&colour[at..at + 2], 16).expect("hexadecimal");
+        let value = f64::from(byte) / 255.0;
+        match value <= 0.03928 {
+            true => value / 12.92,
+            false => ((value + 0.055) / 1.055).powf(2.4),
+        }
+    };
+    0.2126 * part(1) + 0.7152 * part(3) + 0.0722 * part(5)
+}
+
+#[test]
+fn colours_have_the_contrast_of_wcag_aa() {
+    let colour = |name: &str| {
+        let start = STYLE.find(&format!("--{name}:#")).expect("a colour") + name.len() + 3;
+        &STYLE[start..start + 7]
+    };
+    let contrast = |one: &str, two: &str| {
+        let (one, two) = (luminance(colour(one)), luminance(colour(two)));
+        (one.max(two) + 0.05) / (one.min(two) + 0.05)
+    };
+    let texts = [
+        ("ink", "back"),
+        ("ink", "paper"),
+        ("ink", "badpaper"),
+        ("ink", "chartfill"),
+        ("soft", "back"),
+        ("soft", "paper"),
+        ("soft", "badpaper"),
+        ("link", "back"),
+        ("link", "paper"),
+        ("link", "badpaper"),
+        ("good", "paper"),
+        ("care", "paper"),
+        ("bad", "badpaper"),
+        ("bad", "paper"),
+        ("care", "badpaper"),
+        ("good", "badpaper"),
+        ("paper", "head"),
+    ];
+    for (text, ground) in texts {
+        let found = contrast(text, ground);
+        assert!(4.5 <= found, "{text} on {ground}: {found:.2}");
+    }
+    // What is no text: borders that say a state, the focus, the chart's line (WCAG 1.4.11).
+    for (part, ground) in [
+        ("edge", "paper"),
+        ("careedge", "paper"),
+        ("badedge", "paper"),
+        ("badedge", "badpaper"),
+        ("careedge", "back"),
+        ("chart", "chartfill"),
+        ("chart", "paper"),
+        ("soft", "paper"),
+    ] {
+        let found = contrast(part, ground);
+        assert!(3.0 <= found, "{part} on {ground}: {found:.2}");
+    }
+    // No colour stands in the style that is not judged here.
+    let judged: BTreeSet<&str> = texts.iter().flat_map(|(a, b)| [*a, *b]).collect();
+    let root = STYLE.split('}').next().expect("the root");
+    let named = root.split("--").skip(1).filter(|part| part.contains(":#"));
+    for name in named.map(|part| part.split(':').next().expect("a name")) {
+        let known = judged.contains(name)
+            || ["edge", "careedge", "badedge", "chart", "line"].contains(&name);
+        assert!(known, "--{name} is not judged");
+    }
+    let rest = &STYLE[root.len()..STYLE.find("@media print").expect("a print style")];
+    assert!(!rest.contains('#'), "a colour without a name");
 }

@@ -1,8 +1,13 @@
-//! How the page writes numbers, sizes, times and foreign text, in the Vietnamese manner.
+//! How the page writes foreign text, and numbers, sizes and times where only Vietnamese is spoken.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use crate::edge::page::lang::{self, Lang};
 use crate::edge::status::Stamp;
+
+/// Longest foreign text that is shown.
+const TEXT_CHARS_MAX: usize = 200;
 
 /// Text that may hold anything, as it may stand in HTML's text and quoted attributes.
 pub struct Text<'a>(pub &'a str);
@@ -24,55 +29,46 @@ impl fmt::Display for Text<'_> {
     }
 }
 
+/// Foreign text, cut and escaped.
+pub fn foreign(text: &str) -> String {
+    Text(&short(text)).to_string()
+}
+
+/// Foreign text that was written in Vietnamese, whatever the page speaks: cut, escaped, and marked
+/// for who reads it aloud.
+pub fn vietnamese(lang: Lang, text: &str) -> String {
+    match lang {
+        Lang::Vi => foreign(text),
+        Lang::En => format!("<span lang=\"vi\">{}</span>", foreign(text)),
+    }
+}
+
+/// Text cut to what is shown of a foreign one.
+pub fn short(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(TEXT_CHARS_MAX) {
+        None => text.into(),
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+    }
+}
+
 /// `12.345`.
 pub fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if 0 < index && (digits.len() - index).is_multiple_of(3) {
-            text.push('.');
-        }
-        text.push(digit);
-    }
-    text
+    Lang::Vi.count(number)
 }
 
 /// `1,5 MiB`.
 pub fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let (mut unit, mut size) = (0, 1024_u64);
-    while unit + 1 < UNITS.len() && size * 1024 <= bytes {
-        unit += 1;
-        size *= 1024;
-    }
-    // Cut, not rounded: `1.024,0 KiB` would look wrong.
-    let tenths = u128::from(bytes) * 10 / u128::from(size);
-    let whole = u64::try_from(tenths / 10).expect("not more than the bytes");
-    format!("{},{} {}", count(whole), tenths % 10, UNITS[unit])
+    Lang::Vi.bytes(bytes)
 }
 
-/// `3 giờ 5 phút`: the two greatest units.
+/// `3 giờ 5 phút`.
 pub fn duration(seconds: u64) -> String {
-    let pair = |great: u64, great_name: &str, small: u64, small_name: &str| match small {
-        0 => format!("{} {great_name}", count(great)),
-        small => format!("{} {great_name} {small} {small_name}", count(great)),
-    };
-    match seconds {
-        0..60 => format!("{seconds} giây"),
-        60..3_600 => pair(seconds / 60, "phút", seconds % 60, "giây"),
-        3_600..86_400 => pair(seconds / 3_600, "giờ", seconds % 3_600 / 60, "phút"),
-        _ => pair(seconds / 86_400, "ngày", seconds % 86_400 / 3_600, "giờ"),
-    }
+    Lang::Vi.duration(seconds)
 }
 
 /// `20/11/2026 08:12`, Vietnam's time.
 pub fn time(at: Stamp) -> String {
-    let timestamp = jiff::Timestamp::from_millisecond(at.0.0).unwrap_or(jiff::Timestamp::MAX);
-    let local = timestamp.to_zoned(jiff::tz::TimeZone::fixed(jiff::tz::offset(7)));
-    local.strftime("%d/%m/%Y %H:%M").to_string()
+    lang::time(at)
 }
 
 /// How much of `whole` is taken, percent; 100 when there is no whole.
@@ -86,35 +82,9 @@ pub fn percent(part: u64, whole: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::UnixMs;
 
     #[test]
-    fn numbers_are_written_as_in_vietnam() {
-        for (number, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1_000, "1.000"),
-            (1_234_567, "1.234.567"),
-        ] {
-            assert_eq!(count(number), text);
-        }
-        for (size, text) in [
-            (1023, "1023 B"),
-            (1536, "1,5 KiB"),
-            (1 << 30, "1,0 GiB"),
-            (5000 << 40, "5.000,0 TiB"),
-        ] {
-            assert_eq!(bytes(size), text);
-        }
-        for (seconds, text) in [
-            (59, "59 giây"),
-            (60, "1 phút"),
-            (4_500, "1 giờ 15 phút"),
-            (90_000, "1 ngày 1 giờ"),
-        ] {
-            assert_eq!(duration(seconds), text);
-        }
-        assert_eq!(time(Stamp(UnixMs(1_763_600_000_123))), "20/11/2025 07:53");
+    fn a_share_has_bounds() {
         assert_eq!(
             [percent(1, 3), percent(3, 0), percent(u64::MAX, 1)],
             [33, 100, u64::MAX]
@@ -127,5 +97,7 @@ mod tests {
             Text("<a href='x'>\"&\u{0}").to_string(),
             "&lt;a href=&#39;x&#39;&gt;&quot;&amp; "
         );
+        assert_eq!(foreign(&"&".repeat(201)).len(), 200 * 5 + "…".len());
+        assert_eq!(vietnamese(Lang::En, "<"), "<span lang=\"vi\">&lt;</span>");
     }
 }

@@ -1,7 +1,7 @@
 //! Reads the status: the store's numbers, completed with what only the running daemon knows.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::edge::config::Config;
@@ -11,9 +11,10 @@ use crate::edge::orders;
 use crate::edge::published::CatalogueStatus;
 use crate::edge::reserve::disk_free_bytes;
 use crate::edge::status::down::DownStatus;
+use crate::edge::status::machine::MachineStatus;
 use crate::edge::status::{
     CardStatus, CertificateStatus, ClockStatus, EventStatus, LaneStatus, LinkState, LinkStatus,
-    SourceStatus, Stamp, Status, StoreStatus,
+    ParkedReason, SourceStatus, Stamp, Status, StoreStatus,
 };
 use crate::edge::texts;
 use crate::engine::sending::Level;
@@ -30,6 +31,9 @@ const RECORD_BYTES: u64 = 2_048;
 /// Events that the status tells, and how old they may be.
 const EVENTS_MAX: u32 = 50;
 const EVENTS_MS: i64 = 7 * 86_400_000;
+/// Parked rows whose reasons are counted, and reasons told of a source.
+const PARKED_ROWS: u32 = 1_000;
+const PARKED_REASONS: usize = 3;
 /// The rate of writing is that of so many days.
 const CARD_DAYS: i64 = 14;
 
@@ -42,6 +46,8 @@ pub struct Reader {
     live: Option<Arc<Live>>,
     /// None when the certificate cannot be read.
     certificate: Option<Facts>,
+    /// Where `proc` and `sys` are.
+    root: PathBuf,
 }
 
 impl Reader {
@@ -55,7 +61,14 @@ impl Reader {
             clock,
             live,
             certificate,
+            root: PathBuf::from("/"),
         }
+    }
+
+    /// Reads the machine below another root than `/`.
+    #[must_use]
+    pub fn with_root(self, root: PathBuf) -> Reader {
+        Reader { root, ..self }
     }
 
     /// Takes the same time whatever the backlog; reads files, so not for the runtime's thread.
@@ -67,6 +80,7 @@ impl Reader {
             lanes,
             sources,
             parked,
+            reasons,
             events,
             mut store,
             trouble,
@@ -97,8 +111,9 @@ impl Reader {
                 .iter()
                 .map(|lane| lane_status(lane, &quotas, now))
                 .collect(),
-            sources: self.sources(sources, &parked),
+            sources: self.sources(sources, &parked, reasons),
             store,
+            machine: MachineStatus::read(&self.root),
             clock: ClockStatus {
                 quality: now.quality,
                 floor: Stamp(self.clock.floor()),
@@ -126,6 +141,7 @@ impl Reader {
         &self,
         facts: Vec<SourceFacts>,
         parked: &BTreeMap<String, u64>,
+        mut reasons: BTreeMap<String, Vec<ParkedReason>>,
     ) -> Vec<SourceStatus> {
         let tokens = self
             .config
@@ -161,6 +177,7 @@ impl Reader {
         }));
         for status in &mut statuses {
             status.parked = parked.get(&status.name).copied().unwrap_or(0);
+            status.parked_reasons = reasons.remove(&status.name).unwrap_or_default();
             let live = self.live.as_ref();
             if let Some(live) = live.and_then(|live| live.board.get(&status.name)) {
                 status.state = Some(live.state);
@@ -194,6 +211,7 @@ struct Stored {
     lanes: Vec<LaneFacts>,
     sources: Vec<SourceFacts>,
     parked: BTreeMap<String, u64>,
+    reasons: BTreeMap<String, Vec<ParkedReason>>,
     events: Vec<EventStatus>,
     store: StoreStatus,
     trouble: Option<StoreError>,
@@ -207,6 +225,7 @@ impl Stored {
             lanes: Vec::new(),
             sources: Vec::new(),
             parked: BTreeMap::new(),
+            reasons: BTreeMap::new(),
             events: Vec::new(),
             store: StoreStatus {
                 path: path.display().to_string(),
@@ -251,7 +270,11 @@ impl Stored {
             .map(Stamp);
         self.sources = view.sources()?;
         self.written = Some(view.written(now.wall, CARD_DAYS)?);
-        self.parked = RowsView::open(path)?.parked_counts()?;
+        let rows = RowsView::open(path)?;
+        self.parked = rows.parked_counts()?;
+        if !self.parked.is_empty() {
+            self.reasons = reasons(&rows)?;
+        }
         let since = UnixMs(now.wall.0 - EVENTS_MS);
         let events = view
             .events(EVENTS_MAX)?
@@ -260,6 +283,22 @@ impl Stored {
         self.events = events.map(event_status).collect();
         Ok(())
     }
+}
+
+/// Why rows are parked, by source.
+fn reasons(rows: &RowsView) -> Result<BTreeMap<String, Vec<ParkedReason>>, StoreError> {
+    let mut reasons: BTreeMap<String, Vec<ParkedReason>> = BTreeMap::new();
+    for facts in rows.parked_reasons(PARKED_ROWS)? {
+        let of_source = reasons.entry(facts.source).or_default();
+        if of_source.len() < PARKED_REASONS {
+            of_source.push(ParkedReason {
+                text_vi: facts.reason_vi,
+                text_en: facts.reason_en,
+                rows: facts.rows,
+            });
+        }
+    }
+    Ok(reasons)
 }
 
 /// What the card still bears. A rate needs an hour of counting.
@@ -309,6 +348,7 @@ fn source_status(name: &str, kind: Option<&str>, facts: Option<SourceFacts>) -> 
         last_refused: None,
         last_reason: None,
         parked: 0,
+        parked_reasons: Vec::new(),
         state: None,
         since: None,
         fault: None,
