@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use lienthong::edge::backup;
 use lienthong::edge::check::check;
 use lienthong::edge::commands::{self, Failure, config_path};
 use lienthong::edge::look;
@@ -51,6 +52,19 @@ enum Command {
         /// JSON, mỗi dòng một mục / JSON, a line each
         #[arg(long)]
         json: bool,
+    },
+    /// Sao lưu kho của trạm trong khi chạy, có khôi phục thử / a verified copy of the store while it runs
+    Backup {
+        /// Tệp sẽ ghi, ví dụ /mnt/saoluu/xa.tar.zst / the file to write
+        file: PathBuf,
+    },
+    /// Khôi phục kho từ bản sao lưu, khi dịch vụ đã dừng / restore the store, while the daemon is stopped
+    Restore {
+        /// Tệp sao lưu / the backup
+        file: PathBuf,
+        /// Cất cả những bản ghi chưa gửi sang một bên / also when records wait here
+        #[arg(long)]
+        replace: bool,
     },
     /// Nguồn dữ liệu: liệt kê, xem và xử lý dòng bị giữ lại / sources and their parked rows
     #[command(subcommand)]
@@ -174,6 +188,8 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
         Command::Status { json } => commands::status(&config, json),
         Command::Audit { json } => orders::audit(&config, json),
         Command::Check { json } => check(&config, json),
+        Command::Backup { file } => backup::backup(&config, &file),
+        Command::Restore { file, replace } => backup::restore(&config, &file, replace),
         Command::Sources(command) => match command {
             Sources::List { json } => sources::list(&config, json),
             Sources::Try { name } => look::try_source(&config, &name),

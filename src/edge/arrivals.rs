@@ -227,7 +227,8 @@ impl Owner {
         );
         if is_damaged && std::mem::replace(&mut self.was_damaged, is_damaged) {
             self.was_damaged = false;
-            set_aside(&self.store, now.wall);
+            let files = set_aside(&self.store, "damaged", now.wall);
+            tracing::error!(files, "the damaged store was set aside, a new one begins");
         }
     }
 }

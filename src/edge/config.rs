@@ -35,9 +35,22 @@ pub struct Config {
     pub sources: Vec<SourceConfig>,
     /// Ways by which documents go to the office's software, beside the inbox over HTTP.
     pub inboxes: Vec<InboxConfig>,
+    /// The nightly backup; none: nobody wants one.
+    pub backup: Option<BackupConfig>,
     /// The dataset that takes the box's own alarms.
     pub alarm_dataset: DatasetId,
     pub log_level: String,
+}
+
+/// Where backups go, and when.
+#[derive(Debug, Clone)]
+pub struct BackupConfig {
+    /// A directory or mounted share, which must be there.
+    pub folder: PathBuf,
+    /// Of the day, Vietnam time.
+    pub minute: u16,
+    /// So many are kept.
+    pub keep: usize,
 }
 
 #[derive(Debug, Clone)]

@@ -6,6 +6,7 @@
 mod arrivals;
 mod aside;
 mod attachments;
+pub mod backup;
 pub mod blobs;
 pub mod check;
 pub mod columns;

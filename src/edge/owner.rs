@@ -469,7 +469,11 @@ impl Owner {
     /// Keeps the damaged files under another name, for whoever can read something out of them.
     fn set_aside(&mut self, now: UnixMs) {
         self.damaged_at = None;
-        let kept = set_aside(&self.store, now);
+        let kept = set_aside(&self.store, "damaged", now);
+        tracing::error!(
+            files = kept,
+            "the damaged store was set aside, a new one begins"
+        );
         self.note(Level::Alarm, "store_set_aside", kept);
     }
 }

@@ -22,7 +22,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::catalogue::Catalogue;
-use crate::edge::arrivals;
 use crate::edge::commands::Failure;
 use crate::edge::config::Config;
 use crate::edge::config::load::{Loaded, load};
@@ -44,6 +43,7 @@ use crate::edge::run::engines::{open_copies, open_engine};
 use crate::edge::run::sources::start_connectors;
 use crate::edge::status::read::Reader;
 use crate::edge::sweep::Sweep;
+use crate::edge::{arrivals, backup};
 use crate::model::UnixMs;
 use crate::shell::clock::Clock;
 use crate::shell::logging;
@@ -157,6 +157,11 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
         let server = tokio::spawn(bound.serve(http::router(Arc::new(app)), stop.clone()));
         orders::recall(&config.store.down_path(), door.steering());
         let connectors = start_connectors(&config, &door, &clock, &stop);
+        tokio::spawn(backup::schedule::run(
+            Arc::clone(&config),
+            Arc::clone(&door),
+            stop.clone(),
+        ));
         let orders = Orders {
             config: Arc::clone(&config),
             hub_keys: core.keys.hub_keys(),
@@ -201,6 +206,7 @@ impl Core {
         let clock = Clock::start(UnixMs(0));
         let keys = Keys::load(&config, &clock).map_err(Failure::Configuration)?;
         let lock = StoreLock::take(&config.store.path).map_err(Failure::of_lock)?;
+        backup::finish(&config.store, clock.now().wall)?;
         let config = Arc::new(config);
         let (intake, queue) = intake::channel();
         let door = Arc::new(Door::new(&config, catalogue, intake.clone(), clock.clone()));

@@ -263,7 +263,11 @@ fn base_of(store: &impl LogStore, lane: Lane, block: &Block<'_>) -> Result<Mark,
     before.ok_or_else(|| broken(block))
 }
 
-fn unpack(unpacker: &mut Unpacker, block: &Block<'_>, pack: &mut Pack) -> Result<(), StoreError> {
+pub(super) fn unpack(
+    unpacker: &mut Unpacker,
+    block: &Block<'_>,
+    pack: &mut Pack,
+) -> Result<(), StoreError> {
     unpacker
         .unpack(
             block.body,
@@ -274,7 +278,7 @@ fn unpack(unpacker: &mut Unpacker, block: &Block<'_>, pack: &mut Pack) -> Result
         .map_err(|_| broken(block))
 }
 
-fn broken(block: &Block<'_>) -> StoreError {
+pub(super) fn broken(block: &Block<'_>) -> StoreError {
     StoreError::BrokenChain {
         place: block.first().0 as i64,
     }

@@ -15,6 +15,7 @@ mod log;
 mod outlet;
 pub mod parts;
 pub mod posting;
+pub mod proof;
 pub mod receiving;
 pub mod sending;
 

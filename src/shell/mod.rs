@@ -1,5 +1,6 @@
 //! Floor 5, the shells around the engine: clocks, TLS, the MQTT courier, systemd and the log.
 
+pub mod archive;
 pub mod backoff;
 pub mod clock;
 pub mod courier;

@@ -96,6 +96,13 @@ impl EdgeView {
         Ok(facts)
     }
 
+    /// Entries in all lanes' logs, those with a receipt too.
+    pub fn entries(&self) -> Result<u64, StoreError> {
+        let question = "SELECT coalesce(sum(entries), 0) FROM outbox";
+        let entries: i64 = self.connection.query_row(question, [], |row| row.get(0))?;
+        Ok(entries as u64)
+    }
+
     pub fn lane(&self, lane: Lane) -> Result<LaneFacts, StoreError> {
         let (tail, acked, acked_sum, receipt_ms) = self.connection.query_row(
             "SELECT tail, acked, acked_sum, receipt_ms FROM lane WHERE lane = ?1",

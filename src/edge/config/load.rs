@@ -11,8 +11,8 @@ use crate::edge::config::ftp::{self, FtpLogin};
 
 use crate::edge::config::inbox::{self, InboxConfig};
 use crate::edge::config::{
-    Config, FolderConfig, HttpConfig, HttpTls, HubConfig, SourceConfig, SourceKind, StoreConfig,
-    Token, sql, table,
+    BackupConfig, Config, FolderConfig, HttpConfig, HttpTls, HubConfig, SourceConfig, SourceKind,
+    StoreConfig, Token, sql, table,
 };
 use crate::edge::config::{ftp_fetch, http_pull, mqtt};
 use crate::edge::published;
@@ -78,6 +78,7 @@ fn config(settings: &mut Settings) -> Option<Config> {
     let mut section = settings.section("catalogue");
     let catalogue = section.path("path", Some("/usr/share/lienthong/catalogue"));
     drop(section);
+    let backup = backup(settings.section("backup"));
     let mut section = settings.section("alarms");
     let alarm_dataset = section.value("dataset", Some("an_toan_thiet_bi"), |text| {
         id(text, "an_toan_thiet_bi")
@@ -98,6 +99,7 @@ fn config(settings: &mut Settings) -> Option<Config> {
         hub: hub?,
         http: http?,
         catalogue: catalogue?,
+        backup: backup?,
         alarm_dataset: alarm_dataset?,
         log_level: log_level?,
         sources: sources?,
@@ -141,6 +143,31 @@ fn store(mut section: Section, scanner: Option<Option<Scanner>>) -> Option<Store
         scanner: scanner?,
         card_rated_bytes: card_rated_bytes?,
     })
+}
+
+fn backup(mut section: Section) -> Option<Option<BackupConfig>> {
+    let folder = section.optional_path("folder");
+    let minute = section.value("at", Some("02:30"), |text| {
+        let parsed = text.split_once(':').and_then(|(hour, minute)| {
+            let (hour, minute): (u16, u16) = (hour.parse().ok()?, minute.parse().ok()?);
+            (hour < 24 && minute < 60).then_some(hour * 60 + minute)
+        });
+        parsed.ok_or_else(|| {
+            Wrong::new(
+                &format!("“{text}” không phải là giờ trong ngày"),
+                &format!("{text:?} is not a time of day"),
+                "Ví dụ: \"02:30\".",
+                "For example: \"02:30\".",
+            )
+        })
+    });
+    let keep = section.number("keep", 14, 1..=1_000);
+    let (folder, minute, keep) = (folder?, minute?, keep?);
+    Some(folder.map(|folder| BackupConfig {
+        folder,
+        minute,
+        keep: usize::try_from(keep).expect("bounded above"),
+    }))
 }
 
 fn media_type(text: &str) -> Result<String, Wrong> {

@@ -120,6 +120,6 @@ fn make_store_file(path: &Path) {
 }
 
 /// A new epoch: random, below 2^63.
-fn mint() -> Epoch {
+pub fn mint() -> Epoch {
     Epoch(getrandom::u64().expect("the operating system has random numbers") >> 1)
 }
