@@ -346,3 +346,102 @@ fn every_night_a_backup_and_a_share_that_is_not_there_is_said() {
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(fs::read_dir(&share).unwrap().count(), 1);
 }
+
+#[test]
+fn a_hub_that_lost_its_machine_goes_on_from_its_backup() {
+    let mut rig = one_box();
+    rig.start_box(XA);
+    hand_in_to(&rig, 100);
+    rig.wait_until_drained(XA, SOON);
+    // Ordered before the backup, and after it.
+    let pause = |rig: &Rig, kbits: &str| {
+        rig.trucd(
+            &[
+                "command",
+                XA,
+                "set_bandwidth",
+                &format!("00:00-23:59 {kbits}"),
+            ],
+            0,
+        );
+    };
+    let timetable = |rig: &Rig| rig.status(XA)["bandwidth"].to_string();
+    pause(&rig, "7001");
+    wait_for("the box has obeyed", SOON, || {
+        timetable(&rig).contains("7001")
+    });
+    let archive = backup_file(&rig, "truc.tar.zst");
+    let archive_text = archive.to_str().unwrap();
+    let text = rig.trucd(&["backup", archive_text], 0);
+    assert!(text.contains("đọc lại đúng"), "{text}");
+    hand_in_to(&rig, 300);
+    rig.wait_until_drained(XA, SOON);
+    pause(&rig, "7002");
+    wait_for("the box has obeyed", SOON, || {
+        timetable(&rig).contains("7002")
+    });
+
+    let running = run(
+        rig::trucd()
+            .args(["restore", "--replace", archive_text, "--config"])
+            .arg(rig.hub_folder().join("trucd.toml")),
+        1,
+    );
+    let running = String::from_utf8_lossy(&running.stderr).into_owned();
+    assert!(running.contains("trục đang chạy"), "{running}");
+    rig.kill_hub();
+    let lost = rig.hub_folder().with_extension("lost");
+    fs::rename(rig.hub_folder(), &lost).unwrap();
+    let text = rig.trucd(&["restore", archive_text], 0);
+    assert!(text.contains("Đã khôi phục"), "{text}");
+    for key in ["ca.key", "receipt.key", "trucd.toml"] {
+        let same = |folder: &Path| fs::read(folder.join(key)).unwrap();
+        assert_eq!(same(&rig.hub_folder()), same(&lost), "{key}");
+    }
+    rig.start_hub();
+    rig.kill_box(XA);
+    rig.start_box(XA);
+    wait_for("the box has sent again what is missing", SOON, || {
+        rig.at_hub(XA).len() == 300
+    });
+    rig.assert_exactly(XA, AGENCY, 300);
+    pause(&rig, "7003");
+    wait_for("what the hub says now is heard", SOON, || {
+        timetable(&rig).contains("7003")
+    });
+
+    rig.kill_hub();
+    let (config, path) = (rig.hub_folder().join("trucd.toml"), archive_text);
+    let refused = run(
+        rig::trucd()
+            .args(["restore", path, "--config"])
+            .arg(&config),
+        1,
+    );
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--replace"));
+    let other = rig.folder.path().join("other");
+    run(
+        rig::trucd()
+            .arg("init")
+            .arg(&other)
+            .args(["--listen", "127.0.0.1:0", "--ip", "127.0.0.1"]),
+        0,
+    );
+    let refused = run(
+        rig::trucd()
+            .args(["restore", "--replace", path, "--config"])
+            .arg(other.join("trucd.toml")),
+        1,
+    );
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("một trục khác"));
+    fs::write(&archive, &fs::read(&archive).unwrap()[1_000..]).unwrap();
+    let refused = run(
+        rig::trucd()
+            .args(["restore", "--replace", path, "--config"])
+            .arg(&config),
+        1,
+    );
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("không dùng được"));
+    rig.start_hub();
+    rig.assert_exactly(XA, AGENCY, 300);
+}

@@ -219,6 +219,7 @@ impl Bed {
             catalogue: Path::new(env!("CARGO_MANIFEST_DIR")).join("catalogue"),
             sources: Vec::new(),
             inboxes: Vec::new(),
+            backup: None,
             alarm_dataset: "an_toan_thiet_bi".parse().unwrap(),
             log_level: "info".to_owned(),
         }

@@ -11,12 +11,12 @@ use anyhow::Context;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::edge::aside::set_aside;
 use crate::edge::live::Live;
 use crate::engine::copying::{CopyEngine, Effect, Event};
 use crate::model::{MonoMs, Now};
 use crate::shell::clock::Clock;
 use crate::shell::drive::{Inbox, Next};
+use crate::shell::replace::set_aside;
 use crate::store::StoreError;
 
 /// Messages of the hub that may wait; more are dropped, and the hub offers them again.

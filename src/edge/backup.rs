@@ -7,27 +7,25 @@
 
 pub mod schedule;
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::edge::aside::set_aside;
 use crate::edge::commands::Failure;
 use crate::edge::config::load::{Loaded, load};
 use crate::edge::config::{Config, StoreConfig};
-use crate::edge::lock::{LockError, StoreLock, hand_over};
+use crate::edge::lock::{LockError, StoreLock};
 use crate::edge::reserve::disk_free_bytes;
 use crate::edge::run::engines::mint;
 use crate::engine::parts::folder_beside;
 use crate::engine::proof::verify_logs;
-use crate::model::chunk::Digest;
 use crate::model::{BoxId, Lane, UnixMs};
 use crate::shell::archive::{self, ArchiveError, Writer};
 use crate::shell::clock::Clock;
+use crate::shell::replace::{self, Places, Scratch, files_in, folder_of};
 use crate::store::backup::{check_pages, copy_into, strip_copies};
 use crate::store::edge::{EdgeStore, Sync};
 use crate::store::edge_status::EdgeView;
@@ -83,7 +81,7 @@ pub fn make(config: &Config, path: &Path, now: UnixMs) -> anyhow::Result<Made> {
             path.display()
         );
     }
-    let scratch = Scratch::make(&folder.join("backup.tmp"), &store.path)?;
+    let scratch = Scratch::make(&folder.join("backup.tmp"))?;
     let needed = [&store.path, &store.down_path()]
         .into_iter()
         .filter_map(|file| fs::metadata(file).ok())
@@ -176,30 +174,6 @@ fn write(path: &Path, scratch: &Path, folder: &Path, facts: &Facts) -> anyhow::R
         }
     }
     .with_context(|| format!("cannot write {shown}"))
-}
-
-/// Files that are named by their digest: name in the archive, path.
-fn files_in(folder: &Path, kind: &str) -> io::Result<Vec<(String, PathBuf)>> {
-    let mut found = Vec::new();
-    let groups = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
-        groups => groups?,
-    };
-    for group in groups {
-        let group = group?.path();
-        if !group.is_dir() {
-            continue;
-        }
-        for file in fs::read_dir(&group)? {
-            let file = file?;
-            let name = file.file_name().to_string_lossy().into_owned();
-            if name.parse::<Digest>().is_ok() {
-                found.push((format!("{kind}/{}/{name}", &name[..2]), file.path()));
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 /// Does with a backup what a restore does, in a folder of its own; returns how many files are in it.
@@ -312,7 +286,7 @@ fn put_back(
         );
     }
     let folder = folder_of(store);
-    let scratch = Scratch::make(&folder.join("restore.tmp"), store)?;
+    let scratch = Scratch::make(&folder.join("restore.tmp"))?;
     let (facts, files) = unpack(file, &scratch.0, true)?;
     ensure!(
         facts.box_id == config.box_id,
@@ -322,119 +296,23 @@ fn put_back(
     );
     let detail = format!("{}, {} entries", facts.made_at, facts.entries);
     let entries = renew(config, &scratch.0, Some((now, &detail)))?;
-    sync_tree(&scratch.0, store).context("cannot sync what was unpacked")?;
-    let ready = ready_folder(&config.store);
-    fs::rename(&scratch.0, &ready).context("cannot make the restored store ready")?;
-    sync_folder(folder)?;
+    scratch.make_ready()?;
     finish(&config.store, now)?;
     Ok((facts, entries, files))
 }
 
-fn ready_folder(store: &StoreConfig) -> PathBuf {
-    folder_of(&store.path).join("restore.ready")
-}
-
-/// Puts a restored store in its place; after a crash at any point the same is done again. To be called
-/// by the store's owner before the store is opened.
+/// Puts a restored store in its place, where a restore has got so far. To be called by the store's owner
+/// before the store is opened.
 pub fn finish(store: &StoreConfig, now: UnixMs) -> anyhow::Result<()> {
-    let ready = ready_folder(store);
-    if !ready.is_dir() {
-        return Ok(());
-    }
     let folder = folder_of(&store.path);
-    for (name, place) in [(BOX, store.path.clone()), (DOWN, store.down_path())] {
-        let new = ready.join(name);
-        if new.exists() {
-            let kept = set_aside(&place, "replaced", now);
-            tracing::warn!(files = kept, "the former store was set aside");
-            fs::rename(&new, &place).with_context(|| format!("cannot put {name} in place"))?;
-            sync_folder(folder)?;
-        }
-    }
-    for kind in FILES {
-        let beside = match kind {
-            "blobs" => folder_beside(&store.path),
-            kind => folder.join(kind),
-        };
-        for (_, file) in files_in(&ready.join(kind), kind)? {
-            let name = file.file_name().expect("a file has a name");
-            let group = file.parent().and_then(Path::file_name).expect("its folder");
-            let group = beside.join(group);
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&group)?;
-            own(&beside, &store.path)?;
-            own(&group, &store.path)?;
-            fs::rename(&file, group.join(name))?;
-            sync_folder(&group)?;
-        }
-    }
-    fs::remove_dir_all(&ready).context("cannot clear up after a restore")?;
-    sync_folder(folder)?;
-    Ok(())
-}
-
-fn folder_of(store: &Path) -> &Path {
-    match store.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}
-
-fn own(path: &Path, store: &Path) -> io::Result<()> {
-    hand_over(&File::open(path)?, store);
-    Ok(())
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-/// Syncs everything in a folder and gives it to the owner of the store.
-fn sync_tree(folder: &Path, store: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        match path.is_dir() {
-            true => sync_tree(&path, store)?,
-            false => {
-                let file = File::open(&path)?;
-                hand_over(&file, store);
-                file.sync_all()?;
-            }
-        }
-    }
-    own(folder, store)?;
-    sync_folder(folder)
-}
-
-/// A folder for our eyes only, which goes with this.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn make(folder: &Path, store: &Path) -> io::Result<Scratch> {
-        remove(folder)?;
-        DirBuilder::new().mode(0o700).create(folder)?;
-        own(folder, store)?;
-        Ok(Scratch(folder.to_owned()))
-    }
-
-    fn clear(&self) -> io::Result<()> {
-        remove(&self.0)?;
-        DirBuilder::new().mode(0o700).create(&self.0)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What is left is removed the next time.
-        let _ = remove(&self.0);
-    }
-}
-
-fn remove(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
+    let (path, down) = (store.path.clone(), store.down_path());
+    let [blobs, received] = FILES;
+    let places = Places {
+        stores: vec![(BOX, path), (DOWN, down)],
+        files: vec![
+            (blobs, folder_beside(&store.path)),
+            (received, folder.join(received)),
+        ],
+    };
+    replace::finish(folder, &places, now)
 }

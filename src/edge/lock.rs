@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::unistd::geteuid;
+
+use crate::shell::replace::hand_over;
 
 /// Held while this lives.
 #[derive(Debug)]
@@ -45,21 +46,6 @@ impl StoreLock {
                 error: errno.into(),
             }),
         }
-    }
-}
-
-/// Gives a new file to the owner of the store's folder: a command that root runs must not leave
-/// files that the daemon cannot open. Others own what they make already.
-pub fn hand_over(file: &File, store: &Path) {
-    use std::os::unix::fs::MetadataExt;
-    let folder = store
-        .parent()
-        .and_then(|folder| std::fs::metadata(folder).ok());
-    if geteuid().is_root()
-        && let Some(folder) = folder
-        && let Err(error) = std::os::unix::fs::fchown(file, Some(folder.uid()), Some(folder.gid()))
-    {
-        tracing::warn!(%error, "a new file cannot be given to the owner of the store's folder");
     }
 }
 

@@ -4,7 +4,6 @@
 //! after the commit. Everything that shows the box's state prints one [`status::Status`].
 
 mod arrivals;
-mod aside;
 mod attachments;
 pub mod backup;
 pub mod blobs;

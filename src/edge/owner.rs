@@ -11,7 +11,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use crate::edge::aside::set_aside;
 use crate::edge::intake::{Input, IntakeError, Pong, Reply};
 use crate::edge::live::Live;
 use crate::edge::reserve::{self, Reserve};
@@ -21,6 +20,7 @@ use crate::engine::sending::{Answer, EdgeEngine, Effect, Event, Level, Submissio
 use crate::model::{MonoMs, SourceName, UnixMs};
 use crate::shell::clock::Clock;
 use crate::shell::drive::{Inbox, Next};
+use crate::shell::replace::set_aside;
 use crate::store::StoreError;
 
 /// Most messages, and about as many bytes of records, that go into one commit.

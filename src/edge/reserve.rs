@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::posix_fallocate;
 use nix::sys::statvfs::statvfs;
 
-use crate::edge::lock::hand_over;
+use crate::shell::replace::hand_over;
 
 /// The largest that the write-ahead log grows to, with room to spare: a checkpoint may need as much
 /// while the log still lies beside it. A smaller reserve would be of no use.

@@ -14,6 +14,7 @@ use clap::Parser;
 use serde_json::json;
 use tokio::sync::oneshot;
 
+use crate::hub::backup;
 use crate::hub::commands::arguments::{
     BoxCommand, Cli, Command, InitArgs, JsonArgs, RecordsArgs, VerifyArgs,
 };
@@ -72,11 +73,22 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let now = Clock::start(UnixMs(0)).now().wall;
     let command = match cli.command {
         Command::Init(args) => return init(args, now).map(|()| ExitCode::SUCCESS),
+        Command::Restore(args) => {
+            let file = cli.config.unwrap_or_else(config::default_file);
+            return print_text(&backup::restore(&file, &args.file, args.replace, now)?)
+                .map(|()| ExitCode::SUCCESS);
+        }
         command => command,
     };
     let config = config::load(&cli.config.unwrap_or_else(config::default_file))?;
     match command {
-        Command::Init(_) => unreachable!("done above, without a configuration"),
+        Command::Init(_) | Command::Restore(_) => {
+            unreachable!("done above, without a configuration")
+        }
+        Command::Backup(args) => {
+            let with_files = !args.without_attachments;
+            print_text(&backup::backup(&config, &args.file, with_files, now)?)?;
+        }
         Command::Run => receive(config, cli.log_level.as_deref())?,
         Command::Box(command) => boxes(&config, command, now)?,
         Command::Status(args) => status(&config, &args, now)?,

@@ -3,6 +3,7 @@
 
 pub mod attachments;
 pub mod authority;
+pub mod backup;
 pub mod broker;
 mod certificate;
 pub mod commands;

@@ -16,6 +16,7 @@ use tokio::time::{interval, timeout};
 use crate::catalogue::Catalogue;
 use crate::evidence::{SigningKey, sha256};
 use crate::hub::attachments::Settler;
+use crate::hub::backup;
 use crate::hub::broker::{self, Broker};
 use crate::hub::config::{BrokerKind, CLIENT_NAME, Config};
 use crate::hub::counters::Counters;
@@ -71,6 +72,7 @@ impl Hub {
         let config = Arc::new(config);
         let manager = Arc::new(ServiceManager::from_environment());
         let clock = Clock::start(crate::model::UnixMs(0));
+        backup::finish(&config, clock.now().wall)?;
         registry::existing_store(&config)?;
         let receipt_key = read_receipt_key(&config)?;
         let group = share_group(&receipt_key);

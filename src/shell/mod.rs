@@ -14,6 +14,7 @@ pub mod logging;
 pub mod mqtt;
 #[cfg(feature = "edge")]
 pub mod mqtt_in;
+pub mod replace;
 pub mod scan;
 pub mod settings;
 pub mod signals;

@@ -15,6 +15,18 @@ pub fn copy_into(store: &Path, copy: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Whether nobody has the store open.
+pub fn is_unused(store: &Path) -> Result<bool, StoreError> {
+    let connection = Connection::open(store)?;
+    let locked =
+        connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; ROLLBACK");
+    match locked.map_err(StoreError::from) {
+        Ok(()) => Ok(true),
+        Err(StoreError::Busy) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Holds every page and every index against the others.
 pub fn check_pages(store: &Path) -> Result<(), StoreError> {
     let verdict: String =

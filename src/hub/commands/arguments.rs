@@ -61,8 +61,31 @@ pub enum Command {
     Attachments(AttachmentsArgs),
     /// How the boxes' logs and copies were last compared with the hub's
     Compare(CompareArgs),
+    /// Copy database, files, keys and configuration into one archive, while the hub runs
+    Backup(BackupArgs),
+    /// Bring a hub back from such an archive, while it is stopped; also on a new machine
+    Restore(RestoreArgs),
     /// Check every chain and signature that is kept
     Verify(VerifyArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// The file to write; it holds the hub's keys, so keep it as safe as them
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Leave the contents of attachments out, which are copied by other means
+    #[arg(long)]
+    pub without_attachments: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Set a database that is there aside
+    #[arg(long)]
+    pub replace: bool,
 }
 
 #[derive(Debug, Args)]
