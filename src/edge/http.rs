@@ -154,10 +154,14 @@ async fn metrics_text(State(app): State<Arc<App>>) -> Response<Body> {
 
 async fn page_html(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Response<Body> {
     let lang = Lang::of_query(query.as_deref());
-    let mut response = text(
-        "text/html; charset=utf-8",
-        page::render(&app.status().await, lang),
-    );
+    let status = app.status().await;
+    let reader = app.reader.clone();
+    let html = tokio::task::spawn_blocking(move || {
+        let history = reader.history(&status);
+        page::render(&status, &history, lang)
+    });
+    let html = html.await.expect("writing a page does not panic");
+    let mut response = text("text/html; charset=utf-8", html);
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_SECURITY_POLICY,

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use crate::edge::intake::{Input, IntakeError, Pong, Reply};
 use crate::edge::live::Live;
 use crate::edge::reserve::{self, Reserve};
+use crate::edge::status::machine::boot_id;
 use crate::edge::sweep::Sweep;
 use crate::edge::wear::Wear;
 use crate::engine::sending::{Answer, EdgeEngine, Effect, Event, Level, Submission};
@@ -36,6 +37,8 @@ const RESERVE_EVERY_MS: MonoMs = 60_000;
 const DISK_FULL_BYTES: u64 = 1024 * 1024;
 /// A store that is found damaged twice within this is set aside.
 const DAMAGED_AGAIN_MS: MonoMs = 600_000;
+/// What waits is remembered so often: at the start of a link, and otherwise.
+const SAMPLE_MS: (MonoMs, MonoMs) = (60_000, 600_000);
 /// Notes that wait for the store to come back.
 const NOTES_MAX: usize = 50;
 
@@ -70,6 +73,10 @@ pub struct Owner {
     /// The last pause before the store was opened again; 0 once a step has worked.
     pause_ms: MonoMs,
     wear: Wear,
+    /// When the next sample of what waits is due.
+    sample_at: MonoMs,
+    /// This life has been written down.
+    has_begun: bool,
     /// The bound of the link, kilobits a second, that the engine knows of.
     bandwidth: Option<u32>,
     sweep: Sweep,
@@ -128,6 +135,8 @@ impl Owner {
             damaged_at: None,
             pause_ms: 0,
             wear,
+            sample_at: 0,
+            has_begun: false,
             bandwidth: None,
             sweep,
         };
@@ -163,9 +172,10 @@ impl Owner {
             }
         }
         drop(inbox);
-        if let Some(bytes) = self.wear.rest() {
-            self.step(vec![Event::Written(bytes)], 0);
-        }
+        let mut last: Vec<Event<Reply>> =
+            self.wear.rest().map(Event::Written).into_iter().collect();
+        last.extend([Event::Sample, Event::End]);
+        self.step(last, 0);
         if let State::Open(engine) = &mut self.state
             && let Err(error) = engine.finish()
         {
@@ -213,6 +223,7 @@ impl Owner {
         {
             events.push(Event::Written(bytes));
         }
+        self.sample(&mut events, now_ms);
         self.step(events, submissions);
         drop(permits);
         if self.sweep.deadline() <= now_ms
@@ -241,6 +252,20 @@ impl Owner {
         if matches!(self.state, State::Open(_)) && self.bandwidth != kbps {
             self.bandwidth = kbps;
             events.push(Event::Bandwidth(kbps));
+        }
+    }
+
+    /// Has what waits remembered now and then, with something that is written anyway. The start of
+    /// a link is the start of a measurement.
+    fn sample(&mut self, events: &mut Vec<Event<Reply>>, now_ms: MonoMs) {
+        let is_start = |event: &Event<Reply>| matches!(event, Event::LinkUp { .. });
+        let at = match events.iter().any(is_start) {
+            true => self.sample_at.saturating_sub(SAMPLE_MS.1 - SAMPLE_MS.0),
+            false => self.sample_at,
+        };
+        if !events.is_empty() && at <= now_ms {
+            self.sample_at = now_ms + SAMPLE_MS.1;
+            events.push(Event::Sample);
         }
     }
 
@@ -383,6 +408,10 @@ impl Owner {
         self.bandwidth = None;
         if let Some(message_bytes_max) = self.link {
             self.notes.insert(0, Event::LinkUp { message_bytes_max });
+        }
+        if !std::mem::replace(&mut self.has_begun, true) {
+            let boot = boot_id(Path::new("/"));
+            self.notes.push(Event::Begin { boot });
         }
         if self.full.is_none() && self.live.store(None, self.clock.now().wall) {
             tracing::info!("the store works again");

@@ -4,6 +4,7 @@
 
 pub mod ahead;
 mod backlog;
+mod chart;
 mod down;
 mod events;
 pub mod frame;
@@ -21,6 +22,7 @@ use crate::edge::page::lang::{Lang, Words};
 use crate::edge::page::lights::Light;
 use crate::edge::page::text::{Text, foreign};
 use crate::edge::status::Status;
+use crate::edge::status::history::History;
 
 const TITLE: Words = ["Trạm liên thông", "Gateway box"];
 
@@ -48,7 +50,7 @@ const COMMANDS: (&str, Words) = ("lenh", ["Lệnh của trục", "Commands of th
 const EVENTS: (&str, Words) = ("su-kien", ["Sự kiện gần đây", "Recent events"]);
 
 /// The whole page.
-pub fn render(status: &Status, lang: Lang) -> String {
+pub fn render(status: &Status, history: &History, lang: Lang) -> String {
     let mut out = String::with_capacity(32 * 1024);
     let frame = Frame {
         lang,
@@ -71,7 +73,7 @@ pub fn render(status: &Status, lang: Lang) -> String {
     head(&mut out, &frame, &jumps, &summary(&lights, lang));
     glance(&mut out, status, &lights, lang);
     link::link(&mut out, status, lang);
-    backlog::backlog(&mut out, status, lang);
+    backlog::backlog(&mut out, status, history, lang);
     sources::sources(&mut out, status, lang);
     down::down(&mut out, status, lang);
     out.push_str("<div class=\"pair\" id=\"hai-cot\">\n");

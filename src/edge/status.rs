@@ -4,6 +4,7 @@
 //! the running daemon knows: the link and the clock. Its JSON is stable.
 
 pub mod down;
+pub mod history;
 pub mod machine;
 pub mod read;
 
@@ -34,6 +35,9 @@ pub struct Status {
     pub store: StoreStatus,
     #[serde(default)]
     pub machine: MachineStatus,
+    /// How the program last ended without being stopped in order.
+    #[serde(default)]
+    pub last_stop: Option<StopStatus>,
     pub clock: ClockStatus,
     /// None when the certificate cannot be read.
     pub certificate: Option<CertificateStatus>,
@@ -190,6 +194,24 @@ pub struct CardStatus {
     pub rated_bytes: u64,
     /// Until the rated bytes are used up, at the rate of the last fortnight.
     pub days_left: Option<u64>,
+}
+
+/// An end that nobody has ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopStatus {
+    pub kind: StopKind,
+    /// It came between the last sign of life and the next start.
+    pub after: Stamp,
+    pub before: Stamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StopKind {
+    /// The machine went with it: a power cut, a reset.
+    Power,
+    /// The program alone.
+    Killed,
 }
 
 /// What is wrong, and what to do.

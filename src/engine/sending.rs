@@ -81,6 +81,14 @@ pub enum Event<R> {
     },
     /// So many bytes more were written to the disk.
     Written(u64),
+    /// How much waits is to be remembered.
+    Sample,
+    /// The program's life with this store begins, at this start of the machine.
+    Begin {
+        boot: Option<String>,
+    },
+    /// It ends in order.
+    End,
     /// The lanes P2 to P4 may use so many kilobits a second from now on; none: as many as there are.
     Bandwidth(Option<u32>),
     /// Attachments need room: give up what the hub has.
@@ -352,6 +360,9 @@ impl<R> EdgeEngine<R> {
                     .add_event(now.wall, level.as_str(), code, &detail)?;
             }
             Event::Written(bytes) => self.store.add_written(now.wall, bytes)?,
+            Event::Sample => self.sample(now)?,
+            Event::Begin { boot } => self.begin_life(now, boot.as_deref())?,
+            Event::End => self.store.end_life(now.wall)?,
             Event::Bandwidth(kbps) => self.outlet.set_bandwidth(now.mono_ms, kbps),
             Event::MakeRoom => {
                 self.make_room = true;

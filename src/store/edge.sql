@@ -142,3 +142,26 @@ CREATE TABLE event (
     code    TEXT    NOT NULL,  -- such as state_secret, link_down
     detail  TEXT    NOT NULL   -- without personal data
 ) STRICT;
+
+-- How much waited for the hub's receipt, for the page's drawings and its forecast; not part of any
+-- promise. One row about every ten minutes, and only in a transaction that is made anyway; of the
+-- last fortnight. It costs at most 144 times two pages of the card a day, 1.2 MB; a quiet box writes
+-- none, and a power cut takes the last row at most.
+CREATE TABLE history (
+    at_ms INTEGER PRIMARY KEY,
+    p0    INTEGER NOT NULL,  -- entries that waited, per lane
+    p1    INTEGER NOT NULL,
+    p2    INTEGER NOT NULL,
+    p3    INTEGER NOT NULL,
+    p4    INTEGER NOT NULL,
+    bytes INTEGER NOT NULL   -- of all of them
+) STRICT;
+
+-- The lives of the program with this store, the last twenty: how the page knows of a power cut.
+CREATE TABLE life (
+    number   INTEGER PRIMARY KEY,
+    boot     TEXT,               -- names the start of the machine; none: the kernel does not say
+    began_ms INTEGER NOT NULL,
+    ended_ms INTEGER,            -- of an ordered stop; otherwise the last sign of life
+    ending   TEXT                -- ordered, killed, power; none while it lasts
+) STRICT;

@@ -12,6 +12,7 @@ pub mod down_status;
 pub mod edge;
 pub mod edge_status;
 pub mod files;
+pub mod history;
 pub mod hub;
 pub mod hub_view;
 pub mod inbox;

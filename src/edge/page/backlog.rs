@@ -1,13 +1,14 @@
-//! The page's section on what waits for the hub's receipt, by lane.
+//! The page's section on what waits for the hub's receipt: by lane, over time, and until when.
 
-use super::BACKLOG;
+use super::{BACKLOG, chart};
 use crate::edge::page::frame::{TABLE_END, column, number, open, put, table};
-use crate::edge::page::lang::{Lang, Words};
+use crate::edge::page::lang::{Lang, Words, time_near};
 use crate::edge::page::text;
 use crate::edge::status::Status;
+use crate::edge::status::history::{Forecast, History};
 use crate::model::Lane;
 
-pub(super) fn backlog(out: &mut String, status: &Status, lang: Lang) {
+pub(super) fn backlog(out: &mut String, status: &Status, history: &History, lang: Lang) {
     open(out, lang, BACKLOG.0, BACKLOG.1);
     if status.lanes.is_empty() {
         put(
@@ -19,8 +20,52 @@ pub(super) fn backlog(out: &mut String, status: &Status, lang: Lang) {
         );
         return;
     }
+    put(
+        out,
+        format_args!("<p>{}</p>\n", forecast(status, history, lang)),
+    );
     lanes(out, status, lang);
+    chart::charts(out, status, history, lang);
     out.push_str("</section>\n");
+}
+
+/// Until when all of it has gone; said only where it is known.
+fn forecast(status: &Status, history: &History, lang: Lang) -> String {
+    let waiting = lang.count(status.waiting());
+    let [vi, en] = match history.forecast(status) {
+        Forecast::Flowing if status.waiting() == 0 => [
+            "Không có gì chờ gửi.".to_owned(),
+            "Nothing waits.".to_owned(),
+        ],
+        Forecast::Flowing => [
+            format!("{waiting} bản ghi đang đi, không bản ghi nào chờ lâu."),
+            format!("{waiting} records are on their way; none waits for long."),
+        ],
+        Forecast::NoLink => [
+            format!(
+                "{waiting} bản ghi chờ gửi; chưa có kết nối nên chưa dự kiến được lúc gửi hết."
+            ),
+            format!("{waiting} records wait; without a link nobody knows until when."),
+        ],
+        Forecast::Measuring => [
+            format!("{waiting} bản ghi chờ gửi; đang đo tốc độ để dự kiến lúc gửi hết."),
+            format!("{waiting} records wait; the rate is being measured."),
+        ],
+        Forecast::Growing => [
+            format!(
+                "{waiting} bản ghi chờ gửi; lượng chờ không giảm nên chưa dự kiến được lúc gửi hết."
+            ),
+            format!("{waiting} records wait, and they do not become fewer: no forecast."),
+        ],
+        Forecast::At(end) => {
+            let end = time_near(end, status.at);
+            [
+                format!("{waiting} bản ghi chờ gửi, dự kiến gửi hết lúc {end}."),
+                format!("{waiting} records wait; all will be delivered at about {end}."),
+            ]
+        }
+    };
+    lang.of([vi, en])
 }
 
 /// What travels in a lane.

@@ -7,7 +7,7 @@ use crate::edge::page::frame::{open, term};
 use crate::edge::page::lang::{Lang, time};
 use crate::edge::page::text::{foreign, percent};
 use crate::edge::status::machine::{MachineStatus, SupplyKind, SupplyStatus};
-use crate::edge::status::{CertificateStatus, Status, StoreStatus};
+use crate::edge::status::{CertificateStatus, Status, StopKind, StopStatus, StoreStatus};
 use crate::model::ClockQuality;
 
 pub(super) fn machine(out: &mut String, status: &Status, lang: Lang) {
@@ -21,6 +21,9 @@ pub(super) fn machine(out: &mut String, status: &Status, lang: Lang) {
             lang.of(["tramd chạy từ", "tramd runs since"]),
             &time(since),
         );
+    }
+    if let Some(stop) = status.last_stop {
+        last_stop(out, stop, lang);
     }
     let clock = lang.of(match status.clock.quality {
         ClockQuality::Synchronized => ["khớp với máy chủ giờ", "synchronized"],
@@ -38,6 +41,19 @@ pub(super) fn machine(out: &mut String, status: &Status, lang: Lang) {
     let certificate = certificate(status.certificate.as_ref(), lang);
     term(out, lang.of(["Chứng thư", "Certificate"]), &certificate);
     out.push_str("</dl></section>\n");
+}
+
+fn last_stop(out: &mut String, stop: StopStatus, lang: Lang) {
+    let name = lang.of(match stop.kind {
+        StopKind::Power => ["Mất điện gần nhất", "Last power cut"],
+        StopKind::Killed => ["Dừng đột ngột gần nhất", "Last sudden stop"],
+    });
+    let (after, before) = (time(stop.after), time(stop.before));
+    let html = lang.of([
+        format!("trong khoảng {after} – {before}"),
+        format!("between {after} and {before}"),
+    ]);
+    term(out, name, &html);
 }
 
 fn store(out: &mut String, store: &StoreStatus, lang: Lang) {

@@ -11,14 +11,17 @@ use crate::edge::status::down::{
     CommandStatus, ComparedStatus, CopyStatus, DownStatus, FileStatus, FilesStatus, InboxStatus,
     LoadStatus, WayStatus,
 };
+use crate::edge::status::history::Forecast;
 use crate::edge::status::machine::{MachineStatus, MemoryStatus, SupplyKind, SupplyStatus};
 use crate::edge::status::{
     CardStatus, CertificateStatus, ClockStatus, EventStatus, LaneStatus, LinkReason, LinkState,
-    LinkStatus, ParkedReason, RefusedByHub, SourceState, SourceStatus, Stamp, StoreStatus, Trouble,
+    LinkStatus, ParkedReason, RefusedByHub, SourceState, SourceStatus, Stamp, StopKind, StopStatus,
+    StoreStatus, Trouble,
 };
 use crate::engine::sending::Level;
 use crate::model::{ClockQuality, Lane, Seq, UnixMs};
 use crate::shell::down::DownReason;
+use crate::store::history::Sample;
 use crate::wire::RefusalCode;
 
 pub const HOSTILE: &str = "\"><script>alert('x')</script>&";
@@ -105,6 +108,11 @@ pub fn full() -> Status {
                 },
             ],
         },
+        last_stop: Some(StopStatus {
+            kind: StopKind::Power,
+            after: Stamp(UnixMs(AT - 200_000_000)),
+            before: Stamp(UnixMs(AT - 199_000_000)),
+        }),
         clock: ClockStatus {
             quality: ClockQuality::Synchronized,
             floor: Stamp(UnixMs(AT)),
@@ -397,16 +405,46 @@ fn headings_in_order(names: &[String]) {
     }
 }
 
+/// What waited, by the largest numbers that a page may have to show.
+fn history(status: &Status) -> History {
+    let at = |ago_ms: i64, number: u64| Sample {
+        at: UnixMs(status.at.0.0 - ago_ms),
+        waiting: [
+            1_000_000 * (number % 7),
+            2_000_000,
+            3_000_000,
+            4_000_000,
+            5_000_000,
+        ],
+        bytes: 99 << 40,
+    };
+    History {
+        day: (1..=400)
+            .rev()
+            .map(|number| at(number * 215_000, number.unsigned_abs()))
+            .collect(),
+        fortnight: (0..169)
+            .rev()
+            .map(|number| at(number * 7_100_000, number.unsigned_abs()))
+            .collect(),
+    }
+}
+
+/// The page with a history.
+fn shown(status: &Status, lang: Lang) -> String {
+    render(status, &history(status), lang)
+}
+
 /// Checks the page in both languages; `parts` stand in the Vietnamese one.
 fn check(status: &Status, parts: &[&str]) -> String {
     for lang in Lang::ALL {
-        let html = render(status, lang);
+        let html = shown(status, lang);
         check_html(&html);
         assert!(html.contains(&format!("<html lang=\"{}\">", lang.code())));
         let bytes = html.len() + SCRIPT.len();
         assert!(bytes < 100_000, "{bytes} bytes");
     }
-    let html = render(status, Lang::Vi);
+    let html = shown(status, Lang::Vi);
     for part in parts {
         assert!(html.contains(part), "{part} in {html}");
     }
@@ -432,7 +470,7 @@ fn a_good_day() {
     let lights = html.matches("<strong>TỐT</strong>").count();
     assert_eq!(lights, 3, "each light says its word");
     assert!(!html.contains("CẦN CHÚ Ý") && !html.contains("CÓ SỰ CỐ"));
-    let english = render(&full(), Lang::En);
+    let english = shown(&full(), Lang::En);
     for part in [
         "12,345",
         "1.5 MiB",
@@ -487,7 +525,7 @@ fn each_reason_for_no_link_is_told_with_what_to_do() {
         let mut parts = vec![told.what[0], told.stage.name()[0], reason.as_code()];
         parts.extend(told.steps.iter().map(|step| step[0]));
         check(&status, &parts);
-        let english = render(&status, Lang::En);
+        let english = shown(&status, Lang::En);
         assert!(english.contains(told.what[1]), "{reason}");
     }
     for code in RefusalCode::ALL {
@@ -500,7 +538,7 @@ fn each_reason_for_no_link_is_told_with_what_to_do() {
         check(&status, &[crate::edge::texts::refusal_vi(code)]);
         let english = crate::edge::texts::refusal_en(code.as_str());
         assert!(!english.contains("does not know."), "{code:?}");
-        assert!(render(&status, Lang::En).contains(english));
+        assert!(shown(&status, Lang::En).contains(english));
     }
 }
 
@@ -584,6 +622,50 @@ fn what_the_machine_lacks_is_left_out() {
     ] {
         assert!(!html.contains(absent), "{absent}");
     }
+}
+
+#[test]
+fn the_forecast_stands_where_there_is_one() {
+    let mut status = full();
+    status.lanes[2].oldest_s = 7_200;
+    let mut history = history(&status);
+    history
+        .day
+        .iter_mut()
+        .for_each(|sample| sample.bytes = 2 * 1_572_864);
+    let Forecast::At(end) = history.forecast(&status) else {
+        panic!("{:?}", history.forecast(&status));
+    };
+    let html = render(&status, &history, Lang::Vi);
+    let told = format!("dự kiến gửi hết lúc {}.", lang::time_near(end, status.at));
+    assert!(html.contains(&told), "{told}");
+    status.link.state = LinkState::Down;
+    let html = render(&status, &history, Lang::Vi);
+    assert!(html.contains("chưa dự kiến được") && !html.contains("dự kiến gửi hết"));
+}
+
+#[test]
+fn drawings_are_told_in_words_and_tables_too() {
+    let html = check(
+        &full(),
+        &["24 giờ qua", "14 ngày qua", "nhiều nhất 20.000.000 lúc"],
+    );
+    assert_eq!(html.matches("<svg ").count(), 2);
+    assert_eq!(html.matches("role=\"img\" aria-labelledby").count(), 2);
+    assert_eq!(html.matches("<details").count(), 2);
+    let none = render(&full(), &History::default(), Lang::Vi);
+    assert!(!none.contains("<svg"), "nothing was remembered yet");
+}
+
+#[test]
+fn the_last_power_cut_is_told() {
+    check(
+        &full(),
+        &["Mất điện gần nhất</dt><dd>trong khoảng 19/09/2026"],
+    );
+    let mut status = full();
+    status.last_stop.as_mut().expect("there").kind = StopKind::Killed;
+    check(&status, &["Dừng đột ngột gần nhất"]);
 }
 
 #[test]
@@ -678,7 +760,7 @@ fn the_english_page_has_no_vietnamese_in_it() {
         for command in status.down.iter_mut().flat_map(|down| &mut down.commands) {
             command.by = "LT".to_owned();
         }
-        let html = spoken(&render(&status, Lang::En), Lang::Vi);
+        let html = spoken(&shown(&status, Lang::En), Lang::Vi);
         let (texts, _) = read(&html);
         let labels = values(&html, "aria-label").into_iter().map(str::to_owned);
         for text in texts.into_iter().chain(labels) {
@@ -713,7 +795,7 @@ fn what_both_pages_say_alike_is_data() {
     // The same word in both languages.
     const WORDS: [&str; 4] = ["MQTT", "MiB", "GiB", "kbit/s"];
     for status in many() {
-        let texts = |lang| read(&spoken(&render(&status, lang), Lang::other(lang))).0;
+        let texts = |lang| read(&spoken(&shown(&status, lang), Lang::other(lang))).0;
         let english: BTreeSet<String> = texts(Lang::En).into_iter().collect();
         for text in texts(Lang::Vi)
             .into_iter()
@@ -730,8 +812,8 @@ fn what_both_pages_say_alike_is_data() {
 
 #[test]
 fn the_other_language_is_one_step_away() {
-    let vi = render(&full(), Lang::Vi);
-    let en = render(&full(), Lang::En);
+    let vi = shown(&full(), Lang::Vi);
+    let en = shown(&full(), Lang::En);
     assert!(vi.contains("<a href=\"/?lang=en\" hreflang=\"en\" lang=\"en\">English</a>"));
     assert!(en.contains("<a href=\"/\" hreflang=\"vi\" lang=\"vi\">Tiếng Việt</a>"));
     assert!(en.contains("href=\"/ky-thuat?lang=en\""));

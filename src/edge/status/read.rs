@@ -11,10 +11,11 @@ use crate::edge::orders;
 use crate::edge::published::CatalogueStatus;
 use crate::edge::reserve::disk_free_bytes;
 use crate::edge::status::down::DownStatus;
+use crate::edge::status::history::History;
 use crate::edge::status::machine::MachineStatus;
 use crate::edge::status::{
     CardStatus, CertificateStatus, ClockStatus, EventStatus, LaneStatus, LinkState, LinkStatus,
-    ParkedReason, SourceStatus, Stamp, Status, StoreStatus,
+    ParkedReason, SourceStatus, Stamp, Status, StopKind, StopStatus, StoreStatus,
 };
 use crate::edge::texts;
 use crate::engine::sending::Level;
@@ -81,6 +82,7 @@ impl Reader {
             sources,
             parked,
             reasons,
+            last_stop,
             events,
             mut store,
             trouble,
@@ -114,6 +116,7 @@ impl Reader {
             sources: self.sources(sources, &parked, reasons),
             store,
             machine: MachineStatus::read(&self.root),
+            last_stop,
             clock: ClockStatus {
                 quality: now.quality,
                 floor: Stamp(self.clock.floor()),
@@ -134,6 +137,11 @@ impl Reader {
             down: down(&self.config, facts.as_ref(), now.wall),
             refused_by_hub: facts.and_then(|facts| facts.refused_by_hub),
         }
+    }
+
+    /// What waited before the moment of a status; nothing where the store cannot be read.
+    pub fn history(&self, status: &Status) -> History {
+        History::read(&self.config.store.path, status.at.0).unwrap_or_default()
     }
 
     /// The configured sources, whatever they did so far, then others that once did something.
@@ -212,6 +220,7 @@ struct Stored {
     sources: Vec<SourceFacts>,
     parked: BTreeMap<String, u64>,
     reasons: BTreeMap<String, Vec<ParkedReason>>,
+    last_stop: Option<StopStatus>,
     events: Vec<EventStatus>,
     store: StoreStatus,
     trouble: Option<StoreError>,
@@ -226,6 +235,7 @@ impl Stored {
             sources: Vec::new(),
             parked: BTreeMap::new(),
             reasons: BTreeMap::new(),
+            last_stop: None,
             events: Vec::new(),
             store: StoreStatus {
                 path: path.display().to_string(),
@@ -269,6 +279,14 @@ impl Stored {
             .max()
             .map(Stamp);
         self.sources = view.sources()?;
+        self.last_stop = view.last_stop()?.map(|stop| StopStatus {
+            kind: match stop.with_machine {
+                true => StopKind::Power,
+                false => StopKind::Killed,
+            },
+            after: Stamp(stop.after),
+            before: Stamp(stop.before),
+        });
         self.written = Some(view.written(now.wall, CARD_DAYS)?);
         let rows = RowsView::open(path)?;
         self.parked = rows.parked_counts()?;

@@ -1,10 +1,11 @@
 //! What is done now and then: tallies are written down, and what need not be kept is deleted, a slice
 //! at a time.
 
-use super::EdgeEngine;
-use crate::model::{MonoMs, Now, SourceName, UnixMs};
+use super::{EdgeEngine, Level};
+use crate::model::{Lane, MonoMs, Now, SourceName, UnixMs};
 use crate::store::StoreError;
 use crate::store::edge::{SourceTally, Sync};
+use crate::store::history::Sample;
 
 /// How often tallies are written down; they are no part of any promise.
 const TALLY_EVERY_MS: MonoMs = 30_000;
@@ -53,6 +54,30 @@ impl<R> EdgeEngine<R> {
         self.store.begin(Sync::Full)?;
         self.write_tallies()?;
         self.store.commit()
+    }
+
+    pub(super) fn sample(&mut self, now: Now) -> Result<(), StoreError> {
+        let bytes = Lane::ALL.map(|lane| self.outlet.waiting_bytes(lane));
+        self.store.add_sample(&Sample {
+            at: now.wall,
+            waiting: self.outlet.waiting(),
+            bytes: bytes.into_iter().sum(),
+        })
+    }
+
+    /// Notes that a life has begun, and that the one before was not ended in order.
+    pub(super) fn begin_life(&mut self, now: Now, boot: Option<&str>) -> Result<(), StoreError> {
+        if let Some(stop) = self.store.begin_life(now.wall, boot)? {
+            let code = if stop.with_machine {
+                "power_cut"
+            } else {
+                "killed"
+            };
+            let level = Level::Warning.as_str();
+            self.store
+                .add_event(now.wall, level, code, &stop.after.to_string())?;
+        }
+        Ok(())
     }
 
     fn trim(&mut self, now: Now) -> Result<(), StoreError> {
