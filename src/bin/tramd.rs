@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use lienthong::edge::backup;
+use lienthong::edge::bundle::bundle;
 use lienthong::edge::check::check;
 use lienthong::edge::commands::{self, Failure, config_path};
 use lienthong::edge::look;
@@ -56,6 +57,11 @@ enum Command {
     /// Sao lưu kho của trạm trong khi chạy, có khôi phục thử / a verified copy of the store while it runs
     Backup {
         /// Tệp sẽ ghi, ví dụ /mnt/saoluu/xa.tar.zst / the file to write
+        file: PathBuf,
+    },
+    /// Gói chẩn đoán gửi cho người hỗ trợ, không có dữ liệu cá nhân / diagnostics in one zip file
+    Bundle {
+        /// Tệp zip sẽ ghi / the file to write
         file: PathBuf,
     },
     /// Khôi phục kho từ bản sao lưu, khi dịch vụ đã dừng / restore the store, while the daemon is stopped
@@ -189,6 +195,7 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
         Command::Audit { json } => orders::audit(&config, json),
         Command::Check { json } => check(&config, json),
         Command::Backup { file } => backup::backup(&config, &file),
+        Command::Bundle { file } => bundle(&config, &file),
         Command::Restore { file, replace } => backup::restore(&config, &file, replace),
         Command::Sources(command) => match command {
             Sources::List { json } => sources::list(&config, json),

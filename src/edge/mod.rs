@@ -7,6 +7,7 @@ mod arrivals;
 mod attachments;
 pub mod backup;
 pub mod blobs;
+pub mod bundle;
 pub mod check;
 pub mod columns;
 pub mod commands;
