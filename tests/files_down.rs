@@ -6,6 +6,7 @@
 #[path = "files_down/rig.rs"]
 mod rig;
 
+use lienthong::model::Epoch;
 use lienthong::model::chunk::pieces;
 use lienthong::store::files::FileState;
 use rig::{RECEIVER, Rig, SENDER, attachment, content, digest};
@@ -194,12 +195,41 @@ fn a_box_asks_only_for_what_was_sent_to_it() {
     let now = rig.now().wall;
     let mut asked = |content: &[u8]| {
         registry
-            .want_file_again(&receiver, digest(content), now)
+            .want_file_again(&receiver, digest(content), None, now)
             .unwrap()
     };
     assert!(asked(&own));
     assert!(!asked(&own), "it is on its way already");
     assert!(!asked(&other));
+}
+
+#[test]
+fn a_file_that_is_asked_for_before_its_receipt_has_come_goes_again() {
+    let mut rig = Rig::new(ROOM);
+    let file = content(100_000, 16);
+    rig.put(&file);
+    rig.set_online(RECEIVER, true);
+    rig.set_online(SENDER, true);
+    rig.send("vb-1", &[attachment("don.pdf", &file)]);
+    while rig.states() != [FileState::Checking] {
+        rig.turn();
+    }
+    rig.lose_words();
+    let mut registry = rig.registry();
+    let receiver = rig.stations[RECEIVER].id.clone();
+    let documents = &rig.stations[RECEIVER].keeper.documents;
+    let applied = documents.with(|inbox| inbox.chunks_applied()).unwrap();
+    let (epoch, upto) = applied.expect("its chunks have come");
+    let now = rig.now().wall;
+    let mut asked = |applied| {
+        let file = digest(&file);
+        let asked = registry.want_file_again(&receiver, file, applied, now);
+        asked.unwrap()
+    };
+    assert!(!asked(None), "the hub believes that it is on its way");
+    assert!(!asked(Some((epoch, upto.previous()))), "a piece is");
+    assert!(!asked(Some((Epoch(epoch.0 + 1), upto))), "of another time");
+    assert!(asked(Some((epoch, upto))), "nothing of it is");
 }
 
 #[test]

@@ -176,7 +176,9 @@ impl CopyEngine {
             }
         }
         self.greet(now);
-        if let Some((parts, _)) = &mut self.files {
+        if let Some((parts, _)) = &mut self.files
+            && !fault::is_planted(Fault::DownContentUnsynced)
+        {
             parts
                 .sync()
                 .map_err(|error| StoreError::Content(error.to_string()))?;

@@ -75,6 +75,8 @@ pub(super) struct Feed {
     retry_from: Option<i64>,
     /// Beyond so many bytes that wait for a box, documents for it wait outside its log.
     pub document_bytes_max: u64,
+    /// Boxes for which documents were seen to wait so.
+    full: BTreeSet<BoxId>,
     areas: HashMap<AgencyCode, String>,
     /// Comparisons that go on, as the store has them, and which one went on last.
     comparing: BTreeMap<Key, Work>,
@@ -133,6 +135,18 @@ impl Feed {
     /// A box has to be loaded again.
     pub fn look_again(&mut self) {
         self.read_at = None;
+    }
+
+    /// A box has received documents: those that wait outside its log are tried again when half of
+    /// the room is free.
+    pub fn has_received(&mut self, store: &HubStore, box_id: &BoxId) -> Result<(), StoreError> {
+        if self.full.contains(box_id)
+            && store.down_waiting_bytes(box_id, Lane::P1)? <= self.document_bytes_max / 2
+        {
+            self.full.remove(box_id);
+            self.retry_from = Some(0);
+        }
+        Ok(())
     }
 
     /// Whether somebody has a copy of the dataset.

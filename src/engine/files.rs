@@ -1,12 +1,10 @@
 //! Files that documents name, on their way down: which box is to have which, decided in the
 //! transaction that posts the document, and told when one will not come.
 
-use serde::Deserialize;
-
-use crate::model::chunk::Digest;
+use super::answers::Answer;
 use crate::model::down::{Down, FileNews};
-use crate::model::order::{ANSWERS, FILE_WANTED};
-use crate::model::record::{Attachment, Entry};
+use crate::model::order::{FILE_WANTED, has_applied};
+use crate::model::record::Attachment;
 use crate::model::{BoxId, UnixMs};
 use crate::store::StoreError;
 use crate::store::hub::HubStore;
@@ -42,29 +40,18 @@ pub(super) fn refuse(store: &mut HubStore, now: UnixMs) -> Result<(), StoreError
     Ok(())
 }
 
-/// A box's word that it lacks a file.
-#[derive(Deserialize)]
-struct Wanted {
-    thiet_bi: BoxId,
-    loai: String,
-    ma: Digest,
-}
-
 /// Takes a box's word that it lacks a file which was sent to it.
 pub(super) fn hear(
     store: &mut HubStore,
     box_id: &BoxId,
-    entry: &Entry<'_>,
+    answer: &Answer,
     now: UnixMs,
 ) -> Result<(), StoreError> {
-    if entry.kind.dataset.as_str() != ANSWERS {
+    if answer.loai != FILE_WANTED {
         return Ok(());
     }
-    let Ok(wanted) = serde_json::from_str::<Wanted>(entry.data.get()) else {
-        return Ok(());
-    };
-    if wanted.loai == FILE_WANTED && wanted.thiet_bi == *box_id {
-        store.want_file_again(box_id, wanted.ma, now)?;
+    if let Ok(digest) = answer.ma.parse() {
+        store.want_file_again(box_id, digest, has_applied(&answer.chi_tiet), now)?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! by construction, and a burst of captures costs one sync. After an error the engine is to be
 //! dropped and opened again: recovery is the start path.
 
+mod answers;
 pub mod compare;
 pub mod content;
 pub mod copying;

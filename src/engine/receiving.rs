@@ -251,8 +251,17 @@ impl HubEngine {
                 code,
             });
         }
-        let Self { store, posting, .. } = self;
-        posting.take_receipt(store, now, box_id, (message, &receipt))
+        let Self {
+            store,
+            posting,
+            feed,
+            ..
+        } = self;
+        posting.take_receipt(store, now, box_id, (message, &receipt))?;
+        match receipt.ack.log.lane {
+            Lane::P1 => feed.has_received(store, box_id),
+            _ => Ok(()),
+        }
     }
 
     // === Up ===

@@ -68,16 +68,20 @@ pub enum Fault {
     PositionOutside,
     /// The receipt for a chunk is given before its content is on the disk.
     ContentUnsynced,
-    /// The clean-up of attachments does not ask whether a record names them.
-    NeededFileRemoved,
+    /// A box gives its receipt for a chunk of a file before its content is on the disk.
+    DownContentUnsynced,
     /// The hub sends a file down before its check has found it sound.
     UncheckedFileSent,
+    /// A box offers a file without comparing it with its digest.
+    FileNotCompared,
+    /// The clean-up of attachments does not ask whether a record names them.
+    NeededFileRemoved,
     /// What changes while a copy is compared is not marked.
     MovedNotMarked,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 34] = [
+    pub const ALL: [Fault; 36] = [
         Fault::AnswerBeforeCommit,
         Fault::ReceiptBeforeCommit,
         Fault::NoGreeting,
@@ -109,8 +113,10 @@ impl Fault {
         Fault::DropNotNoted,
         Fault::PositionOutside,
         Fault::ContentUnsynced,
-        Fault::NeededFileRemoved,
+        Fault::DownContentUnsynced,
         Fault::UncheckedFileSent,
+        Fault::FileNotCompared,
+        Fault::NeededFileRemoved,
         Fault::MovedNotMarked,
     ];
 }

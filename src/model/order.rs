@@ -5,12 +5,25 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-use super::{DatasetId, SourceName, UnixMs};
+use super::{DatasetId, Epoch, Seq, SourceName, UnixMs};
 
 /// The dataset that takes the boxes' answers.
 pub const ANSWERS: &str = "lenh_tram";
 /// Kind of an answer by which a box asks for a file that it lacks.
 pub const FILE_WANTED: &str = "tep";
+
+/// How a box that asks for a file says up to where it has the log in which files travel: what was sent
+/// before that will not come any more, even where its receipt is still on the way.
+pub fn say_applied(epoch: Epoch, applied: Seq) -> String {
+    format!("{}/{}", epoch.0, applied.0)
+}
+
+/// What [`say_applied`] has said.
+pub fn has_applied(text: &str) -> Option<(Epoch, Seq)> {
+    let (epoch, applied) = text.split_once('/')?;
+    Some((Epoch(epoch.parse().ok()?), Seq(applied.parse().ok()?)))
+}
+
 const DAY_MIN: u16 = 24 * 60;
 const SPANS_MAX: usize = 48;
 

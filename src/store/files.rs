@@ -7,9 +7,9 @@ use super::StoreError;
 use super::down::DownStore;
 use super::down_status::DownView;
 use super::inbox::Inbox;
-use crate::model::UnixMs;
 use crate::model::chunk::{Chunk, Digest};
 use crate::model::record::Attachment;
+use crate::model::{Epoch, Lane, Seq, UnixMs};
 
 /// The hub is asked for a file of which nothing has come for so long, and then again.
 const ASK_AFTER_MS: i64 = 3_600_000;
@@ -284,16 +284,31 @@ impl Inbox {
         Ok(())
     }
 
-    /// Files that a document which is not done lacks, and for which the hub is to be asked now.
+    /// Files that a document which is not done lacks, and for which the hub is to be asked now. After a
+    /// clock that was set back none waits longer than between two times.
     pub fn files_to_ask(&self, now: UnixMs, rows_max: usize) -> Result<Vec<FileRow>, StoreError> {
         let due = format!(
-            "state IN ('waiting', 'receiving', 'lost') AND ask_ms <= {} AND EXISTS (
+            "state IN ('waiting', 'receiving', 'lost') AND NOT ask_ms BETWEEN {} AND {} AND EXISTS (
                SELECT 1 FROM document_file JOIN document USING (document)
                WHERE document_file.digest = file.digest AND document.done_ms IS NULL)
              ORDER BY changed_ms",
-            now.0
+            now.0 + 1,
+            now.0 + ASK_AGAIN_MS
         );
         self.files_where(&due, rows_max)
+    }
+
+    /// Up to where the log in which files travel is applied here.
+    pub fn chunks_applied(&self) -> Result<Option<(Epoch, Seq)>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT position.epoch, applied FROM position JOIN down USING (epoch) WHERE lane = ?1",
+        )?;
+        let mut rows = statement.query([Lane::P4.index() as i64])?;
+        let Some(row) = rows.next()? else {
+            return Ok(None);
+        };
+        let number = |at| row.get::<_, i64>(at).map(|number| number as u64);
+        Ok(Some((Epoch(number(0)?), Seq(number(1)?))))
     }
 
     /// Notes in one transaction that the hub is asked for a file, and what it is to hear.

@@ -275,6 +275,11 @@ impl Rig {
         );
     }
 
+    /// What is on its way to the hub does not come.
+    pub fn lose_words(&mut self) {
+        self.to_hub.clear();
+    }
+
     /// The next step of some engine dies before its commit.
     fn maybe_crash(&mut self) {
         self.steps += 1;

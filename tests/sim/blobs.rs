@@ -1,5 +1,5 @@
-//! Attachments in a world: what lies on a machine's disk, part files at the hub that lose with the
-//! power what was not synced, and what the checkers hold to.
+//! Attachments in a world: what lies on a machine's disk, files that arrive at the hub or at a box and
+//! lose with the power what was not synced, and what the checkers hold to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use lienthong::engine::content::Content;
-use lienthong::engine::parts::{PartFiles, Parts, folder_beside, part_path};
+use lienthong::engine::parts::{PartFiles, Parts, part_path};
 use lienthong::model::BoxId;
 use lienthong::model::chunk::{Chunk, ChunkEntry, Digest};
 use lienthong::model::fault::{self, Fault};
@@ -80,9 +80,9 @@ pub fn digest(content: &[u8]) -> Digest {
     Digest(sha256([content, &[]]))
 }
 
-/// A content of which no other is the same: mostly small, now and then of several pieces.
-pub fn content(uid: u64, dice: &mut Dice) -> Vec<u8> {
-    let bytes = match dice.below(40) {
+/// A content of which no other is the same: mostly small, one in `large_of` of several pieces.
+pub fn content(uid: u64, large_of: u64, dice: &mut Dice) -> Vec<u8> {
+    let bytes = match dice.below(large_of) {
         0 => CHUNK_BYTES_MAX as u64 + dice.below(2 * CHUNK_BYTES_MAX as u64),
         _ => dice.below(3_000),
     };
@@ -93,27 +93,28 @@ pub fn content(uid: u64, dice: &mut Dice) -> Vec<u8> {
     content
 }
 
-// === The hub's disk ===
+// === Where files arrive ===
 
 /// What is on the disk of each part file that was written since.
 #[derive(Default)]
-struct Disk {
+struct Written {
     synced: BTreeMap<PathBuf, Vec<u8>>,
     dirty: BTreeSet<PathBuf>,
+    is_full: bool,
 }
 
-/// The hub's part files, and what of them outlives a power cut.
+/// A disk where files arrive, the hub's or a box's, and what of them outlives a power cut.
 #[derive(Clone)]
-pub struct HubParts {
+pub struct Disk {
     folder: PathBuf,
-    disk: Arc<Mutex<Disk>>,
+    written: Arc<Mutex<Written>>,
 }
 
-impl HubParts {
-    pub fn beside(store: &Path) -> HubParts {
-        HubParts {
-            folder: folder_beside(store),
-            disk: Arc::default(),
+impl Disk {
+    pub fn new(folder: PathBuf) -> Disk {
+        Disk {
+            folder,
+            written: Arc::default(),
         }
     }
 
@@ -127,32 +128,71 @@ impl HubParts {
 
     /// The power goes.
     pub fn lose(&self) {
-        let mut disk = self.disk.lock().expect("one thread");
-        for path in std::mem::take(&mut disk.dirty) {
-            match disk.synced.get(&path) {
+        let mut written = self.written.lock().expect("one thread");
+        for part in std::mem::take(&mut written.dirty) {
+            let name = part.file_name().expect("a part file").to_string_lossy();
+            let kept = kept_in(&self.folder, name.rsplit('-').next().expect("a digest"));
+            let Some(path) = [part.clone(), kept].into_iter().find(|path| path.exists()) else {
+                continue;
+            };
+            match written.synced.get(&part) {
                 Some(bytes) => fs::write(&path, bytes).expect("written back"),
-                None => fs::remove_file(&path).expect("it was written"),
+                None => fs::remove_file(&path).expect("it is there"),
             }
         }
     }
 
+    /// New files find no room from now on, or find it again.
+    pub fn set_full(&self, is_full: bool) {
+        self.written.lock().expect("one thread").is_full = is_full;
+    }
+
+    /// The part that came from an office, or what became of it.
     pub fn read(&self, office: usize, file: Digest) -> Option<Vec<u8>> {
         let sender = box_name(office).parse().expect("valid");
-        fs::read(part_path(&self.folder, &sender, file)).ok()
+        let part = fs::read(part_path(&self.folder, &sender, file));
+        part.ok().or_else(|| self.read_kept(file))
     }
+
+    pub fn read_kept(&self, file: Digest) -> Option<Vec<u8>> {
+        fs::read(kept_in(&self.folder, &file.to_string())).ok()
+    }
+
+    /// A byte of a part that has come is another one.
+    pub fn harm(&self, office: usize, file: Digest) {
+        let sender = box_name(office).parse().expect("valid");
+        let path = part_path(&self.folder, &sender, file);
+        if let Ok(mut content) = fs::read(&path)
+            && let Some(last) = content.last_mut()
+        {
+            *last ^= 1;
+            fs::write(&path, content).expect("written");
+        }
+    }
+}
+
+fn kept_in(folder: &Path, digest: &str) -> PathBuf {
+    folder.join(&digest[..2]).join(digest)
 }
 
 struct Watched {
     files: PartFiles,
-    of: HubParts,
+    of: Disk,
 }
 
 impl Parts for Watched {
     fn write(&mut self, sender: &BoxId, chunk: &Chunk, content: &[u8]) -> io::Result<bool> {
+        let path = part_path(&self.of.folder, sender, chunk.blob);
+        let mut written = self.of.written.lock().expect("one thread");
+        if chunk.at == 0 && written.is_full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        if !path.exists() {
+            written.synced.remove(&path);
+        }
         let is_written = self.files.write(sender, chunk, content)?;
         if is_written {
-            let path = part_path(&self.of.folder, sender, chunk.blob);
-            self.of.disk.lock().expect("one thread").dirty.insert(path);
+            written.dirty.insert(path);
         }
         Ok(is_written)
     }
@@ -162,10 +202,10 @@ impl Parts for Watched {
         if fault::is_planted(Fault::ContentUnsynced) {
             return Ok(()); // It has synced nothing.
         }
-        let mut disk = self.of.disk.lock().expect("one thread");
-        for path in std::mem::take(&mut disk.dirty) {
+        let mut written = self.of.written.lock().expect("one thread");
+        for path in std::mem::take(&mut written.dirty) {
             let bytes = fs::read(&path)?;
-            disk.synced.insert(path, bytes);
+            written.synced.insert(path, bytes);
         }
         Ok(())
     }
@@ -205,7 +245,7 @@ impl Checker {
     }
 
     /// What the hub's database counts as received is on its disk.
-    pub fn check_parts(&self, eye: &HubEye, parts: &HubParts) -> Checked {
+    pub fn check_parts(&self, eye: &HubEye, parts: &Disk) -> Checked {
         for part in eye.blob_parts() {
             let found = parts.read(part.office, part.digest).unwrap_or_default();
             let content = &self.contents[&part.digest];
@@ -223,7 +263,7 @@ impl Checker {
 
     /// Every file that an accepted record names is whole at the hub. Where there are several
     /// histories it may have been given up by one of them, and is still on the box.
-    pub fn check_files(&self, line: &Timeline, contents: &Contents, parts: &HubParts) -> Checked {
+    pub fn check_files(&self, line: &Timeline, contents: &Contents, parts: &Disk) -> Checked {
         for uid in &line.uids {
             let Some(file) = self.handed[uid].file else {
                 continue;

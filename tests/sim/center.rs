@@ -2,19 +2,22 @@
 
 use std::path::Path;
 
+use lienthong::engine::parts::folder_beside;
 use lienthong::engine::posting::DownSpace;
 use lienthong::engine::receiving::{Config, Event, HubEngine};
+use lienthong::hub::attachments::KeptContent;
 use lienthong::model::limits::MESSAGE_BYTES_MAX;
 use lienthong::model::{AgencyCode, BoxId, UnixMs};
 use lienthong::store::hub::{BoxState, HubStore, NewBox};
 use lienthong::store::{Options, StoreError};
 
-use crate::blobs::HubParts;
+use crate::blobs::Disk;
 use crate::check::box_name;
 use crate::eyes::HubEye;
 use crate::files::{Copied, Files};
 use crate::keys;
-use crate::plan::HUB_QUOTA_BYTES;
+use crate::papers;
+use crate::plan::{HUB_QUOTA_BYTES, Plan};
 use crate::station::Clock;
 
 pub struct Running {
@@ -38,22 +41,23 @@ pub struct Center {
     pub quota_bytes: u64,
     /// What messages the hub's own link carries.
     pub link_limit: usize,
-    pub parts: HubParts,
+    pub parts: Disk,
     space: DownSpace,
+    has_papers: bool,
 }
 
 impl Center {
     /// A hub with all boxes registered.
-    pub fn new(folder: &Path, offices: usize, quota_bytes: u64, space: DownSpace) -> Self {
+    pub fn new(folder: &Path, plan: &Plan, space: DownSpace) -> Self {
         let files = Files::new(folder, "hub".to_owned());
-        let parts = HubParts::beside(&files.path());
+        let parts = Disk::new(folder_beside(&files.path()));
         let options = Options {
             quota_bytes: HUB_QUOTA_BYTES,
             cache_bytes: 256 * 1024,
         };
         let mut registry = HubStore::open(&files.path(), options).expect("a new store");
         registry.begin().expect("a transaction");
-        for office in 0..offices {
+        for office in 0..plan.offices {
             let box_id: BoxId = box_name(office).parse().expect("valid");
             let agency: AgencyCode = format!("H53.{office}").parse().expect("valid");
             let public_key = keys::office(office).public_key();
@@ -78,7 +82,8 @@ impl Center {
             dies_inside: false,
             was_set_back: false,
             clock: Clock::TRUE,
-            quota_bytes,
+            quota_bytes: plan.hub_quota_bytes,
+            has_papers: plan.has_papers,
             link_limit: MESSAGE_BYTES_MAX,
             parts,
             space,
@@ -95,6 +100,11 @@ impl Center {
             key: keys::hub(),
             parts: self.parts.open(),
         })?;
+        if self.has_papers {
+            engine.set_catalogue(papers::catalogue());
+            let store = self.files.path();
+            engine.set_content(Box::new(KeptContent { store }));
+        }
         engine.set_down_space(self.space);
         self.running = Some(Running {
             engine,

@@ -5,7 +5,7 @@
 //! A *timeline* is the history of one store: where a store is set back or cloned, a timeline ends or
 //! forks, and what was on a dead branch may be missing at the hub without anybody's fault.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use lienthong::model::chunk::Digest;
 use lienthong::wire::Receipt;
@@ -31,6 +31,7 @@ pub const INVENTED: &str = "nothing is invented";
 pub const TWICE: &str = "exactly once";
 pub const LOST: &str = "nothing is lost unsaid";
 pub const ORDER: &str = "order and chain";
+pub const WHOLE: &str = "a file is offered whole, and checked";
 pub const RECEIPTS: &str = "receipts name what is committed";
 pub const STATE: &str = "the present state is the last captured";
 pub const CURSOR: &str = "cursor and rows move together";
@@ -39,7 +40,6 @@ pub const FORGOTTEN: &str = "forgotten only with a receipt";
 pub const URGENT: &str = "urgent first, nothing starves";
 pub const AGAIN: &str = "offered again before giving up";
 pub const LIMIT: &str = "the link's message limit";
-#[cfg(feature = "hub")]
 pub const VERIFY: &str = "the hub finds its store sound";
 pub const PROGRESS: &str = "everything arrives once the faults stop";
 pub const PANIC: &str = "no assertion fails";
@@ -62,6 +62,8 @@ pub struct Handed {
     pub deleted: bool,
     /// The file that it names.
     pub file: Option<Digest>,
+    /// The office that it is addressed to.
+    pub to: Option<usize>,
 }
 
 #[derive(Clone, Default)]
@@ -105,6 +107,8 @@ pub type LogKey = (usize, u64, usize);
 pub struct Checker {
     pub handed: HashMap<u64, Handed>,
     pub facts: Vec<Fact>,
+    /// Which offices a file was sent to.
+    pub addressed: BTreeMap<Digest, BTreeSet<usize>>,
     /// Every file that records name.
     pub contents: HashMap<Digest, Vec<u8>>,
     pub by_bytes: HashMap<(usize, Vec<u8>), Key>,

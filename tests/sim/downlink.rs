@@ -22,6 +22,7 @@ use crate::check::{
 use crate::eyes::{DownEye, HubEye};
 use crate::keys;
 use crate::net::Direction;
+use crate::papers::Papers;
 use crate::plan::HUB_QUOTA_BYTES;
 use crate::world::{Happening, World};
 
@@ -133,7 +134,7 @@ impl Orders {
     }
 
     /// Every number of a log was applied or is noted as lost.
-    fn check_whole(&self, office: usize, eye: &DownEye) -> Checked {
+    fn check_whole(&self, office: usize, eye: &DownEye, papers: &Papers) -> Checked {
         let mut have: HashMap<(u64, usize), HashSet<u64>> = HashMap::new();
         let mut begin: HashMap<(u64, usize), u64> = HashMap::new();
         for row in eye.entries_after(0) {
@@ -141,6 +142,13 @@ impl Orders {
             have.entry(key).or_default().insert(row.seq);
             let first = begin.entry(key).or_insert(row.seq);
             *first = row.seq.min(*first);
+        }
+        for (&(_, epoch, lane), numbers) in papers
+            .beside_orders
+            .iter()
+            .filter(|(log, _)| log.0 == office)
+        {
+            have.entry((epoch, lane)).or_default().extend(numbers);
         }
         for (epoch, lane, first, last) in eye.gaps() {
             have.entry((epoch, lane)).or_default().extend(first..=last);
@@ -231,6 +239,9 @@ impl World {
     /// What the hub's subscriptions would do.
     pub fn load(&mut self, office: usize, why: Reload) {
         if self.center.running.is_none() {
+            if self.plan.has_papers {
+                self.at(self.now_ms + 2_000, Happening::Load(office, why));
+            }
             return; // It is asked again when it runs and the box is heard.
         }
         let living = match why {
@@ -333,6 +344,12 @@ impl World {
     }
 
     fn effect_of_down(&mut self, index: usize, effect: copying::Effect) -> Checked {
+        if let copying::Effect::FileCame = effect {
+            self.file_came(index);
+        }
+        if let copying::Effect::Applied { .. } = effect {
+            self.keep_in(index, 100, 60_000);
+        }
         let copying::Effect::Publish(message) = effect else {
             self.note(format_args!("  {effect:?}"));
             return Ok(());
@@ -423,7 +440,8 @@ impl World {
                 .iter()
                 .find(here)
                 .map_or(lane.begin - 1, |p| p.applied);
-            if lane.reload || lane.acked != lane.newest || applied != lane.newest {
+            let is_asked = lane.reload && !self.plan.has_papers;
+            if is_asked || lane.acked != lane.newest || applied != lane.newest {
                 return Some(format!(
                     "down to {} lane {}: {} ordered, {applied} there, receipt for {}, reload {}",
                     lane.office, lane.lane, lane.newest, lane.acked, lane.reload
@@ -439,7 +457,8 @@ impl World {
             let Some(down) = &station.down.running else {
                 return violated(LOST, format!("box {index} is down"));
             };
-            self.orders.check_whole(station.office, &down.eye)?;
+            self.orders
+                .check_whole(station.office, &down.eye, &self.papers)?;
             if self.checker.is_cloned(station.office) {
                 continue;
             }

@@ -116,6 +116,11 @@ fn unpacked(body: Vec<u8>, raw_bytes: usize) -> Vec<Vec<u8>> {
     std::iter::from_fn(|| decoder.bytes().ok().map(<[u8]>::to_vec)).collect()
 }
 
+fn uid_of(entry: &[u8]) -> u64 {
+    let entry: serde_json::Value = serde_json::from_slice(entry).expect("an entry is JSON");
+    entry["data"]["uid"].as_u64().expect("every record has one")
+}
+
 fn capture_of(entry: &[u8]) -> u64 {
     let entry: serde_json::Value = serde_json::from_slice(entry).expect("an entry is JSON");
     entry["capture"].as_u64().expect("every entry has one")
@@ -182,6 +187,39 @@ impl HubEye {
                 digest: Digest(digest(row, 1)?),
                 received: row.get::<_, i64>(2)? as u64,
             })
+        })
+    }
+
+    /// Whether a file has come whole and was not checked.
+    pub fn has_unchecked(&self) -> bool {
+        let sql = "SELECT count(*) FROM blob_part WHERE state = 'checking'";
+        all(&self.0, sql, [], |row| row.get::<_, i64>(0))[0] != 0
+    }
+
+    pub fn is_blob_kept(&self, file: Digest) -> bool {
+        let sql = "SELECT count(*) FROM blob WHERE digest = ?1 AND state = 'kept'";
+        all(&self.0, sql, [file.0], |row| row.get::<_, i64>(0))[0] == 1
+    }
+
+    /// How far the hub believes a file to be on its way to an office.
+    pub fn down_file(&self, office: usize, file: Digest) -> Option<String> {
+        let sql = "SELECT state || ' ' || queued || ' to ' || coalesce(last, 0) FROM down_file
+                   WHERE box_id = ?1 AND digest = ?2";
+        let parameters = rusqlite::params![crate::check::box_name(office), file.0];
+        all(&self.0, sql, parameters, |row| row.get(0)).pop()
+    }
+
+    /// Whether documents wait for room in a box's log.
+    pub fn documents_wait(&self) -> bool {
+        let sql = "SELECT count(*) FROM undelivered WHERE reason = 'no_room'";
+        all(&self.0, sql, [], |row| row.get::<_, i64>(0))[0] != 0
+    }
+
+    /// Numbers of the documents that it holds.
+    pub fn papers(&self) -> Vec<u64> {
+        let sql = "SELECT entry FROM entry WHERE instr(entry, CAST('van_ban_dien_tu' AS BLOB)) > 0";
+        all(&self.0, sql, [], |row| {
+            Ok(uid_of(&row.get::<_, Vec<u8>>(0)?))
         })
     }
 
@@ -345,6 +383,25 @@ pub struct KeptRow {
     pub entry: Vec<u8>,
 }
 
+/// How far a file has come.
+pub struct FileRow {
+    pub digest: Digest,
+    pub received: u64,
+    pub state: String,
+}
+
+/// A document as the office's software sees it.
+pub struct PaperRow {
+    pub uid: u64,
+    pub data: String,
+}
+
+pub struct AnswerRow {
+    pub number: i64,
+    pub id: String,
+    pub answer: String,
+}
+
 pub struct DownEye(Connection);
 
 impl DownEye {
@@ -373,6 +430,42 @@ impl DownEye {
                 lane: row.get::<_, i64>(2)? as usize,
                 seq: row.get::<_, i64>(3)? as u64,
                 entry: row.get(4)?,
+            })
+        })
+    }
+
+    /// The files that documents name.
+    pub fn files(&self) -> Vec<FileRow> {
+        let sql = "SELECT digest, received, state FROM file ORDER BY digest";
+        all(&self.0, sql, [], |row| {
+            Ok(FileRow {
+                digest: Digest(digest(row, 0)?),
+                received: row.get::<_, i64>(1)? as u64,
+                state: row.get(2)?,
+            })
+        })
+    }
+
+    pub fn documents(&self) -> Vec<PaperRow> {
+        let sql = "SELECT data FROM document ORDER BY document";
+        all(&self.0, sql, [], |row| {
+            let data: String = row.get(0)?;
+            let said: serde_json::Value = serde_json::from_str(&data).expect("JSON");
+            Ok(PaperRow {
+                uid: said["uid"].as_u64().unwrap_or_default(),
+                data,
+            })
+        })
+    }
+
+    /// What the box wants to tell the hub.
+    pub fn answers(&self) -> Vec<AnswerRow> {
+        let sql = "SELECT number, id, answer FROM answer ORDER BY number";
+        all(&self.0, sql, [], |row| {
+            Ok(AnswerRow {
+                number: row.get(0)?,
+                id: row.get(1)?,
+                answer: row.get(2)?,
             })
         })
     }

@@ -11,6 +11,7 @@ use lienthong::wire::{BatchBuilder, Receipt};
 
 use crate::check::{Checked, Timeline};
 use crate::keys;
+use crate::papers::URGENT_WITHIN_MS;
 use crate::plan::{HUB_QUOTA_BYTES, Incident, Net};
 use crate::world::{Happening, World};
 
@@ -52,6 +53,7 @@ impl World {
                     self.kill_hub(away_ms);
                     self.center.put_back(&copied);
                     self.orders.hub_was_set_back(ordered);
+                    self.hub_forgot_logs();
                 }
             }
             Incident::BoxCopy(office) => {
@@ -117,6 +119,15 @@ impl World {
                     self.arrive_at_hub((office + 1) % self.plan.offices, message);
                 }
             }
+            Incident::FileHarmed(office) => {
+                let index = self.station_of(office);
+                self.stations[index].down.harms = true;
+            }
+            Incident::DiskFull(office, ms) => {
+                let index = self.station_of(office);
+                self.set_disk_full(index, true);
+                self.at(self.now_ms + ms, Happening::DiskFull(index, false));
+            }
             Incident::ReplayedDown(office) => {
                 let index = self.station_of(office);
                 let oldest: Vec<_> = self.broker.overheard_down[office].clone();
@@ -126,6 +137,12 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    pub fn set_disk_full(&mut self, index: usize, is_full: bool) {
+        if let Some(disk) = &self.stations[index].down.disk {
+            disk.set_full(is_full);
+        }
     }
 
     fn quality(&mut self) -> ClockQuality {
@@ -335,6 +352,13 @@ impl World {
         for station in &mut self.stations {
             station.dies_inside = false;
             station.down.dies_inside = false;
+            station.down.harms = false;
+        }
+        for index in 0..self.stations.len() {
+            self.set_disk_full(index, false);
+        }
+        if self.plan.has_papers {
+            self.at(self.now_ms + URGENT_WITHIN_MS, Happening::Urgent);
         }
         if self.broker.limit < MESSAGE_BYTES_MAX {
             self.broker.limit = MESSAGE_BYTES_MAX;

@@ -28,6 +28,7 @@ mod final_check;
 mod incidents;
 mod keys;
 mod net;
+mod papers;
 mod plan;
 mod planted;
 mod sources;
@@ -61,7 +62,7 @@ fn number(variable: &str) -> Option<u64> {
 fn run(seed: u64, planted: Option<Fault>, print: bool) -> Checked<Summary> {
     fault::plant(planted);
     // A fault of records is searched for where nothing else can notice it first.
-    let may_have_files = planted.is_none_or(|fault| fault == Fault::ContentUnsynced);
+    let may_have_files = planted.is_none_or(|fault| planted::OF_FILES.contains(&fault));
     let world = AssertUnwindSafe(|| world::run(seed, may_have_files, print));
     let result = std::panic::catch_unwind(world);
     fault::plant(None);

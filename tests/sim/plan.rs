@@ -69,6 +69,8 @@ pub struct Plan {
     pub down_room_bytes: usize,
     /// Records name files.
     pub has_files: bool,
+    /// Some of them are documents, which go to other offices with their files.
+    pub has_papers: bool,
 }
 
 /// How the network behaves until it heals.
@@ -138,6 +140,10 @@ pub enum Incident {
     ForeignDownReceipt(usize),
     /// The oldest batches come once more.
     ReplayedDown(usize),
+    /// The next file that comes is damaged on the box's disk.
+    FileHarmed(usize),
+    /// For a while the box's disk has no room for files.
+    DiskFull(usize, u64),
 }
 
 impl Plan {
@@ -179,13 +185,43 @@ impl Plan {
             down_tail_bytes: 1 << 20,
             down_room_bytes: 8 << 20,
             has_files: seed.is_multiple_of(4),
+            has_papers: false,
         };
         plan.suffer(theme, &mut dice);
         plan.readmit(&mut dice);
         // Dice of its own: what goes up is the same with it as without.
         plan.go_down(theme, &mut Dice::new(seed.rotate_left(32) ^ 0x646f_776e));
+        plan.has_papers = plan.has_files && 1 < plan.offices;
+        if plan.has_papers {
+            plan.send_papers(theme, &mut Dice::new(seed.rotate_left(16) ^ 0x7061_7065));
+        }
         plan.incidents.sort_by_key(|&(at, _)| at);
         plan
+    }
+
+    /// Documents go from office to office, and their files suffer too.
+    fn send_papers(&mut self, theme: Theme, dice: &mut Dice) {
+        // The lane of the documents is theirs alone: what is ordered would drop them.
+        for (_, _, lane, _) in self.orders.iter_mut().filter(|order| order.2 == 1) {
+            *lane = 2;
+        }
+        for _ in 0..dice.between(0, 3) {
+            let office = self.office(dice);
+            self.at_some_time(dice, Incident::FileHarmed(office));
+        }
+        if matches!(theme, Theme::Full | Theme::Everything) {
+            let (office, ms) = (self.office(dice), dice.between(5, 200) * 1_000);
+            self.at_some_time(dice, Incident::DiskFull(office, ms));
+        }
+    }
+
+    /// Pieces of files are entries of P4, and no load asks before it adds them.
+    pub fn down_lane_bytes_max(&self) -> [u64; 5] {
+        let mut most = [self.down_lane_bytes; 5];
+        if self.has_papers {
+            most[4] = most[4].max(1 << 20);
+        }
+        most
     }
 
     fn suffer(&mut self, theme: Theme, dice: &mut Dice) {

@@ -5,13 +5,21 @@ use lienthong::model::fault::Fault;
 
 use crate::check::{
     ACCEPTED, AGAIN, CURSOR, FORGOTTEN, GAPS, INVENTED, LOST, ORDER, PROGRESS, RECEIPTS, STATE,
-    TWICE, URGENT,
+    TWICE, URGENT, WHOLE,
 };
 use crate::{run, spread};
 
-/// The faults that worlds can show; those of comparisons, and of files that nobody removes or sends
-/// down here, stand behind them.
-const SHOWN_FAULTS: usize = Fault::ALL.len() - 3;
+/// The faults that worlds can show; those of comparisons, and of files that nobody removes here, stand
+/// behind them.
+const SHOWN_FAULTS: usize = Fault::ALL.len() - 2;
+
+/// Faults that are searched for in worlds with files.
+pub const OF_FILES: [Fault; 4] = [
+    Fault::ContentUnsynced,
+    Fault::DownContentUnsynced,
+    Fault::UncheckedFileSent,
+    Fault::FileNotCompared,
+];
 
 /// Within so many seeds the first of a fault's checkers must notice it.
 const NOTICED_WITHIN: u64 = 660;
@@ -57,9 +65,11 @@ fn noticed_by(fault: Fault) -> (&'static str, &'static [&'static str]) {
         Fault::PositionOutside => (TWICE, &[ORDER]),
         // What was lost with the power is counted as received, or missing in the end.
         Fault::ContentUnsynced => (RECEIPTS, &[LOST]),
-        Fault::NeededFileRemoved | Fault::UncheckedFileSent => {
-            unreachable!("tests/attachments.rs or files_down.rs notices it")
-        }
+        Fault::DownContentUnsynced => (RECEIPTS, &[WHOLE]),
+        Fault::UncheckedFileSent => (WHOLE, &[]),
+        // What was damaged on the box's disk is offered all the same.
+        Fault::FileNotCompared => (WHOLE, &[]),
+        Fault::NeededFileRemoved => unreachable!("tests/attachments.rs notices it"),
         Fault::MovedNotMarked => unreachable!("no world compares; tests/compare.rs notices it"),
     }
 }

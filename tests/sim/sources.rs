@@ -1,6 +1,7 @@
 //! The office's software: submitters that repeat until they hear, and a poller of another database.
 
 use lienthong::engine::sending::{Answer, NewRecord, Submission};
+use lienthong::model::limits::CHUNK_BYTES_MAX;
 use lienthong::model::record::{Attachment, Draft, Op, RecordType};
 use lienthong::model::{Lane, RecordId, SourceName};
 use lienthong::store::edge::OnceKey;
@@ -53,6 +54,11 @@ pub struct Source {
     dice: Dice,
     /// Of the files that its records name; none where they name none.
     file_dice: Option<Dice>,
+    /// Its documents go to other offices of so many; none where there are none.
+    offices: usize,
+    office: usize,
+    /// The file that it sent last.
+    sent: Option<Vec<u8>>,
 }
 
 /// A record with its bytes.
@@ -99,12 +105,16 @@ impl Source {
             due: Some(dice.between(0, 10_000)),
             dice,
             file_dice: None,
+            offices: 0,
+            office,
+            sent: None,
         }
     }
 
-    /// Its records name files from now on.
-    pub fn attach_files(&mut self, dice: Dice) {
+    /// Its records name files from now on, and are for other offices where there are several.
+    pub fn attach_files(&mut self, offices: usize, dice: Dice) {
         self.file_dice = Some(dice);
+        self.offices = offices;
     }
 
     /// Whether everything that was to be handed in is stored.
@@ -292,7 +302,11 @@ impl Source {
         let data = format!(r#"{{"uid":{uid},"so":{station},"pad":"{padding}"}}"#);
         let id: Option<RecordId> = (self.style == Style::Each)
             .then(|| format!("{}-{uid}", self.subjects).parse().expect("valid"));
-        let file = self.file(uid);
+        let (file, to) = self.file(uid);
+        let (deleted, subject, data) = match to {
+            Some(office) => (false, format!("{subject}-vb-{uid}"), document(uid, office)),
+            None => (deleted, subject, data),
+        };
         let attachments: Vec<Attachment> = file
             .iter()
             .map(|content| Attachment {
@@ -300,14 +314,20 @@ impl Source {
                 mime: "application/pdf".to_owned(),
                 bytes: content.len() as u64,
                 sha256: blobs::digest(content).to_string(),
-                original: false,
+                original: to.is_some() && CHUNK_BYTES_MAX < content.len(),
             })
             .collect();
         let draft = Draft {
             id: id.clone(),
             source: &self.name,
             kind: RecordType {
-                dataset: "ho_so_tthc".parse().expect("valid"),
+                dataset: if to.is_some() {
+                    "van_ban_dien_tu"
+                } else {
+                    "ho_so_tthc"
+                }
+                .parse()
+                .expect("valid"),
                 version: 1,
             },
             subject: subject.parse().expect("valid"),
@@ -327,7 +347,11 @@ impl Source {
             subject,
             deleted,
             file: file.as_deref().map(blobs::digest),
+            to,
         };
+        if let (Some(office), Some(digest)) = (to, handed.file) {
+            checker.addressed.entry(digest).or_default().insert(office);
+        }
         if let Some(content) = &file {
             let known = &mut checker.contents;
             known.insert(blobs::digest(content), content.clone());
@@ -348,15 +372,36 @@ impl Source {
         }
     }
 
-    fn file(&mut self, uid: u64) -> Option<Vec<u8>> {
-        let dice = self.file_dice.as_mut()?;
-        dice.chance(20).then(|| blobs::content(uid, dice))
+    /// A file for a record, and the office that both are for.
+    fn file(&mut self, uid: u64) -> (Option<Vec<u8>>, Option<usize>) {
+        let Some(dice) = &mut self.file_dice else {
+            return (None, None);
+        };
+        if !dice.chance(20) {
+            return (None, None);
+        }
+        if self.offices == 0 || dice.chance(40) {
+            return (Some(blobs::content(uid, 40, dice)), None);
+        }
+        // Several documents may name one file.
+        let again = self.sent.take().filter(|_| dice.chance(20));
+        let content = again.unwrap_or_else(|| blobs::content(uid, 8, dice));
+        self.sent = Some(content.clone());
+        let to = (self.office + 1 + dice.index(self.offices - 1)) % self.offices;
+        (Some(content), Some(to))
     }
 
     /// Rows that the store must hold, once the poller is done.
     pub fn rows_read(&self) -> impl Iterator<Item = u64> {
         self.rows.iter().map(|row| row.uid)
     }
+}
+
+/// A document's record.
+fn document(uid: u64, to: usize) -> String {
+    format!(
+        r#"{{"uid":{uid},"loai_ban_ghi":"van_ban","ma_van_ban":"vb-{uid}","den":[{{"ma":"H53.{to}"}}]}}"#
+    )
 }
 
 fn once(key: &[u8; 32], content: &[u8]) -> OnceKey {

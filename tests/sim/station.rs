@@ -1,16 +1,21 @@
 //! One machine that runs as a box: the real engine, and around it what the shell would do: wait,
 //! step, open again after an error.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
+use lienthong::edge::inbox::Documents;
+use lienthong::edge::received::Keeper;
 use lienthong::engine::copying::{self, CopyEngine};
 use lienthong::engine::sending::{Config, EdgeEngine, Event, Space};
 use lienthong::evidence::PublicKey;
+use lienthong::model::chunk::Digest;
 use lienthong::model::{BoxId, ClockQuality, Epoch, Now, UnixMs};
 use lienthong::store::{Options, StoreError};
 use lienthong::sync::Limits;
 
-use crate::blobs::Contents;
+use crate::blobs::{Contents, Disk};
 use crate::check::box_name;
 use crate::dice::Dice;
 use crate::downlink::Held;
@@ -22,6 +27,8 @@ use crate::sources::{Reply, Source};
 
 /// 2026-09-21, when a world begins.
 const WALL_MS: i64 = 1_790_000_000_000;
+/// More than any world sends.
+const FILES_BYTES_MAX: u64 = 64 << 20;
 const DAY_MS: i64 = 86_400_000;
 
 /// A wall clock that jumps.
@@ -67,6 +74,38 @@ pub struct DownSide {
     pub wake_at: Option<u64>,
     pub dies_inside: bool,
     pub held: Held,
+    /// Where files come that documents name; none in worlds without documents.
+    pub disk: Option<Disk>,
+    pub keeper: Option<Keeper>,
+    pub keep_at: Option<u64>,
+    pub is_first_look: bool,
+    /// The next file that comes is damaged on the disk, and which ones were.
+    pub harms: bool,
+    pub harmed: BTreeSet<Digest>,
+    /// The store was lost or set back: documents may be missing without anybody's fault.
+    pub was_set_back: bool,
+}
+
+impl DownSide {
+    fn new(folder: &Path, name: String, has_papers: bool) -> DownSide {
+        let folder = folder.join(&name);
+        std::fs::create_dir(&folder).expect("a folder for the machine");
+        DownSide {
+            disk: has_papers.then(|| Disk::new(folder.join("received"))),
+            files: Files::new(&folder, name),
+            running: None,
+            pending: Vec::new(),
+            wake_at: None,
+            dies_inside: false,
+            held: Held::default(),
+            keeper: None,
+            keep_at: None,
+            is_first_look: true,
+            harms: false,
+            harmed: BTreeSet::new(),
+            was_set_back: false,
+        }
+    }
 }
 
 pub struct DownRunning {
@@ -147,14 +186,7 @@ impl Station {
             open_at: Some(0),
             dies_inside: false,
             traffic: Traffic::default(),
-            down: DownSide {
-                files: Files::new(folder, format!("{name}-{index}-down")),
-                running: None,
-                pending: Vec::new(),
-                wake_at: None,
-                dies_inside: false,
-                held: Held::default(),
-            },
+            down: DownSide::new(folder, format!("{name}-{index}-down"), plan.has_papers),
             space: Space {
                 lane_bytes_max: [plan.lane_bytes; 5],
                 tail_ms: plan.tail_ms,
@@ -199,7 +231,7 @@ impl Station {
 
     fn open_down(&mut self, now_ms: u64) -> Result<(), StoreError> {
         let store = self.down.files.path();
-        let engine = CopyEngine::open(
+        let mut engine = CopyEngine::open(
             copying::Config {
                 store: store.clone(),
                 options: Options {
@@ -214,6 +246,16 @@ impl Station {
             self.now(now_ms),
         )?;
         let eye = DownEye::open(&store);
+        if let Some(disk) = &self.down.disk {
+            engine.set_files(disk.open(), FILES_BYTES_MAX);
+            self.down.is_first_look = true;
+            self.down.keeper = Some(Keeper {
+                documents: Arc::new(Documents::new(store)),
+                box_id: self.box_id.clone(),
+                bytes_max: FILES_BYTES_MAX,
+                keep_ms: DAY_MS,
+            });
+        }
         self.down.running = Some(DownRunning { engine, eye });
         Ok(())
     }
@@ -223,9 +265,11 @@ impl Station {
     pub fn die(&mut self) {
         if let Some(running) = self.down.running.take() {
             // Every commit of this store is on the disk.
+            self.down.keeper = None;
             let left = self.down.files.crash();
             drop(running);
             drop(left);
+            self.down.disk.iter().for_each(Disk::lose);
         }
         if let Some(running) = self.running.take() {
             let left = match self.dice.chance(50) {
@@ -240,6 +284,7 @@ impl Station {
 
     /// The process stops in order.
     pub fn stop(&mut self) -> Result<(), StoreError> {
+        self.down.keeper = None;
         self.down.running = None;
         if let Some(mut running) = self.running.take() {
             running.engine.finish()?;
@@ -253,6 +298,7 @@ impl Station {
         self.wake_at = None;
         self.down.pending.clear();
         self.down.wake_at = None;
+        self.down.keep_at = None;
         self.link_is_down();
     }
 
@@ -264,6 +310,7 @@ impl Station {
     /// What came down is lost, or set back; the box must be down.
     pub fn set_down_back(&mut self, copied: Option<&Copied>) {
         self.down.held = Held::default();
+        self.down.was_set_back = true;
         match copied {
             Some(copied) => self.down.files.put_back(copied),
             None => self.down.files.remove(),

@@ -8,6 +8,7 @@ use lienthong::wire::Receipt;
 
 use crate::check::{AGAIN, Checked, LIMIT, LOST, ORDER, URGENT, box_name, office_of, violated};
 use crate::net::Direction;
+use crate::papers::ASKING;
 use crate::sources::{Reply, Surroundings};
 use crate::world::{Happening, World};
 
@@ -41,6 +42,8 @@ impl World {
             self.orders
                 .look_at_box(station.office, held, &running.eye)?;
         }
+        self.check_received(index)?;
+        self.keep_in(index, 10, 2_000);
         self.schedule_sources(index);
         self.wake_box_in(index, 0, 100);
         self.connect_box_in(index, 100, 5_000);
@@ -178,6 +181,10 @@ impl World {
             sending::Effect::Publish(message) => self.publish_from_box(index, message),
             sending::Effect::Answer { reply, answer } => {
                 self.note(format_args!("  {reply:?}: {}", shortened(&answer)));
+                if reply.source == ASKING {
+                    self.asked(index, reply.number, &answer);
+                    return Ok(());
+                }
                 let station = &mut self.stations[index];
                 let mut around = Surroundings {
                     now_ms: self.now_ms,
@@ -350,6 +357,7 @@ impl World {
                 }
                 let running = self.center.running.as_ref().expect("it made a step");
                 self.orders.look_at_hub(&running.eye)?;
+                self.look_after_papers()?;
                 if dies {
                     let away_ms = self.dice.between(200, 20_000);
                     self.kill_hub(away_ms);
@@ -385,7 +393,10 @@ impl World {
                 self.offer_to_box(&box_id, message)?
             }
             receiving::effect::Effect::Reload { box_id, why } => {
-                self.asked_to_load(office_of(box_id.as_str()), why);
+                // Where documents go the hub itself sees to it, and the logs are looked at.
+                if !self.plan.has_papers {
+                    self.asked_to_load(office_of(box_id.as_str()), why);
+                }
             }
             receiving::effect::Effect::TooLarge { .. }
             | receiving::effect::Effect::FileGone { .. }
@@ -418,6 +429,10 @@ impl World {
             offer.oldest,
             message.len()
         ));
+        let log = (offer.log.epoch.0, offer.log.lane.index());
+        for (seq, entry) in (offer.first.0..).zip(batch.entries()) {
+            self.check_offered(office, log, seq, entry)?;
+        }
         if self.center.link_limit < message.len() {
             let what = format!("{} bytes to office {office}", message.len());
             return violated(LIMIT, what);

@@ -18,6 +18,7 @@ use crate::downlink::Orders;
 use crate::files::Copied;
 use crate::final_check;
 use crate::net::Broker;
+use crate::papers::Papers;
 use crate::plan::{Incident, Net, Plan, Theme};
 use crate::sources::{Source, Style};
 use crate::station::Station;
@@ -39,6 +40,12 @@ pub enum Happening {
     WakeHub,
     /// Office, lane and number of entries to be sent down.
     Order(usize, usize, u64),
+    /// The hub checks files that have come; a box does.
+    Settle,
+    Keep(usize),
+    DiskFull(usize, bool),
+    /// So long after the faults have stopped nothing urgent waits.
+    Urgent,
     Load(usize, Reload),
     LoadOn(usize),
     Act(usize, usize),
@@ -65,6 +72,7 @@ pub struct World {
     pub broker: Broker,
     pub checker: Checker,
     pub orders: Orders,
+    pub papers: Papers,
     pub decoder: BatchDecoder,
     /// The hub's copy, and how much was ordered then.
     pub hub_copy: Option<(Copied, usize)>,
@@ -96,10 +104,11 @@ impl World {
     fn new(seed: u64, may_have_files: bool, print: bool) -> Self {
         let mut plan = Plan::new(seed);
         plan.has_files &= may_have_files;
+        plan.has_papers &= may_have_files;
         let mut dice = Dice::new(!seed);
         let folder = new_folder();
         let space = DownSpace {
-            lane_bytes_max: [plan.down_lane_bytes; 5],
+            lane_bytes_max: plan.down_lane_bytes_max(),
             tail_ms: plan.down_tail_ms,
             tail_bytes: plan.down_tail_bytes,
         };
@@ -111,10 +120,11 @@ impl World {
             waiting: BTreeMap::new(),
             order: 0,
             stations: Vec::new(),
-            center: Center::new(folder.path(), plan.offices, plan.hub_quota_bytes, space),
+            center: Center::new(folder.path(), &plan, space),
             broker: Broker::new(plan.offices, plan.message_bytes),
             checker: Checker::default(),
             orders: Orders::default(),
+            papers: Papers::default(),
             decoder: BatchDecoder::default(),
             hub_copy: None,
             down_copies: BTreeMap::new(),
@@ -161,7 +171,13 @@ impl World {
             let name = format!("nguon-{number}");
             let mut source = Source::new(&name, style, office, index, left, bytes, dice);
             if self.plan.has_files {
-                source.attach_files(Dice::new(self.plan.storm_ms ^ (index * 8 + number) as u64));
+                let dice = Dice::new(self.plan.storm_ms ^ (index * 8 + number) as u64);
+                let offices = if self.plan.has_papers {
+                    self.plan.offices
+                } else {
+                    0
+                };
+                source.attach_files(offices, dice);
             }
             station.sources.push(source);
         }
@@ -221,7 +237,10 @@ impl World {
         }
         self.check_rows()?;
         self.check_down()?;
-        #[cfg(feature = "hub")]
+        for index in 0..self.stations.len() {
+            self.check_received(index)?;
+        }
+        self.check_papers()?;
         self.check_with_the_products_own()?;
         let healed_ms = self.healed_ms.unwrap_or(self.now_ms);
         Ok(Summary {
@@ -253,6 +272,19 @@ impl World {
                 self.order(office, lane, count);
                 Ok(())
             }
+            Happening::Settle => {
+                self.settle();
+                Ok(())
+            }
+            Happening::Keep(index) if self.stations[index].down.keep_at == now => {
+                self.stations[index].down.keep_at = None;
+                self.keep(index)
+            }
+            Happening::DiskFull(index, is_full) => {
+                self.set_disk_full(index, is_full);
+                Ok(())
+            }
+            Happening::Urgent => self.check_urgent(),
             Happening::Load(office, why) => {
                 self.load(office, why);
                 Ok(())
@@ -322,11 +354,10 @@ impl World {
                 }
             }
         }
-        self.lacks_down()
+        self.lacks_down().or_else(|| self.lacks_files())
     }
 
     /// `trucd verify` agrees.
-    #[cfg(feature = "hub")]
     fn check_with_the_products_own(&self) -> Checked {
         let view = lienthong::store::hub_view::HubView::open(&self.center.files.path());
         let view = view.expect("the store is there");

@@ -12,11 +12,11 @@ use std::ops::Bound;
 use serde::{Deserialize, Serialize};
 
 use super::{Feed, SLICE_BYTES, SLICE_SUBJECTS, Subscriber, is_carried, reload_due};
+use crate::engine::answers::Answer;
 use crate::engine::compare::{bucket_of, digest_of_copy};
 use crate::model::compare::{CopySaid, KIND, LOGS, LogsSaid, Marks, Sums, Verdict};
 use crate::model::down::{Compare, Compared, Copy, Down, Mended, Version};
 use crate::model::fault::{self, Fault};
-use crate::model::order::ANSWERS;
 use crate::model::record::Entry;
 use crate::model::{BoxId, DatasetId, Lane, UnixMs};
 use crate::store::StoreError;
@@ -84,16 +84,6 @@ pub(in crate::engine) struct Ended {
     pub subjects: u64,
 }
 
-/// A box's answer, as in dataset `lenh_tram`.
-#[derive(Deserialize)]
-struct Answer {
-    thiet_bi: BoxId,
-    loai: String,
-    ma: String,
-    #[serde(default)]
-    chi_tiet: String,
-}
-
 enum Step {
     Rests,
     Moved,
@@ -108,18 +98,12 @@ impl Feed {
         &mut self,
         store: &mut HubStore,
         box_id: &BoxId,
-        entry: &Entry<'_>,
+        answer: &Answer,
         now: UnixMs,
     ) -> Result<(), StoreError> {
-        if entry.kind.dataset.as_str() != ANSWERS {
+        if answer.loai != KIND {
             return Ok(());
         }
-        // A box speaks for itself only.
-        let answer = serde_json::from_str::<Answer>(entry.data.get()).ok();
-        let answer = answer.filter(|answer| answer.loai == KIND && answer.thiet_bi == *box_id);
-        let Some(answer) = answer else {
-            return Ok(());
-        };
         if answer.ma == LOGS {
             if let Ok(logs) = serde_json::from_str::<LogsSaid>(&answer.chi_tiet) {
                 self.logs_said.push((box_id.clone(), logs));

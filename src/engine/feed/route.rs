@@ -1,6 +1,6 @@
 //! Addressed delivery: from a committed record to the boxes of the offices that it names, by their
 //! codes of any form and through mergers. Who is not found, or has no room, is written down, and tried
-//! again when offices or boxes change and at midnight.
+//! again when offices or boxes change, at midnight, and when the box has received what filled its room.
 
 mod said;
 
@@ -120,10 +120,11 @@ impl Feed {
     }
 
     /// Whether so much waits for one of the boxes that a lane might drop its oldest documents.
-    fn has_no_room(&self, store: &HubStore, boxes: &[BoxId]) -> Result<bool, StoreError> {
+    fn has_no_room(&mut self, store: &HubStore, boxes: &[BoxId]) -> Result<bool, StoreError> {
         for box_id in boxes {
             let posted = self.posted_bytes.get(box_id).copied().unwrap_or(0);
             if self.document_bytes_max < posted + store.down_waiting_bytes(box_id, Lane::P1)? {
+                self.full.insert(box_id.clone());
                 return Ok(true);
             }
         }

@@ -3,6 +3,7 @@
 
 use super::effect::Effect;
 use super::{HubEngine, not_written};
+use crate::engine::answers;
 use crate::engine::feed::route::Committed;
 use crate::engine::feed::{Change, Feed};
 use crate::engine::files;
@@ -261,8 +262,10 @@ impl EntryWriter<'_> {
                 entry,
             };
             self.feed.route(store, committed, self.at)?;
-            files::hear(store, self.box_id, entry, self.at)?;
-            self.feed.hear(store, self.box_id, entry, self.at)?;
+            if let Some(answer) = answers::answer(self.box_id, entry) {
+                files::hear(store, self.box_id, &answer, self.at)?;
+                self.feed.hear(store, self.box_id, &answer, self.at)?;
+            }
         }
         Ok(())
     }

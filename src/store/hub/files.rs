@@ -7,7 +7,7 @@ use super::HubStore;
 use super::down::DownLog;
 use crate::model::chunk::Digest;
 use crate::model::fault::{self, Fault};
-use crate::model::{BoxId, Seq, UnixMs};
+use crate::model::{BoxId, Epoch, Seq, UnixMs};
 use crate::store::StoreError;
 use crate::store::blobs::{BlobRow, BlobState, WantedStore};
 
@@ -41,21 +41,31 @@ impl HubStore {
         Ok(())
     }
 
-    /// A box lacks a file that once was sent to it. What it was never sent, and what is still on its
-    /// way, changes nothing; says whether it goes again.
+    /// A box lacks a file that once was sent to it, and says up to where it has P4. What it was never
+    /// sent, and what is still on its way, changes nothing; says whether it goes again.
     pub fn want_file_again(
         &mut self,
         box_id: &BoxId,
         digest: Digest,
+        applied: Option<(Epoch, Seq)>,
         at: UnixMs,
     ) -> Result<bool, StoreError> {
+        let (epoch, applied) = applied.unwrap_or((Epoch(0), Seq::ZERO));
         let changed = self
             .connection
             .prepare_cached(
                 "UPDATE down_file SET queued = 0, state = 'wanted', since_ms = ?3
-                 WHERE box_id = ?1 AND digest = ?2 AND state IN ('received', 'refused', 'gone')",
+                 WHERE box_id = ?1 AND digest = ?2 AND (state IN ('received', 'refused', 'gone')
+                   OR state = 'queued' AND last <= ?5
+                     AND ?4 = (SELECT epoch FROM down_box WHERE down_box.box_id = ?1))",
             )?
-            .execute(params![box_id.as_str(), digest.0, at.0])?;
+            .execute(params![
+                box_id.as_str(),
+                digest.0,
+                at.0,
+                i64::try_from(epoch.0).unwrap_or(0),
+                i64::try_from(applied.0).unwrap_or(0)
+            ])?;
         self.has_posted |= changed == 1;
         Ok(changed == 1)
     }
