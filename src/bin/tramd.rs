@@ -8,6 +8,7 @@ use lienthong::edge::backup;
 use lienthong::edge::bundle::bundle;
 use lienthong::edge::check::check;
 use lienthong::edge::commands::{self, Failure, config_path};
+use lienthong::edge::drill::drill;
 use lienthong::edge::look;
 use lienthong::edge::orders;
 use lienthong::edge::put::{Put, put};
@@ -64,6 +65,8 @@ enum Command {
         /// Tệp zip sẽ ghi / the file to write
         file: PathBuf,
     },
+    /// Diễn tập hằng năm trên bản sao, in biên bản / the yearly rehearsal on copies, with a report
+    Drill,
     /// Khôi phục kho từ bản sao lưu, khi dịch vụ đã dừng / restore the store, while the daemon is stopped
     Restore {
         /// Tệp sao lưu / the backup
@@ -196,6 +199,7 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
         Command::Check { json } => check(&config, json),
         Command::Backup { file } => backup::backup(&config, &file),
         Command::Bundle { file } => bundle(&config, &file),
+        Command::Drill => drill(&config),
         Command::Restore { file, replace } => backup::restore(&config, &file, replace),
         Command::Sources(command) => match command {
             Sources::List { json } => sources::list(&config, json),

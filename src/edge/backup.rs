@@ -120,7 +120,7 @@ pub fn make(config: &Config, path: &Path, now: UnixMs) -> anyhow::Result<Made> {
 }
 
 /// Copies both stores as they stand; returns how many entries there are, and how many wait.
-fn copy_stores(store: &StoreConfig, scratch: &Path) -> anyhow::Result<(u64, u64)> {
+pub fn copy_stores(store: &StoreConfig, scratch: &Path) -> anyhow::Result<(u64, u64)> {
     let copy = scratch.join(BOX);
     copy_into(&store.path, &copy).context("the store cannot be copied")?;
     if store.down_path().exists() {

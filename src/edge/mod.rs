@@ -14,6 +14,7 @@ pub mod commands;
 pub mod config;
 pub mod connectors;
 pub mod door;
+pub mod drill;
 pub mod folder;
 pub mod ftp;
 pub mod ftp_fetch;
