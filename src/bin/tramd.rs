@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use lienthong::edge::accounts;
+use lienthong::edge::accounts::password::is_hasher;
 use lienthong::edge::backup;
 use lienthong::edge::bundle::bundle;
 use lienthong::edge::check::check;
@@ -49,7 +51,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Trục đã ra lệnh gì, trạm đã làm gì / what was done on the hub's word
+    /// Trục và kỹ thuật viên đã ra lệnh gì, trạm đã làm gì / what was done, and on whose word
     Audit {
         /// JSON, mỗi dòng một mục / JSON, a line each
         #[arg(long)]
@@ -75,6 +77,9 @@ enum Command {
         #[arg(long)]
         replace: bool,
     },
+    /// Tài khoản kỹ thuật viên trên trang của trạm / technicians' accounts on the box's page
+    #[command(subcommand)]
+    Account(Account),
     /// Nguồn dữ liệu: liệt kê, xem và xử lý dòng bị giữ lại / sources and their parked rows
     #[command(subcommand)]
     Sources(Sources),
@@ -93,6 +98,19 @@ enum Command {
         /// Khóa để gửi lại không bị trùng / makes a repeat harmless
         #[arg(long)]
         key: Option<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum Account {
+    /// In mã dùng một lần: tạo tài khoản, hoặc đặt lại mật khẩu / print a one-time code
+    Code,
+    /// Các tài khoản / the accounts
+    List,
+    /// Xóa một tài khoản / remove an account
+    Remove {
+        /// Tên tài khoản / the account's name
+        name: String,
     },
 }
 
@@ -158,7 +176,8 @@ enum Sources {
 }
 
 fn main() -> ExitCode {
-    if is_unpacker(&std::env::args_os().collect::<Vec<_>>()) {
+    let words: Vec<_> = std::env::args_os().collect();
+    if is_unpacker(&words) || is_hasher(&words) {
         return ExitCode::SUCCESS;
     }
     let arguments = match Arguments::try_parse() {
@@ -201,6 +220,11 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
         Command::Bundle { file } => bundle(&config, &file),
         Command::Drill => drill(&config),
         Command::Restore { file, replace } => backup::restore(&config, &file, replace),
+        Command::Account(command) => match command {
+            Account::Code => accounts::code(&config),
+            Account::List => accounts::list(&config),
+            Account::Remove { name } => accounts::remove(&config, &name),
+        },
         Command::Sources(command) => match command {
             Sources::List { json } => sources::list(&config, json),
             Sources::Try { name } => look::try_source(&config, &name),

@@ -95,6 +95,11 @@ impl StoreConfig {
     pub fn down_path(&self) -> PathBuf {
         self.path.with_file_name("down.db")
     }
+
+    /// The technicians' accounts, which no backup takes along.
+    pub fn accounts_path(&self) -> PathBuf {
+        self.path.with_file_name("accounts.db")
+    }
 }
 
 /// Where the hub is, and how we know each other.

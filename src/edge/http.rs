@@ -9,6 +9,7 @@
 //! - `GET /status.json`, `GET /metrics`, `GET /`: the status for programs, Prometheus and people;
 //!   `GET /page.js` renews the page
 //! - `POST /v1/local/parked/…`: the commands about parked rows, by the socket beside the store only
+//! - `/ky-thuat`: the technician's area (see `technician`)
 //! - `GET /healthz`: the engine's loop lives; `GET /readyz`: and records would be taken now
 
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::{get, post, put};
+use axum::routing::{any, get, post, put};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
 
@@ -32,6 +33,7 @@ use crate::edge::page::lang::Lang;
 use crate::edge::problem::Problem;
 use crate::edge::status::Status;
 use crate::edge::status::read::Reader;
+use crate::edge::technician::{self, Area};
 use crate::edge::tokens::Tokens;
 use crate::edge::{attachments, inbox, lookup, metrics, page, records, sources};
 
@@ -49,15 +51,23 @@ pub struct App {
     pub lookup: Lookup,
     pub documents: Arc<Documents>,
     pub attachments: attachments::Rules,
+    pub area: Area,
     reader: Reader,
     turn: Mutex<()>,
 }
 
 impl App {
-    pub fn new(config: &Config, door: Arc<Door>, documents: Arc<Documents>, reader: Reader) -> App {
+    pub fn new(
+        config: &Arc<Config>,
+        door: Arc<Door>,
+        documents: Arc<Documents>,
+        reader: Reader,
+    ) -> App {
+        let area = Area::new(config);
         let attachments = attachments::Rules::new(&config.store);
         let config = &config.http;
         App {
+            area,
             attachments,
             lookup: Lookup::new(documents.store().to_owned()),
             documents,
@@ -71,7 +81,7 @@ impl App {
     }
 
     /// One read at a time: whoever asks too often waits for the others.
-    async fn status(&self) -> Status {
+    pub(in crate::edge) async fn status(&self) -> Status {
         let _turn = self.turn.lock().await;
         let reader = self.reader.clone();
         let status = tokio::task::spawn_blocking(move || reader.read()).await;
@@ -110,6 +120,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/readyz", get(readyz))
         .route("/", get(page_html))
         .route(frame::SCRIPT_PATH, get(page_script))
+        .route("/ky-thuat", any(technician::serve))
+        .route("/ky-thuat/{*rest}", any(technician::serve))
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .with_state(app)

@@ -11,6 +11,7 @@ use crate::edge::arrivals::Arrivals;
 use crate::edge::config::Config;
 use crate::edge::intake::Intake;
 use crate::edge::live::Live;
+use crate::edge::orders::Steering;
 use crate::edge::owner::Outgoing;
 use crate::edge::status::Status;
 use crate::edge::status::read::Reader;
@@ -44,6 +45,7 @@ pub struct Link {
     receipts: mpsc::Receiver<Bytes>,
     intake: Intake,
     live: Arc<Live>,
+    steering: Arc<Steering>,
     clock: Clock,
     reader: Reader,
     topic_up: String,
@@ -73,6 +75,7 @@ pub struct Ends {
     pub outgoing: mpsc::Receiver<Outgoing>,
     pub arrivals: Arrivals,
     pub receipts: mpsc::Receiver<Bytes>,
+    pub steering: Arc<Steering>,
 }
 
 impl Link {
@@ -111,6 +114,7 @@ impl Link {
             receipts: ends.receipts,
             intake: ends.intake,
             live,
+            steering: ends.steering,
             clock,
             reader,
             topic_up: wire::topic_up(box_id),
@@ -129,6 +133,8 @@ impl Link {
                 Some(event) = self.events.recv() => self.heard(event).await,
                 Some(receipt) = self.receipts.recv() => self.send_receipt(receipt),
                 Some(outgoing) = self.outgoing.recv() => self.send(outgoing),
+                // Every pause ends, and on the new connection all that waits is offered anew.
+                () = self.steering.send_now.notified() => self.courier.rebuild(Rebuild::Asked),
                 () = tokio::time::sleep(PRESENCE_EVERY), if self.is_up => self.say_presence().await,
                 else => return,
             }

@@ -2,7 +2,7 @@
 //! socket beside the store for the commands on this machine.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use anyhow::Context;
 use axum::Router;
 use axum::extract::Request;
 use hyper::server::conn::http1;
-use hyper::service::Service;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use nix::sys::socket::{
@@ -42,6 +42,10 @@ const LOCAL_CONNECTIONS_MAX: usize = 8;
 /// Marks requests that came through the socket beside the store.
 #[derive(Debug, Clone, Copy)]
 pub struct LocalPeer;
+
+/// Where a request of the network comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
 
 /// Bound sockets.
 #[derive(Debug)]
@@ -96,10 +100,13 @@ impl Bound {
             loop {
                 let permit = enter(&rooms[0]).await;
                 match network.accept().await {
-                    Ok((stream, _)) => {
+                    Ok((stream, address)) => {
                         let (acceptor, router, stop) =
                             (acceptor.clone(), router.clone(), stop.clone());
-                        tokio::spawn(speak_network(stream, acceptor, router, stop, permit));
+                        let peer = Some(Peer(address.ip()));
+                        tokio::spawn(async move {
+                            speak_network(stream, acceptor, (router, peer), stop, permit).await;
+                        });
                     }
                     Err(error) => not_accepted(error).await,
                 }
@@ -114,7 +121,7 @@ impl Bound {
                 match local.accept().await {
                     Ok((stream, _)) => {
                         let router = router.clone().layer(axum::Extension(LocalPeer));
-                        tokio::spawn(speak(stream, router, stop.clone(), permit));
+                        tokio::spawn(speak(stream, (router, None), stop.clone(), permit));
                     }
                     Err(error) => not_accepted(error).await,
                 }
@@ -196,17 +203,17 @@ async fn not_accepted(error: io::Error) {
 async fn speak_network(
     stream: TcpStream,
     acceptor: Option<TlsAcceptor>,
-    router: Router,
+    served: (Router, Option<Peer>),
     stop: watch::Receiver<bool>,
     permit: OwnedSemaphorePermit,
 ) {
     // A socket that is gone already shows it at the next step.
     let _ = stream.set_nodelay(true);
     let Some(acceptor) = acceptor else {
-        return speak(stream, router, stop, permit).await;
+        return speak(stream, served, stop, permit).await;
     };
     match timeout(TLS_TIMEOUT, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => speak(stream, router, stop, permit).await,
+        Ok(Ok(stream)) => speak(stream, served, stop, permit).await,
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => tracing::debug!("a TLS handshake took too long"),
     }
@@ -215,18 +222,25 @@ async fn speak_network(
 /// One connection, from its first request to its last.
 async fn speak<S>(
     stream: S,
-    router: Router,
+    (router, peer): (Router, Option<Peer>),
     mut stop: watch::Receiver<bool>,
     permit: OwnedSemaphorePermit,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request| {
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
+        router.call(request)
+    });
     let mut connection = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(BUFFER_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+            .serve_connection(TokioIo::new(stream), service)
     );
     let ended = tokio::select! {
         ended = &mut connection => Some(ended),

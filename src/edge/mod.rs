@@ -3,6 +3,7 @@
 //! Sources hand records in through [`intake::Intake`]; one thread owns the engine and answers
 //! after the commit. Everything that shows the box's state prints one [`status::Status`].
 
+pub mod accounts;
 mod arrivals;
 mod attachments;
 pub mod backup;
@@ -30,6 +31,7 @@ mod live;
 mod lock;
 pub mod look;
 pub mod lookup;
+mod mask;
 pub mod metrics;
 pub mod mqtt_source;
 mod named;
@@ -50,6 +52,7 @@ pub mod status;
 mod status_text;
 mod sweep;
 mod talk;
+pub mod technician;
 mod texts;
 mod tokens;
 mod trust;

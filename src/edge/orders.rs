@@ -6,6 +6,7 @@
 //! its own before it is forgotten here, so the hub hears it once.
 
 mod compare;
+pub mod local;
 mod obey;
 
 use std::collections::BTreeSet;
@@ -56,6 +57,8 @@ pub struct Steering {
     pub restart: Notify,
     /// Something has come from the hub.
     pub wake: Notify,
+    /// What waits is to be offered to the hub now: no pause is waited for any more.
+    pub send_now: Notify,
 }
 
 impl Default for Steering {
@@ -65,6 +68,7 @@ impl Default for Steering {
             bandwidth: watch::Sender::new(None),
             restart: Notify::new(),
             wake: Notify::new(),
+            send_now: Notify::new(),
         }
     }
 }
@@ -264,16 +268,10 @@ impl Orders {
     }
 }
 
-/// `tramd audit`: what was done on the hub's word.
+/// `tramd audit`: what was done on the hub's word, and on a technician's.
 pub fn audit(path: &Path, as_json: bool) -> Result<String, Failure> {
     let loaded = load(path).map_err(Failure::Configuration)?;
-    let path = loaded.config.store.down_path();
-    let rows = match path.exists() {
-        true => OrdersView::open(&path)
-            .and_then(|view| view.audit(AUDIT_SHOWN))
-            .map_err(Failure::of_store)?,
-        false => Vec::new(),
-    };
+    let rows = local::audit(&loaded.config, AUDIT_SHOWN).map_err(Failure::of_store)?;
     let mut text = String::new();
     for row in &rows {
         if as_json {
@@ -292,7 +290,7 @@ pub fn audit(path: &Path, as_json: bool) -> Result<String, Failure> {
         text.push('\n');
     }
     if rows.is_empty() && !as_json {
-        text.push_str("trục chưa ra lệnh nào / the hub has ordered nothing yet\n");
+        text.push_str("chưa có lệnh hay việc nào / nothing was ordered or done yet\n");
     }
     Ok(text)
 }

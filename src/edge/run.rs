@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::catalogue::Catalogue;
+use crate::edge::accounts;
 use crate::edge::commands::Failure;
 use crate::edge::config::Config;
 use crate::edge::config::load::{Loaded, load};
@@ -110,6 +111,7 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
         http = %bound.address(),
         "tramd takes records in"
     );
+    accounts::invite(&config.store);
     let (engine, engine_ended) = core.engine.start()?;
     let (arrivals, receipts, arrivals_thread) = arrivals::start(
         open_copies(&config, &core.keys, &door),
@@ -132,6 +134,7 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
                 outgoing: core.outgoing,
                 arrivals,
                 receipts,
+                steering: Arc::clone(door.steering()),
             },
         );
         let documents = Arc::new(Documents::new(config.store.down_path()));
@@ -336,7 +339,7 @@ impl Daemon {
             _ = &mut self.engine_ended => Err(anyhow!("the engine has ended")),
             never = self.door.send_alarms_held_back() => match never {},
             () = self.door.steering().restart.notified() => {
-                tracing::info!("the hub has ordered a restart");
+                tracing::info!("a restart was ordered");
                 Ok(())
             }
         };

@@ -22,6 +22,7 @@ use crate::edge::config::load::{Loaded, load};
 use crate::edge::connectors::Fault;
 use crate::edge::http::App;
 use crate::edge::listen::LocalPeer;
+use crate::edge::orders::local::By;
 use crate::edge::problem::Problem;
 use crate::edge::rows::parked::{self, Retried, Which};
 use crate::edge::run::Core;
@@ -87,7 +88,7 @@ pub fn state_texts(state: SourceState) -> [&'static str; 2] {
         SourceState::Working => ["đang làm việc", "working"],
         SourceState::Waiting => ["đang chờ lượt sau", "waiting"],
         SourceState::Failed => ["hỏng, đang thử lại", "failed, tried again"],
-        SourceState::Paused => ["tạm dừng theo lệnh của trục", "paused by the hub"],
+        SourceState::Paused => ["tạm dừng theo lệnh", "paused by order"],
     }
 }
 
@@ -325,7 +326,8 @@ pub async fn post_retry(
         return Problem::not_found().into_response();
     };
     let which = order.number.map_or(Which::All, Which::Number);
-    answer(parked::retry(&app.door, &source, which).await)
+    let retried = parked::retry(&app.door, &source, which).await;
+    answer(said(&app, "retry_parked", &order, retried).await)
 }
 
 pub async fn post_drop(
@@ -337,7 +339,8 @@ pub async fn post_drop(
         return Problem::not_found().into_response();
     };
     let why = order.reason.as_deref().unwrap_or_default();
-    answer(parked::drop_row(&app.door, &source, number, why).await)
+    let dropped = parked::drop_row(&app.door, &source, number, why).await;
+    answer(said(&app, "drop_parked", &order, dropped).await)
 }
 
 pub async fn post_rewind(
@@ -350,7 +353,8 @@ pub async fn post_rewind(
     };
     let mark = order.reason.as_deref().unwrap_or_default();
     let rewound = sql::rewind(&app.door, source, mark).await;
-    answer(rewound.map(|()| Retried::default()))
+    let rewound = rewound.map(|()| Retried::default());
+    answer(said(&app, "rewind_source", &order, rewound).await)
 }
 
 pub async fn post_allow_deletes(
@@ -362,12 +366,36 @@ pub async fn post_allow_deletes(
         return Problem::not_found().into_response();
     };
     let allowed = sql::allow_deletes(&app.door, source).await;
-    answer(allowed.map(|()| Retried::default()))
+    let allowed = allowed.map(|()| Retried::default());
+    answer(said(&app, "allow_deletes", &order, allowed).await)
 }
 
 /// Only who came through the socket beside the store may do this.
 fn allowed(is_local: bool, order: &Order) -> Option<SourceName> {
     is_local.then(|| order.source.parse().ok()).flatten()
+}
+
+/// Writes what was done into the audit; hands on how it went.
+async fn said(
+    app: &App,
+    name: &'static str,
+    order: &Order,
+    done: Result<Retried, Fault>,
+) -> Result<Retried, Fault> {
+    let number = order
+        .number
+        .map_or(String::new(), |number| format!(" #{number}"));
+    let why = order
+        .reason
+        .as_ref()
+        .map_or(String::new(), |why| format!(": {why}"));
+    let detail = format!("{}{number}{why}", order.source);
+    let result = if done.is_ok() { "done" } else { "failed" };
+    let now = app.door.now().wall;
+    app.area
+        .record(By::console(), name, result, detail, now)
+        .await;
+    done
 }
 
 fn answer(retried: Result<Retried, Fault>) -> Response {

@@ -139,7 +139,8 @@ impl TimeProvider for Clock {
     }
 }
 
-fn boot_ms() -> u64 {
+/// Since the machine was started; goes on while it sleeps. For what two programs agree on.
+pub fn boot_ms() -> u64 {
     let reading = clock_gettime(ClockId::CLOCK_BOOTTIME)
         .or_else(|_| clock_gettime(ClockId::CLOCK_MONOTONIC))
         .expect("every Linux has a monotonic clock");

@@ -4,6 +4,7 @@
 //! disk. Only the box's commits that keep nothing but receipts do without (see [`edge::Sync`]). The schemas in `edge.sql`, `down.sql` and `hub.sql` are the dictionaries of the tables. Memory is a
 //! cache of the database: after any [`StoreError`] the owner drops the store and opens it again.
 
+pub mod accounts;
 pub mod backup;
 pub mod blobs;
 pub mod copies;

@@ -26,11 +26,21 @@ pub struct Beside {
     pub unpark: Vec<i64>,
     /// Parked rows, by number, with what is now known to be wrong with them.
     pub blame: Vec<(i64, String, String)>,
+    /// A parked row whose content a person has put right; it stays parked until it is handed in.
+    pub mend: Option<Box<Mended>>,
     pub seen: Vec<SeenChange>,
     /// What was seen with a mark below this is forgotten.
     pub forget_below: Option<i64>,
     /// For the list of events: level, code, detail without personal data.
     pub events: Vec<(&'static str, &'static str, String)>,
+}
+
+/// New content of a parked row.
+#[derive(Debug, Clone)]
+pub struct Mended {
+    pub number: i64,
+    pub row: Vec<u8>,
+    pub subject: Option<Short>,
 }
 
 /// A row that cannot be kept now.
@@ -74,6 +84,7 @@ impl Beside {
         self.park.is_empty()
             && self.unpark.is_empty()
             && self.blame.is_empty()
+            && self.mend.is_none()
             && self.seen.is_empty()
             && self.forget_below.is_none()
             && self.events.is_empty()
@@ -89,7 +100,8 @@ impl Beside {
             SeenChange::Put(seen) => 64 + seen.fields.len(),
             SeenChange::Delete(_) => 24,
         });
-        parked.sum::<usize>() + seen.sum::<usize>()
+        let mended = self.mend.as_ref().map_or(0, |mended| mended.row.len());
+        parked.sum::<usize>() + seen.sum::<usize>() + mended
     }
 }
 
@@ -113,6 +125,14 @@ impl EdgeStore {
                      WHERE number = ?1 AND source = ?2",
                 )?
                 .execute(params![number, source, vi, en])?;
+        }
+        if let Some(mended) = &beside.mend {
+            self.connection
+                .prepare_cached(
+                    "UPDATE parked SET row = ?3, subject = ?4
+                     WHERE number = ?1 AND source = ?2 AND row IS NOT NULL AND whole",
+                )?
+                .execute(params![mended.number, source, mended.row, mended.subject])?;
         }
         for parked in &beside.park {
             self.connection

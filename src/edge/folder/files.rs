@@ -4,8 +4,9 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -22,6 +23,9 @@ const NAMES_MAX: u32 = 10_000;
 const CLEAN_FILES: usize = 256;
 const DONE: &str = "done";
 const REFUSED: &str = "refused";
+/// The end of the name of what stands beside a refused file, and how much of it is read.
+const REASON: &str = ".reason.txt";
+const REASON_BYTES_MAX: u64 = 4 * 1024;
 /// Ends of names that writers give to files which are not complete.
 const UNFINISHED: [&str; 4] = [".part", ".tmp", ".filepart", ".crdownload"];
 
@@ -42,6 +46,15 @@ pub struct Print {
     pub bytes: u64,
     pub modified_ns: i128,
     pub inode: u64,
+}
+
+/// A file that was refused, and what stands beside it.
+#[derive(Debug, Clone)]
+pub struct RefusedFile {
+    /// With the sub-folders in which it lay.
+    pub name: OsString,
+    pub bytes: u64,
+    pub reason: String,
 }
 
 #[derive(Debug, Clone)]
@@ -197,9 +210,7 @@ impl Folder {
         let folder = self.sub_folder(&names)?;
         let to = free_name(&folder, name)?;
         if let Verdict::Refused(reason) = verdict {
-            let mut beside = to.clone().into_os_string();
-            beside.push(".reason.txt");
-            write_synced(Path::new(&beside), reason)?;
+            write_synced(&reason_beside(&to), reason)?;
             sync(&folder)?;
         }
         fs::rename(&from, &to)?;
@@ -249,6 +260,92 @@ impl Folder {
         }
         Ok(())
     }
+}
+
+impl Folder {
+    /// The refused files, by name, at most so many. Links are not followed.
+    pub fn refused(&self, most: usize) -> io::Result<Vec<RefusedFile>> {
+        let top = self.path.join(REFUSED);
+        let mut refused = Vec::new();
+        let mut folders = vec![(PathBuf::new(), 0)];
+        while let Some((above, depth)) = folders.pop() {
+            let entries = match fs::read_dir(top.join(&above)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                entries => entries?,
+            };
+            for entry in entries {
+                let entry = entry?;
+                let name = above.join(entry.file_name());
+                let kind = entry.file_type()?;
+                if kind.is_dir() && depth < DEPTH_MAX {
+                    folders.push((name, depth + 1));
+                } else if kind.is_file() && !is_reason(&name) && refused.len() < most {
+                    refused.push(RefusedFile {
+                        bytes: entry.metadata()?.len(),
+                        reason: read_reason(&top.join(&name)),
+                        name: name.into_os_string(),
+                    });
+                }
+            }
+        }
+        refused.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(refused)
+    }
+
+    /// Puts a refused file back to where it lay, so that it is taken anew; its reason goes. A file
+    /// that lies there already stays, and this one too.
+    pub fn replay(&self, name: &OsStr) -> io::Result<()> {
+        let path = Path::new(name);
+        let is_below = path
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+        if !is_below || path.as_os_str().is_empty() || is_reason(path) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let from = self.path.join(REFUSED).join(path);
+        let to = self.path.join(path);
+        if !fs::symlink_metadata(&from)?.is_file() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let (above, _) = split(name);
+        fs::create_dir_all(self.path.join(above))?;
+        match fs::symlink_metadata(&to) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
+        }
+        fs::rename(&from, &to)?;
+        sync(&self.path.join(above))?;
+        match fs::remove_file(reason_beside(&from)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        sync(&self.path.join(REFUSED).join(above))
+    }
+}
+
+fn reason_beside(path: &Path) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(REASON);
+    PathBuf::from(beside)
+}
+
+fn is_reason(path: &Path) -> bool {
+    path.as_os_str().as_bytes().ends_with(REASON.as_bytes())
+}
+
+/// What stands beside a refused file; nothing where nothing is to be read.
+fn read_reason(path: &Path) -> String {
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).bits())
+        .open(reason_beside(path));
+    let mut bytes = Vec::new();
+    if let Ok(file) = opened {
+        // What cannot be read to its end is shown as far as it goes.
+        let _ = file.take(REASON_BYTES_MAX).read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 impl Print {

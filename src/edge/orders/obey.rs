@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::json;
 
 use super::{BANDWIDTH, Orders, PAUSED, compare};
+use crate::edge::config::Config;
 use crate::edge::published::CatalogueStatus;
 use crate::evidence::CommandClaim;
 use crate::model::UnixMs;
@@ -27,7 +28,7 @@ struct Outcome {
 }
 
 /// A change of a setting, written in the transaction that ends its command.
-enum Setting {
+pub(super) enum Setting {
     Put(String, String),
     Drop(String),
 }
@@ -47,6 +48,63 @@ impl Outcome {
             setting: Some(setting),
             ..Outcome::new(CommandState::Done, detail)
         }
+    }
+}
+
+/// The setting that an order makes, and what there is to say of it; none for an order that sets
+/// nothing. The error says what the order lacks.
+pub(super) fn setting(config: &Config, order: &Order) -> Result<Option<(Setting, String)>, String> {
+    Ok(Some(match order {
+        Order::SetBandwidth(timetable) if timetable.is_empty() => (
+            Setting::Drop(BANDWIDTH.to_owned()),
+            "theo cấu hình của trạm / as the box's configuration says".to_owned(),
+        ),
+        Order::SetBandwidth(timetable) => {
+            let hours = timetable.texts();
+            (
+                Setting::Put(BANDWIDTH.to_owned(), json!(hours).to_string()),
+                hours.join("; "),
+            )
+        }
+        Order::PauseSource(source) => {
+            let mut names = config
+                .sources
+                .iter()
+                .map(|known| &known.name)
+                .chain(config.http.tokens.iter().map(|token| &token.name));
+            if !names.any(|known| known == source) {
+                return Err(format!(
+                    "không có nguồn {source} / there is no source {source}"
+                ));
+            }
+            (
+                Setting::Put(format!("{PAUSED}{source}"), "true".to_owned()),
+                source.to_string(),
+            )
+        }
+        Order::ResumeSource(source) => (
+            Setting::Drop(format!("{PAUSED}{source}")),
+            source.to_string(),
+        ),
+        _ => return Ok(None),
+    }))
+}
+
+/// In the open transaction.
+pub(super) fn write_setting(
+    store: &mut DownStore,
+    setting: &Setting,
+    by: &str,
+    at: UnixMs,
+) -> Result<(), StoreError> {
+    match setting {
+        Setting::Put(name, value) => store.put_setting(&SettingRow {
+            name: name.clone(),
+            value: value.clone(),
+            by: by.to_owned(),
+            at,
+        }),
+        Setting::Drop(name) => store.drop_setting(name),
     }
 }
 
@@ -118,39 +176,15 @@ impl Orders {
     }
 
     fn act(&self, order: Order) -> Outcome {
+        match setting(&self.config, &order) {
+            Ok(Some((setting, detail))) => return Outcome::set(setting, detail),
+            Ok(None) => {}
+            Err(why) => return Outcome::new(CommandState::Failed, why),
+        }
         match order {
             Order::SendDiagnostics => self.diagnostics(),
-            Order::SetBandwidth(timetable) if timetable.is_empty() => Outcome::set(
-                Setting::Drop(BANDWIDTH.to_owned()),
-                "theo cấu hình của trạm / as the box's configuration says",
-            ),
-            Order::SetBandwidth(timetable) => {
-                let hours = timetable.texts();
-                Outcome::set(
-                    Setting::Put(BANDWIDTH.to_owned(), json!(hours).to_string()),
-                    hours.join("; "),
-                )
-            }
-            Order::PauseSource(source) => {
-                let config = &self.config;
-                let mut names = config
-                    .sources
-                    .iter()
-                    .map(|known| &known.name)
-                    .chain(config.http.tokens.iter().map(|token| &token.name));
-                match names.any(|known| *known == source) {
-                    true => Outcome::set(
-                        Setting::Put(format!("{PAUSED}{source}"), "true".to_owned()),
-                        source.as_str(),
-                    ),
-                    false => Outcome::new(
-                        CommandState::Failed,
-                        format!("không có nguồn {source} / there is no source {source}"),
-                    ),
-                }
-            }
-            Order::ResumeSource(source) => {
-                Outcome::set(Setting::Drop(format!("{PAUSED}{source}")), source.as_str())
+            Order::SetBandwidth(_) | Order::PauseSource(_) | Order::ResumeSource(_) => {
+                unreachable!("they set something")
             }
             // The hub does the rest: it sends again what it was asked for.
             Order::ReloadCopies(dataset) => Outcome::new(
@@ -239,15 +273,8 @@ impl Orders {
         said: &Said<'_>,
         now: UnixMs,
     ) -> Result<(), StoreError> {
-        match &outcome.setting {
-            Some(Setting::Put(name, value)) => store.put_setting(&SettingRow {
-                name: name.clone(),
-                value: value.clone(),
-                by: row.command.by.clone(),
-                at: now,
-            })?,
-            Some(Setting::Drop(name)) => store.drop_setting(name)?,
-            None => {}
+        if let Some(setting) = &outcome.setting {
+            write_setting(store, setting, &row.command.by, now)?;
         }
         if outcome.says_logs {
             compare::say_logs(store, &self.config, &row.command.by, now)?;

@@ -133,7 +133,7 @@ impl Checked {
 }
 
 /// A subject as the table of parked rows knows it: nothing of the key shows.
-fn short_subject(subject: &Subject) -> Short {
+pub(super) fn short_subject(subject: &Subject) -> Short {
     short_digest(&["subject", subject.as_str()])
 }
 

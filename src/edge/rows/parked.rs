@@ -12,13 +12,13 @@ use serde_json::value::RawValue;
 use crate::catalogue::admit::Refusal;
 use crate::edge::connectors::Fault;
 use crate::edge::door::{Door, Incoming, op_named};
-use crate::edge::rows::check::{ENTRY_HEAD_BYTES, reasons};
+use crate::edge::rows::check::{ENTRY_HEAD_BYTES, reasons, short_subject};
 use crate::edge::rows::fault::{lane_full, of_intake, of_store};
 use crate::engine::sending::{Answer, NewRecord, Submission};
 use crate::model::limits::ENTRY_BYTES_MAX;
 use crate::model::record::Attachment;
 use crate::model::{DatasetId, RecordId, SourceName};
-use crate::store::rows::{Beside, Parked, RowsView, Short};
+use crate::store::rows::{Beside, Mended, Parked, RowsView, Short};
 
 /// Rows of one transaction.
 const PAGE_ROWS: u32 = 100;
@@ -86,6 +86,43 @@ pub async fn drop_row(
     }
 }
 
+/// A parked row, to look at; a fault when there is none of this number.
+pub async fn row(door: &Arc<Door>, source: &SourceName, number: i64) -> Result<Parked, Fault> {
+    let page = page_after(door, source, number - 1, 1).await?;
+    let found = page.into_iter().find(|parked| parked.number == number);
+    found.ok_or_else(|| not_parked(source, number))
+}
+
+/// Puts a person's content in the place of a parked row's, and hands it in. Where it is still
+/// refused it stays parked with what is wrong with it now.
+pub async fn mend(
+    door: &Arc<Door>,
+    source: &SourceName,
+    number: i64,
+    content: String,
+) -> Result<Retried, Fault> {
+    let _turn = door.turn(source).await;
+    let parked = row(door, source, number).await?;
+    let dataset: Option<DatasetId> = parked.dataset.parse().ok();
+    let dataset = dataset.and_then(|dataset| door.dataset(&dataset));
+    let subject = dataset.and_then(|dataset| dataset.subject_of(content.as_bytes()));
+    let subject = subject.as_ref().map(short_subject);
+    let beside = Beside {
+        mend: Some(Box::new(Mended {
+            number,
+            row: content.into_bytes(),
+            subject,
+        })),
+        ..Beside::default()
+    };
+    submit(door, source, Vec::new(), beside).await?;
+    let subjects: BTreeSet<Short> = parked.subject.into_iter().chain(subject).collect();
+    match subject {
+        Some(_) => again(door, source, &Meant::Subjects(subjects)).await,
+        None => again(door, source, &Meant::Row(number)).await,
+    }
+}
+
 /// Parked rows that are handed in again.
 enum Meant {
     All,
@@ -112,21 +149,21 @@ async fn subject_of(
     source: &SourceName,
     number: i64,
 ) -> Result<Option<Short>, Fault> {
-    let page = page_after(door, source, number - 1, 1).await?;
-    match page.into_iter().find(|parked| parked.number == number) {
-        Some(parked) => Ok(parked.subject),
-        None => Err(Fault::new(
-            "not_parked",
-            [
-                format!("nguồn {source} không có dòng nào bị giữ lại với số {number}"),
-                format!("the source {source} has no parked row number {number}"),
-            ],
-            [
-                format!("Xem danh sách: tramd sources parked {source}"),
-                format!("See the list: tramd sources parked {source}"),
-            ],
-        )),
-    }
+    Ok(row(door, source, number).await?.subject)
+}
+
+fn not_parked(source: &SourceName, number: i64) -> Fault {
+    Fault::new(
+        "not_parked",
+        [
+            format!("nguồn {source} không có dòng nào bị giữ lại với số {number}"),
+            format!("the source {source} has no parked row number {number}"),
+        ],
+        [
+            format!("Xem danh sách: tramd sources parked {source}"),
+            format!("See the list: tramd sources parked {source}"),
+        ],
+    )
 }
 
 async fn again(door: &Arc<Door>, source: &SourceName, meant: &Meant) -> Result<Retried, Fault> {
@@ -247,7 +284,8 @@ fn admit(door: &Door, source: &SourceName, parked: &Parked) -> Verdict {
     }
 }
 
-async fn page_after(
+/// Parked rows in their order, from after a number on.
+pub async fn page_after(
     door: &Arc<Door>,
     source: &SourceName,
     after: i64,

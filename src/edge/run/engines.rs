@@ -108,7 +108,7 @@ fn words(door: &Arc<Door>) -> Words {
 
 /// Makes the file for its owner's eyes only; SQLite gives its other files the same mode. What keeps
 /// us from making it keeps SQLite too, and is said by it.
-fn make_store_file(path: &Path) {
+pub(in crate::edge) fn make_store_file(path: &Path) {
     if let Ok(file) = OpenOptions::new()
         .append(true)
         .create_new(true)

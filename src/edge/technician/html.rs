@@ -1,0 +1,210 @@
+//! The frame of the technician's pages, and the parts that they are made of. Every text is in
+//! Vietnamese with English beside it; whatever is not our own goes through [`Text`].
+
+use std::sync::OnceLock;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use crate::edge::accounts::sessions::Notice;
+use crate::edge::page::text::Text;
+use crate::evidence::sha256;
+
+const STYLE: &str = concat!(include_str!("../page/style.css"), include_str!("style.css"));
+
+/// A text in Vietnamese and in English.
+pub type Both<'t> = [&'t str; 2];
+
+/// The pages' `Content-Security-Policy`: no script, nothing from elsewhere, forms only to ourselves.
+pub fn csp() -> &'static str {
+    static CSP: OnceLock<String> = OnceLock::new();
+    CSP.get_or_init(|| {
+        format!(
+            "default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+            BASE64.encode(sha256(STYLE.as_bytes()))
+        )
+    })
+}
+
+/// Both languages, the second one small.
+pub fn both([vi, en]: Both<'_>) -> String {
+    format!("{} <small lang=\"en\">{}</small>", Text(vi), Text(en))
+}
+
+/// What stands around every page.
+pub struct Frame<'a> {
+    pub title: Both<'a>,
+    pub box_id: &'a str,
+    /// Who is logged in, and the token of his forms.
+    pub visitor: Option<(&'a str, &'a str)>,
+    pub notice: Option<Notice>,
+}
+
+pub fn page(frame: &Frame<'_>, body: &str) -> String {
+    let mut out = format!(
+        concat!(
+            "<!DOCTYPE html>\n<html lang=\"vi\"><head><meta charset=\"utf-8\">",
+            "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">",
+            "<title>{} – Trạm {}</title><style>{}</style></head>\n<body>\n",
+            "<header><h1>{}</h1>\n<nav class=\"bar\"><a href=\"/\">{}</a>"
+        ),
+        Text(frame.title[0]),
+        Text(frame.box_id),
+        STYLE,
+        both(frame.title),
+        both(["Trang trạng thái", "Status"]),
+    );
+    if let Some((account, token)) = frame.visitor {
+        for (path, name) in [
+            ("/ky-thuat", ["Kỹ thuật", "Technician"]),
+            ("/ky-thuat/bang-thong", ["Băng thông", "Bandwidth"]),
+            ("/ky-thuat/nhat-ky", ["Nhật ký", "Audit log"]),
+            ("/ky-thuat/tai-khoan", ["Tài khoản", "Accounts"]),
+        ] {
+            out.push_str(&format!("<a href=\"{path}\">{}</a>", both(name)));
+        }
+        out.push_str(&format!(
+            "<span>{}</span><form method=\"post\" action=\"/ky-thuat/dang-xuat\">{}<button class=\"plain\">{}</button></form>",
+            Text(account),
+            hidden("ma_bieu_mau", token),
+            both(["Đăng xuất", "Log out"])
+        ));
+    }
+    out.push_str("</nav></header>\n<main>\n");
+    if let Some(notice) = &frame.notice {
+        let class = if notice.is_good {
+            "notice"
+        } else {
+            "notice bad"
+        };
+        out.push_str(&format!(
+            "<section class=\"{class}\" role=\"status\"><p>{}</p></section>\n",
+            both([&notice.vi, &notice.en])
+        ));
+    }
+    out.push_str(body);
+    out.push_str("</main>\n</body></html>\n");
+    out
+}
+
+pub fn section(name: Both<'_>, html: &str) -> String {
+    format!("<section><h2>{}</h2>\n{html}</section>\n", both(name))
+}
+
+/// A section that says what is wrong.
+pub fn error(texts: Both<'_>) -> String {
+    format!(
+        "<section class=\"error\" role=\"alert\"><p>{}</p></section>\n",
+        both(texts)
+    )
+}
+
+pub fn hidden(name: &str, value: &str) -> String {
+    format!(
+        "<input type=\"hidden\" name=\"{}\" value=\"{}\">",
+        Text(name),
+        Text(value)
+    )
+}
+
+/// A form of this page's own; `html` is its inside, without the token.
+pub fn form(action: &str, token: &str, html: &str) -> String {
+    format!(
+        "<form method=\"post\" action=\"{}\">{}{html}</form>\n",
+        Text(action),
+        hidden("ma_bieu_mau", token)
+    )
+}
+
+pub fn button(name: Both<'_>) -> String {
+    format!("<button>{}</button>", both(name))
+}
+
+/// One field of a form, with what is wrong with it beside it.
+pub struct Field<'a> {
+    pub name: &'a str,
+    pub label: Both<'a>,
+    /// `text`, `password`, …
+    pub kind: &'a str,
+    pub value: &'a str,
+    /// What browsers call it for filling it in.
+    pub autocomplete: &'a str,
+    pub hint: Option<Both<'a>>,
+    pub fault: Option<Both<'a>>,
+}
+
+impl Field<'_> {
+    pub fn html(&self) -> String {
+        let name = Text(self.name).to_string();
+        let (beside, described) = self.beside(&name);
+        format!(
+            "<label for=\"{name}\">{}</label><input id=\"{name}\" name=\"{name}\" type=\"{}\" value=\"{}\" autocomplete=\"{}\"{described}>{beside}\n",
+            both(self.label),
+            self.kind,
+            Text(self.value),
+            self.autocomplete
+        )
+    }
+
+    /// The same over several lines.
+    pub fn area(&self, rows: usize) -> String {
+        let name = Text(self.name).to_string();
+        let (beside, described) = self.beside(&name);
+        let value: Vec<String> = self
+            .value
+            .lines()
+            .map(|line| Text(line).to_string())
+            .collect();
+        format!(
+            "<label for=\"{name}\">{}</label><textarea id=\"{name}\" name=\"{name}\" rows=\"{rows}\"{described}>\n{}</textarea>{beside}\n",
+            both(self.label),
+            value.join("\n")
+        )
+    }
+
+    fn beside(&self, name: &str) -> (String, String) {
+        let mut html = String::new();
+        let mut ids = Vec::new();
+        if let Some(hint) = self.hint {
+            html.push_str(&format!("<p id=\"{name}-cach\">{}</p>", both(hint)));
+            ids.push(format!("{name}-cach"));
+        }
+        if let Some(fault) = self.fault {
+            html.push_str(&format!(
+                "<p id=\"{name}-loi\" class=\"fault\">{}</p>",
+                both(fault)
+            ));
+            ids.push(format!("{name}-loi"));
+        }
+        let mut described = String::new();
+        if !ids.is_empty() {
+            described = format!(" aria-describedby=\"{}\"", ids.join(" "));
+        }
+        if self.fault.is_some() {
+            described.push_str(" aria-invalid=\"true\"");
+        }
+        (html, described)
+    }
+}
+
+/// A table; the cells are HTML already.
+pub fn table(heads: &[Both<'_>], rows: &[Vec<String>]) -> String {
+    let mut out = String::from("<table><thead><tr>");
+    for head in heads {
+        out.push_str(&format!("<th scope=\"col\">{}</th>", both(*head)));
+    }
+    out.push_str("</tr></thead><tbody>\n");
+    for row in rows {
+        out.push_str("<tr>");
+        for cell in row {
+            out.push_str(&format!("<td>{cell}</td>"));
+        }
+        out.push_str("</tr>\n");
+    }
+    out.push_str("</tbody></table>\n");
+    out
+}
+
+pub fn link(path: &str, name: Both<'_>) -> String {
+    format!("<a href=\"{}\">{}</a>", Text(path), both(name))
+}
