@@ -84,7 +84,7 @@ impl App {
     pub(in crate::edge) async fn status(&self) -> Status {
         let _turn = self.turn.lock().await;
         let reader = self.reader.clone();
-        let status = tokio::task::spawn_blocking(move || reader.read()).await;
+        let status = tokio::task::spawn_blocking(move || reader.read_by_source()).await;
         status.expect("reading the status does not panic")
     }
 }

@@ -1,10 +1,13 @@
 //! The box's state for Prometheus, text format 0.0.4.
 
-use std::fmt::{self, Write};
+mod down;
+mod family;
 
-use crate::edge::status::down::{CopyStatus, DownStatus, WayStatus};
-use crate::edge::status::{LaneStatus, LinkState, SourceState, Stamp, Status};
+use crate::edge::status::{
+    LaneStatus, LinkState, SourceState, SourceStatus, Stamp, Status, StopKind,
+};
 use crate::model::ClockQuality;
+use family::{Family, seconds};
 
 /// What the answer's `Content-Type` says.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -17,12 +20,14 @@ pub fn render(status: &Status) -> String {
     lanes(&mut out, status);
     store(&mut out, status);
     sources(&mut out, status);
+    waiting_by_source(&mut out, status);
     if let Some(down) = &status.down {
-        copies(&mut out, down);
-        inbox(&mut out, down);
+        down::copies(&mut out, down);
+        down::inbox(&mut out, down);
     }
     catalogue(&mut out, status);
     clock_and_certificate(&mut out, status);
+    machine(&mut out, status);
     out
 }
 
@@ -234,168 +239,108 @@ fn sources(out: &mut String, status: &Status) {
             }
         }
     }
-    if status
-        .sources
-        .iter()
-        .all(|source| source.last_accepted.is_none())
-    {
-        return;
-    }
-    let mut last = Family::gauge(
-        out,
-        "lienthong_source_last_accepted_timestamp_seconds",
-        "When a source's last records were accepted.",
-    );
-    for source in &status.sources {
-        if let Some(at) = source.last_accepted {
-            last.sample(&[("source", &source.name)], seconds(at));
-        }
-    }
-}
-
-/// One number of a copy; none: not told.
-type CopyValue = fn(&CopyStatus) -> Option<String>;
-
-fn copies(out: &mut String, down: &DownStatus) {
-    let families: [(&str, &str, CopyValue); 8] = [
+    let families: [(&str, &str, SourceTime); 2] = [
         (
-            "lienthong_copy_subjects",
-            "Subjects that a dataset's copy holds.",
-            |copy| Some(copy.subjects.to_string()),
+            "lienthong_source_last_accepted_timestamp_seconds",
+            "When a source's last records were accepted.",
+            |source| source.last_accepted,
         ),
         (
-            "lienthong_copy_as_of_timestamp_seconds",
-            "When the hub last said something of a dataset.",
-            |copy| Some(seconds(copy.as_of).to_string()),
-        ),
-        (
-            "lienthong_copy_loading_seen",
-            "Subjects of the hub's that the load that goes on has looked at.",
-            |copy| copy.load.map(|load| load.seen.to_string()),
-        ),
-        (
-            "lienthong_copy_loading_subjects",
-            "Subjects at the hub when the load that goes on began.",
-            |copy| copy.load.map(|load| load.of.to_string()),
-        ),
-        (
-            "lienthong_copy_withdrawn",
-            "1 for a dataset whose right has ended.",
-            |copy| Some(u8::from(copy.withdrawn).to_string()),
-        ),
-        (
-            "lienthong_copy_compare_timestamp_seconds",
-            "When a copy was last compared with the hub's.",
-            |copy| Some(seconds(copy.compared.as_ref()?.at).to_string()),
-        ),
-        (
-            "lienthong_copy_compare_mended_subjects",
-            "Subjects that were sent again in that comparison.",
-            |copy| Some(copy.compared.as_ref()?.subjects.to_string()),
-        ),
-        (
-            "lienthong_copy_compare_failed",
-            "1 while the last comparison has left a difference.",
-            |copy| Some(u8::from(copy.compared.as_ref()?.is_alarming()).to_string()),
+            "lienthong_source_last_refused_timestamp_seconds",
+            "When records of a source were last refused.",
+            |source| source.last_refused,
         ),
     ];
-    for (name, help, value) in families {
-        let copies = down.copies.iter();
-        let samples: Vec<_> = copies
-            .filter_map(|copy| Some((copy, value(copy)?)))
-            .collect();
-        if samples.is_empty() {
+    for (name, help, when) in families {
+        if status.sources.iter().all(|source| when(source).is_none()) {
             continue;
         }
         let mut family = Family::gauge(out, name, help);
-        for (copy, value) in samples {
-            family.sample(&[("dataset", copy.dataset.as_str())], value);
+        for source in &status.sources {
+            if let Some(at) = when(source) {
+                family.sample(&[("source", &source.name)], seconds(at));
+            }
         }
     }
 }
 
-/// One number of a way out of the inbox.
-type WayValue = fn(&WayStatus) -> u64;
+/// A moment of a source's; none: never.
+type SourceTime = fn(&SourceStatus) -> Option<Stamp>;
 
-fn inbox(out: &mut String, down: &DownStatus) {
-    let inbox = &down.inbox;
-    let families = [
-        (
-            "lienthong_inbox_unread",
-            "Documents that the office's software has not taken over.",
-            inbox.unread,
-        ),
-        (
-            "lienthong_inbox_oldest_unread_seconds",
-            "Age of the oldest of them.",
-            inbox.oldest_s,
-        ),
-        (
-            "lienthong_inbox_unsaid_statuses",
-            "Statuses of this office's that are not yet on their way.",
-            inbox.unsaid,
-        ),
-        (
-            "lienthong_files_coming",
-            "Files that documents name and that are not whole yet.",
-            down.files.coming,
-        ),
-        (
-            "lienthong_files_coming_bytes",
-            "Bytes of these that have not come.",
-            down.files.coming_bytes,
-        ),
-        (
-            "lienthong_files_bytes",
-            "Bytes that the files take that came with documents.",
-            down.files.used_bytes,
-        ),
-        (
-            "lienthong_files_full",
-            "Files for which there is no room.",
-            down.files.full,
-        ),
-        (
-            "lienthong_files_refused",
-            "Files that the hub keeps back.",
-            down.files.refused,
-        ),
-        (
-            "lienthong_commands_pending",
-            "Commands of the hub's that are not through.",
-            down.pending(),
-        ),
-    ];
-    for (name, help, value) in families {
-        Family::gauge(out, name, help).sample(&[], value);
+/// What the kernel says of the machine; what it lacks is left out.
+fn machine(out: &mut String, status: &Status) {
+    let machine = &status.machine;
+    if let Some(memory) = machine.memory {
+        let families = [
+            (
+                "lienthong_memory_bytes",
+                "Memory of the machine.",
+                memory.total_bytes,
+            ),
+            (
+                "lienthong_memory_available_bytes",
+                "Memory that programs can still get.",
+                memory.available_bytes,
+            ),
+        ];
+        for (name, help, value) in families {
+            Family::gauge(out, name, help).sample(&[], value);
+        }
     }
-    if !inbox.by_status.is_empty() {
-        let mut family = Family::gauge(
+    if let Some(heat) = machine.temperature_c {
+        Family::gauge(
             out,
-            "lienthong_inbox_unread_by_status",
-            "Documents that were not taken over, by their highest status.",
-        );
-        for (code, count) in &inbox.by_status {
-            family.sample(&[("status", code)], count);
-        }
+            "lienthong_temperature_celsius",
+            "The machine's hottest sensor.",
+        )
+        .sample(&[], heat);
     }
-    let ways: [(&str, &str, WayValue); 2] = [
-        (
-            "lienthong_inbox_way_waiting",
-            "Documents that have not gone out by a way.",
-            |way| way.waiting,
-        ),
-        (
-            "lienthong_inbox_way_failed",
-            "Documents that were tried in vain by a way.",
-            |way| way.failed,
-        ),
-    ];
-    for (name, help, value) in ways.into_iter().filter(|_| !inbox.ways.is_empty()) {
-        let mut family = Family::gauge(out, name, help);
-        for way in &inbox.ways {
-            family.sample(&[("inbox", &way.name)], value(way));
-        }
+    if let Some(on_battery) = machine.is_on_battery() {
+        Family::gauge(
+            out,
+            "lienthong_on_battery",
+            "1 while the machine lives on a battery or UPS.",
+        )
+        .sample(&[], u8::from(on_battery));
+    }
+    if let Some(percent) = machine.charge_percent() {
+        Family::gauge(
+            out,
+            "lienthong_battery_charge_ratio",
+            "Charge of the battery or UPS, 0 to 1; the least of several.",
+        )
+        .sample(&[], format!("{}.{:02}", percent / 100, percent % 100));
+    }
+    if let Some(stop) = status.last_stop {
+        let kind = match stop.kind {
+            StopKind::Power => "power",
+            StopKind::Killed => "killed",
+        };
+        Family::gauge(
+            out,
+            "lienthong_last_unordered_stop_timestamp_seconds",
+            "The last sign of life before the last stop that nobody ordered.",
+        )
+        .sample(&[("kind", kind)], seconds(stop.after));
+    }
+}
+
+/// What waits by source, where it was counted.
+fn waiting_by_source(out: &mut String, status: &Status) {
+    let Some(counted) = &status.waiting_by_source else {
+        return;
+    };
+    if counted.sources.is_empty() {
+        return;
+    }
+    let mut entries = Family::gauge(
+        out,
+        "lienthong_source_waiting_entries",
+        "Entries of a source that wait for the hub's receipt; source is empty for attachments.",
+    );
+    for waiting in &counted.sources {
+        let source = waiting.source.as_deref().unwrap_or_default();
+        entries.sample(&[("source", source)], waiting.entries);
     }
 }
 
@@ -451,60 +396,6 @@ fn clock_and_certificate(out: &mut String, status: &Status) {
         )
         .sample(&[], seconds(certificate.not_after));
     }
-}
-
-/// One metric, with its samples in one group as the format wants it.
-struct Family<'o, 'n> {
-    out: &'o mut String,
-    name: &'n str,
-}
-
-impl<'o, 'n> Family<'o, 'n> {
-    fn gauge(out: &'o mut String, name: &'n str, help: &str) -> Self {
-        Family::new(out, name, "gauge", help)
-    }
-
-    fn counter(out: &'o mut String, name: &'n str, help: &str) -> Self {
-        Family::new(out, name, "counter", help)
-    }
-
-    fn new(out: &'o mut String, name: &'n str, kind: &str, help: &str) -> Self {
-        writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}").expect("writing to memory");
-        Family { out, name }
-    }
-
-    fn sample(&mut self, labels: &[(&str, &str)], value: impl fmt::Display) {
-        self.out.push_str(self.name);
-        for (index, (label, text)) in labels.iter().enumerate() {
-            self.out.push(if index == 0 { '{' } else { ',' });
-            write!(self.out, "{label}=\"").expect("writing to memory");
-            push_escaped(self.out, text);
-            self.out.push('"');
-        }
-        if !labels.is_empty() {
-            self.out.push('}');
-        }
-        writeln!(self.out, " {value}").expect("writing to memory");
-    }
-}
-
-fn push_escaped(out: &mut String, text: &str) {
-    for c in text.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '"' => out.push_str("\\\""),
-            '\n' => out.push_str("\\n"),
-            c => out.push(c),
-        }
-    }
-}
-
-/// Seconds since 1970, with milliseconds and without the rounding of floating point.
-fn seconds(at: Stamp) -> impl fmt::Display {
-    let ms = at.0.0;
-    let sign = if ms < 0 { "-" } else { "" };
-    let ms = ms.unsigned_abs();
-    format!("{sign}{}.{:03}", ms / 1_000, ms % 1_000)
 }
 
 #[cfg(test)]
@@ -585,6 +476,14 @@ mod tests {
             ("lienthong_inbox_unread_by_status{status=\"01\"}", 2.0),
             ("lienthong_inbox_way_failed{inbox=\"qlvb-web\"}", 0.0),
             ("lienthong_commands_pending", 0.0),
+            (
+                "lienthong_source_waiting_entries{source=\"quan-trac\"}",
+                12_000.0,
+            ),
+            ("lienthong_temperature_celsius", 48.3),
+            ("lienthong_memory_available_bytes", 629_145_600.0),
+            ("lienthong_on_battery", 0.0),
+            ("lienthong_battery_charge_ratio", 1.0),
         ] {
             assert_eq!(value(series), number, "{series}");
         }

@@ -3,6 +3,7 @@
 //! It is read from the store, which works while the daemon is down, and completed with what only
 //! the running daemon knows: the link and the clock. Its JSON is stable.
 
+pub mod by_source;
 pub mod down;
 pub mod history;
 pub mod machine;
@@ -13,6 +14,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::edge::published::CatalogueStatus;
+use crate::edge::status::by_source::BySource;
 use crate::edge::status::down::DownStatus;
 use crate::edge::status::machine::MachineStatus;
 use crate::engine::sending::Level;
@@ -32,6 +34,9 @@ pub struct Status {
     /// Five, P0 to P4; none when the store cannot be read.
     pub lanes: Vec<LaneStatus>,
     pub sources: Vec<SourceStatus>,
+    /// What waits by source; none where it was not counted.
+    #[serde(default)]
+    pub waiting_by_source: Option<BySource>,
     pub store: StoreStatus,
     #[serde(default)]
     pub machine: MachineStatus,

@@ -21,6 +21,7 @@ pub mod log;
 pub mod orders;
 pub mod outputs;
 pub mod rows;
+pub mod waiting;
 
 use std::path::Path;
 

@@ -1,12 +1,16 @@
 //! The page's section on what waits for the hub's receipt: by lane, over time, and until when.
 
 use super::{BACKLOG, chart};
-use crate::edge::page::frame::{TABLE_END, column, number, open, put, table};
+use crate::edge::page::frame::{TABLE_END, column, more, number, open, put, table};
 use crate::edge::page::lang::{Lang, Words, time_near};
-use crate::edge::page::text;
+use crate::edge::page::text::{self, foreign};
 use crate::edge::status::Status;
+use crate::edge::status::by_source::SourceWaiting;
 use crate::edge::status::history::{Forecast, History};
 use crate::model::Lane;
+
+/// The page shows so many sources, so that it stays small.
+const SOURCES: usize = 40;
 
 pub(super) fn backlog(out: &mut String, status: &Status, history: &History, lang: Lang) {
     open(out, lang, BACKLOG.0, BACKLOG.1);
@@ -25,6 +29,7 @@ pub(super) fn backlog(out: &mut String, status: &Status, history: &History, lang
         format_args!("<p>{}</p>\n", forecast(status, history, lang)),
     );
     lanes(out, status, lang);
+    by_source(out, status, lang);
     chart::charts(out, status, history, lang);
     out.push_str("</section>\n");
 }
@@ -119,4 +124,51 @@ fn lanes(out: &mut String, status: &Status, lang: Lang) {
         );
     }
     out.push_str(TABLE_END);
+}
+
+/// The sources of which something waits, the most entries first.
+fn by_source(out: &mut String, status: &Status, lang: Lang) {
+    let Some(counted) = &status.waiting_by_source else {
+        return;
+    };
+    if counted.sources.is_empty() {
+        return;
+    }
+    let caption = lang.of(match counted.is_complete {
+        true => ["Theo nguồn", "By source"],
+        false => [
+            "Theo nguồn; đang đếm, chưa hết phần chờ gửi",
+            "By source; still counting, a part is missing",
+        ],
+    });
+    table(
+        out,
+        lang,
+        caption,
+        &[
+            column("Nguồn", "Source"),
+            number("Bản ghi chờ", "Records waiting"),
+            number("Dung lượng", "Size"),
+            number("Chờ lâu nhất", "Oldest"),
+        ],
+    );
+    let mut order: Vec<&SourceWaiting> = counted.sources.iter().collect();
+    order.sort_by_key(|waiting| std::cmp::Reverse(waiting.entries));
+    for waiting in order.into_iter().take(SOURCES) {
+        let attachments = || lang.of(["tệp đính kèm", "attachments"]).to_owned();
+        let age_ms = status.at.0.0.saturating_sub(waiting.oldest.0.0);
+        put(
+            out,
+            format_args!(
+                "<tr><th scope=\"row\">{}</th><td class=\"number\">{}</td>\
+                 <td class=\"number\">{}</td><td class=\"number\">{}</td></tr>\n",
+                waiting.source.as_deref().map_or_else(attachments, foreign),
+                lang.count(waiting.entries),
+                lang.bytes(waiting.bytes),
+                lang.duration(u64::try_from(age_ms / 1_000).unwrap_or(0)),
+            ),
+        );
+    }
+    out.push_str(TABLE_END);
+    more(out, lang, counted.sources.len().saturating_sub(SOURCES));
 }

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use super::*;
 use crate::edge::page::frame::{CSP, CSP_FORMS, SCRIPT, STYLE};
 use crate::edge::published::CatalogueStatus;
+use crate::edge::status::by_source::{BySource, SourceWaiting};
 use crate::edge::status::down::{
     CommandStatus, ComparedStatus, CopyStatus, DownStatus, FileStatus, FilesStatus, InboxStatus,
     LoadStatus, WayStatus,
@@ -70,6 +71,15 @@ pub fn full() -> Status {
             warning: None,
             progress: None,
         }],
+        waiting_by_source: Some(BySource {
+            is_complete: true,
+            sources: vec![SourceWaiting {
+                source: Some("quan-trac".to_owned()),
+                entries: 12_000,
+                bytes: 1_400_000,
+                oldest: Stamp(UnixMs(AT - 120_000)),
+            }],
+        }),
         store: StoreStatus {
             path: "/var/lib/lienthong/tramd.db".to_owned(),
             trouble: None,
@@ -274,6 +284,16 @@ pub fn crowded() -> Status {
             ..source.clone()
         })
         .collect();
+    let waiting = |number: usize| SourceWaiting {
+        source: (0 < number).then(|| format!("nguon-{number}")),
+        entries: 1_000_000 + number as u64,
+        bytes: 3 << 40,
+        oldest: Stamp(UnixMs(AT - 99_999_000)),
+    };
+    status.waiting_by_source = Some(BySource {
+        is_complete: false,
+        sources: (0..60).map(waiting).collect(),
+    });
     let codes = ["link_down", "store_failed", "power_cut", "source_failed"];
     status.events = (0..50)
         .map(|number| EventStatus {
@@ -691,7 +711,13 @@ fn the_page_stays_small_and_shows_first_what_is_wrong() {
     let status = crowded();
     check(
         &status,
-        &["Và 20 mục khác", "Giữ lại chờ xử lý", "nguon-0, 1.234"],
+        &[
+            "Và 20 mục khác",
+            "Giữ lại chờ xử lý",
+            "nguon-0, 1.234",
+            "đang đếm",
+            "1.000.059",
+        ],
     );
     let mut status = full();
     let mut quiet = status.sources[0].clone();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::edge::config::Config;
 use crate::edge::config::load::{OWN_SOURCE, PUT_SOURCE};
@@ -10,6 +10,7 @@ use crate::edge::live::{self, Live};
 use crate::edge::orders;
 use crate::edge::published::CatalogueStatus;
 use crate::edge::reserve::disk_free_bytes;
+use crate::edge::status::by_source::Counter;
 use crate::edge::status::down::DownStatus;
 use crate::edge::status::history::History;
 use crate::edge::status::machine::MachineStatus;
@@ -49,6 +50,7 @@ pub struct Reader {
     certificate: Option<Facts>,
     /// Where `proc` and `sys` are.
     root: PathBuf,
+    by_source: Arc<Mutex<Counter>>,
 }
 
 impl Reader {
@@ -63,6 +65,7 @@ impl Reader {
             live,
             certificate,
             root: PathBuf::from("/"),
+            by_source: Arc::default(),
         }
     }
 
@@ -114,6 +117,7 @@ impl Reader {
                 .map(|lane| lane_status(lane, &quotas, now))
                 .collect(),
             sources: self.sources(sources, &parked, reasons),
+            waiting_by_source: None,
             store,
             machine: MachineStatus::read(&self.root),
             last_stop,
@@ -136,6 +140,19 @@ impl Reader {
             events,
             down: down(&self.config, facts.as_ref(), now.wall),
             refused_by_hub: facts.and_then(|facts| facts.refused_by_hub),
+        }
+    }
+
+    /// The same, with what waits by source: a part of the backlog is looked through for it.
+    pub fn read_by_source(&self) -> Status {
+        let counted = self
+            .by_source
+            .lock()
+            .expect("no holder panics")
+            .look(&self.config.store.path);
+        Status {
+            waiting_by_source: counted.ok(),
+            ..self.read()
         }
     }
 
