@@ -255,9 +255,9 @@ fn fleet_metrics(status: &Status) -> String {
         &|known| Some(known.undelivered.iter().map(|one| one.count as i64).sum()),
     );
     per_box(
-        "last_seen_ms",
-        "When the box was last heard, Unix ms",
-        &|known| known.last_seen.map(|seen| seen.0.0),
+        "last_seen_timestamp_seconds",
+        "When the box was last heard",
+        &|known| known.last_seen.map(|seen| seen.0.0 / 1_000),
     );
     metric(
         &mut text,

@@ -80,7 +80,7 @@ fn chart(out: &mut String, status: &Status, samples: &[Sample], span: &Span, lan
         ),
     ]);
     put(out, format_args!("<figure><figcaption>{name}</figcaption>"));
-    drawing(out, &points, most.1, from, now, &said, span, lang);
+    drawing(out, &points, most.1, from, now, &said, lang);
     put(
         out,
         format_args!(
@@ -93,7 +93,6 @@ fn chart(out: &mut String, status: &Status, samples: &[Sample], span: &Span, lan
 }
 
 /// The line holds its height until the next sample: nothing is written while nothing changes.
-#[expect(clippy::too_many_arguments, reason = "the parts of one drawing")]
 fn drawing(
     out: &mut String,
     points: &[(i64, u64)],
@@ -101,7 +100,6 @@ fn drawing(
     from: i64,
     now: i64,
     said: &str,
-    span: &Span,
     lang: Lang,
 ) {
     let top = round_up(most.max(1));
@@ -116,12 +114,10 @@ fn drawing(
     for (at, count) in rest {
         path.push_str(&format!("H{}V{}", x(*at), y(*count)));
     }
-    let id = span.id;
     put(
         out,
         format_args!(
-            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-labelledby=\"{id}-ve\">\
-             <title id=\"{id}-ve\">{said}</title>\
+            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{said}\">\
              <path class=\"area\" d=\"{path}V{BOTTOM}H{begin}Z\"/>\
              <path class=\"line\" d=\"{path}\"/>\
              <path class=\"axis\" d=\"M{LEFT} {TOP}H{RIGHT}M{LEFT} {BOTTOM}H{RIGHT}\"/>\
@@ -235,7 +231,7 @@ mod tests {
     fn the_line_stays_within_the_drawing_and_holds_until_the_next_sample() {
         let points = [(0, 0), (50, 100), (100, 40)];
         let mut out = String::new();
-        drawing(&mut out, &points, 100, 0, 100, "said", &DAY, Lang::Vi);
+        drawing(&mut out, &points, 100, 0, 100, "said", Lang::Vi);
         let middle = (LEFT + RIGHT) / 2;
         let line = format!("d=\"M{LEFT} {BOTTOM}H{middle}V{TOP}H{RIGHT}V106\"");
         assert!(out.contains(&line), "{line} in {out}");

@@ -22,8 +22,8 @@ const SEGMENTS_MAX: usize = 256;
 /// Sources that are counted apart.
 const SOURCES_MAX: usize = 500;
 /// Where an entry says its source: near its beginning.
-const SOURCE: &[u8] = b"\"source\":\"urn:lienthong:";
-const SOURCE_WITHIN_BYTES: usize = 256;
+const SOURCE: &[u8] = b"\"source\":\"";
+const SOURCE_WITHIN_BYTES: usize = 1_024;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BySource {
@@ -232,11 +232,8 @@ fn source(entry: &[u8]) -> &[u8] {
     let Some(at) = near.windows(SOURCE.len()).position(|part| part == SOURCE) else {
         return b"";
     };
-    let urn = &entry[at + SOURCE.len()..];
-    let urn = urn.split(|byte| *byte == b'"').next().unwrap_or_default();
-    urn.splitn(2, |byte| *byte == b':')
-        .nth(1)
-        .unwrap_or_default()
+    let name = &entry[at + SOURCE.len()..];
+    name.split(|byte| *byte == b'"').next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -281,7 +278,7 @@ mod tests {
                 let entry = match *name {
                     "" => r#"{"capture":1,"storedtime":"x","chunk":{}}"#.to_owned(),
                     name => format!(
-                        r#"{{"capture":1,"storedtime":"x","source":"urn:lienthong:xa-ba-vi:{name}","type":"a/1"}}"#
+                        r#"{{"capture":1,"storedtime":"x","source":"{name}","type":"a/1"}}"#
                     ),
                 };
                 pack.push(entry.as_bytes());
@@ -411,20 +408,17 @@ mod tests {
     #[test]
     fn an_entry_says_its_source_near_its_beginning() {
         for (entry, name) in [
+            (r#"{"capture":1,"source":"kho","x":1}"#, "kho"),
             (
-                r#"{"capture":1,"source":"urn:lienthong:xa:kho","x":1}"#,
+                r#"{"capture":1,"id":"a\"source\":\"b","source":"kho"}"#,
                 "kho",
             ),
-            (r#"{"capture":1,"source":"urn:other:xa:kho","x":1}"#, ""),
             (r#"{"capture":1}"#, ""),
             ("", ""),
         ] {
             assert_eq!(source(entry.as_bytes()), name.as_bytes(), "{entry}");
         }
-        let late = format!(
-            "{{\"a\":\"{}\",\"source\":\"urn:lienthong:xa:kho\"",
-            "a".repeat(300)
-        );
+        let late = format!("{{\"a\":\"{}\",\"source\":\"kho\"", "a".repeat(2_000));
         assert_eq!(
             source(late.as_bytes()),
             b"",
