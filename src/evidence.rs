@@ -5,6 +5,8 @@
 //! (FIPS 186-4), 64 bytes `r ‖ s`, by the key of the TLS certificate. What is signed begins with a
 //! label, so that a signature can never be taken for one of another kind.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use ring::digest::{Context, SHA256};
 use ring::rand::SystemRandom;
 use ring::signature::{
@@ -127,6 +129,15 @@ pub struct CommandClaim<'a> {
     pub by: &'a str,
 }
 
+/// What a box signs with a key that it has just made: "I hold this key, and made it for that order".
+#[derive(Debug, Clone, Copy)]
+pub struct KeyClaim<'a> {
+    pub box_id: &'a BoxId,
+    /// Of the command that asked for it.
+    pub order: &'a str,
+    pub public_key: &'a PublicKey,
+}
+
 /// What the sender of a chunk signs where its content is not to be had any more: "of my entry `seq`,
 /// the content is gone". Without it a receiver takes no chunk without content, so that nobody on the
 /// way can take the content off.
@@ -183,6 +194,15 @@ impl Claim for GoneClaim<'_> {
         let mut bytes = labelled(b"lienthong/1 gone\0", self.box_id, self.lane, self.epoch);
         bytes.extend_from_slice(&self.seq.0.to_be_bytes());
         bytes.extend_from_slice(&self.blob.0);
+        bytes
+    }
+}
+
+impl Claim for KeyClaim<'_> {
+    fn to_signed_bytes(&self) -> Vec<u8> {
+        let mut bytes = b"lienthong/1 new key\0".to_vec();
+        bytes.extend_from_slice(self.public_key.as_bytes());
+        add_texts(&mut bytes, &[self.box_id.as_str(), self.order]);
         bytes
     }
 }
@@ -272,6 +292,28 @@ impl SigningKey {
 impl std::fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("SigningKey(..)")
+    }
+}
+
+/// The key that signs at this moment. All clones change together, so whatever is signed after a
+/// change is signed with the new one.
+#[derive(Debug, Clone)]
+pub struct CurrentKey(Arc<RwLock<SigningKey>>);
+
+impl CurrentKey {
+    pub fn sign(&self, claim: &impl Claim) -> Signature {
+        let key = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        key.sign(claim)
+    }
+
+    pub fn replace(&self, key: SigningKey) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = key;
+    }
+}
+
+impl From<SigningKey> for CurrentKey {
+    fn from(key: SigningKey) -> CurrentKey {
+        CurrentKey(Arc::new(RwLock::new(key)))
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lienthong::hub::authority::{Authority, Issued, PUBLIC, SECRET, write_new};
-use lienthong::hub::broker::{self, Broker, BrokerConfig};
+use lienthong::hub::broker::{self, Broker, BrokerConfig, Shown};
 use lienthong::model::UnixMs;
 use rumqttc::{
     AckMode, AsyncClient, ConnAck, ConnectReturnCode, ConnectionError, Event, LastWill,
@@ -97,7 +97,7 @@ impl Hub {
 
     async fn start_with(&self, config: &BrokerConfig) -> Broker {
         let suspended = self.suspended.clone();
-        let may_connect = move |name: &str| !suspended.lock().unwrap().contains(name);
+        let may_connect = move |guest: &Shown| !suspended.lock().unwrap().contains(&guest.name);
         broker::start(config, Arc::new(may_connect)).await.unwrap()
     }
 
@@ -916,7 +916,7 @@ async fn a_taken_port_is_an_error_and_a_stopped_broker_frees_it() {
         listen: broker.address(),
         ..hub.config()
     };
-    let error = broker::start(&config, Arc::new(|_: &str| true))
+    let error = broker::start(&config, Arc::new(|_: &Shown| true))
         .await
         .err()
         .unwrap();
@@ -959,7 +959,7 @@ async fn what_is_missing_is_told() {
         ca_path: hub.dir.path().join("none.crt"),
         ..hub.config()
     };
-    let error = broker::start(&config, Arc::new(|_: &str| true))
+    let error = broker::start(&config, Arc::new(|_: &Shown| true))
         .await
         .err()
         .unwrap();
@@ -968,7 +968,7 @@ async fn what_is_missing_is_told() {
         key_path: hub.dir.path().join("ca.key"),
         ..hub.config()
     };
-    let error = broker::start(&config, Arc::new(|_: &str| true))
+    let error = broker::start(&config, Arc::new(|_: &Shown| true))
         .await
         .err()
         .unwrap();

@@ -71,7 +71,7 @@ impl Rig {
             parts: Box::new(PartFiles::new(folder_beside(&path))),
             store: path.clone(),
             options: OPTIONS,
-            key: key(),
+            key: key().into(),
         })
         .unwrap();
         hub.set_catalogue(Arc::new(catalogue));
@@ -98,7 +98,7 @@ impl Rig {
                 store: place.join("box.db"),
                 options: OPTIONS,
                 box_id: id.clone(),
-                key: own(),
+                key: own().into(),
                 hub_keys: vec![key().public_key()],
                 limits: Limits::FIELD,
                 space: sending::Space {
@@ -120,7 +120,7 @@ impl Rig {
                     store: place.join("down.db"),
                     options: OPTIONS,
                     box_id: id.clone(),
-                    key: own(),
+                    key: own().into(),
                     hub_keys: vec![key().public_key()],
                     limits: Limits::FIELD,
                 },

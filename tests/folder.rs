@@ -303,7 +303,7 @@ fn open_engine(store: &Path, key: &[u8], has_room: bool) -> EdgeEngine<Reply> {
         store: store.to_owned(),
         options: OPTIONS,
         box_id: "xa-tan-bien".parse().unwrap(),
-        key: SigningKey::from_pkcs8(key).unwrap(),
+        key: SigningKey::from_pkcs8(key).unwrap().into(),
         hub_keys: Vec::new(),
         limits: Limits::FIELD,
         space: Space {

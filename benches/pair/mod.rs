@@ -141,7 +141,7 @@ impl Pair {
             parts: Box::new(PartFiles::new(folder_beside(&store))),
             store,
             options: HUB_OPTIONS,
-            key: key(&self.hub_key),
+            key: key(&self.hub_key).into(),
         })
         .expect("a hub")
     }
@@ -209,7 +209,7 @@ pub fn open_edge(store: &Path, box_id: BoxId, pkcs8: &[u8], hub_keys: Vec<Public
         store: store.to_owned(),
         options: EDGE_OPTIONS,
         box_id,
-        key: key(pkcs8),
+        key: key(pkcs8).into(),
         hub_keys,
         limits: Limits::FIELD,
         space: sending::Space {

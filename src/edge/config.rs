@@ -100,6 +100,11 @@ impl StoreConfig {
     pub fn accounts_path(&self) -> PathBuf {
         self.path.with_file_name("accounts.db")
     }
+
+    /// Keys and certificates that the box has got since its registration.
+    pub fn identity_path(&self) -> PathBuf {
+        self.path.with_file_name("identity")
+    }
 }
 
 /// Where the hub is, and how we know each other.

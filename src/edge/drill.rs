@@ -179,7 +179,9 @@ impl Stage<'_> {
                 cache_bytes: CACHE_BYTES,
             },
             box_id: self.config.box_id.clone(),
-            key: SigningKey::from_pkcs8(&SigningKey::generate()).expect("it was made just now"),
+            key: SigningKey::from_pkcs8(&SigningKey::generate())
+                .expect("it was made just now")
+                .into(),
             hub_keys: Vec::new(),
             limits: Limits::FIELD,
             space: Space {

@@ -10,7 +10,8 @@ use rustls::pki_types::{
 };
 
 use crate::edge::config::{Config, HttpTls, HubConfig};
-use crate::evidence::{PublicKey, SigningKey};
+use crate::edge::generations::{Generations, Pair};
+use crate::evidence::{CurrentKey, PublicKey, SigningKey};
 use crate::shell::clock::Clock;
 use crate::shell::settings::Fault;
 use crate::shell::settings::units::Wrong;
@@ -25,7 +26,9 @@ const P256_PREFIX: [u8; 26] = [
 /// All that is secret, and what proves the others.
 pub struct Keys {
     pub identity: Identity,
-    signing_key: PrivatePkcs8KeyDer<'static>,
+    signing_key: CurrentKey,
+    /// Which of the box's pairs these are.
+    pub pair: Pair,
     hub_keys: Vec<PublicKey>,
     /// For the office's network, when the configuration asks for it.
     pub http: Option<Arc<ServerConfig>>,
@@ -35,9 +38,18 @@ impl Keys {
     /// Reads every file that the configuration names; on faults gives all of them.
     pub fn load(config: &Config, clock: &Clock) -> Result<Keys, Vec<Fault>> {
         let mut faults = Vec::new();
+        let generations = Generations::of(config);
+        let mut pair = generations.in_force();
+        if pair.number != 0
+            && let Err(fault) = Own::load(config, clock, &pair)
+        {
+            // It belongs to nobody else, and a box that takes records in is better than none.
+            tracing::error!(fault = %fault.message_en, file = %fault.file.display(), "the box's own pair cannot be used; the configured one is");
+            pair = generations.configured().clone();
+        }
         let mut keep = |fault: Fault| faults.push(fault);
-        let identity = identity(config, clock).map_err(&mut keep).ok();
-        let signing_key = signing_key(&config.hub.key).map_err(&mut keep).ok();
+        let identity = identity(config, clock, &pair).map_err(&mut keep).ok();
+        let signing_key = signing_key(&pair.key).map_err(&mut keep).ok();
         let hub_keys: Vec<Option<PublicKey>> = config
             .hub
             .receipt_keys
@@ -53,7 +65,8 @@ impl Keys {
                 let hub_keys = hub_keys.into_iter().flatten().collect();
                 Ok(Keys {
                     identity,
-                    signing_key,
+                    signing_key: signing_key.into(),
+                    pair,
                     hub_keys,
                     http,
                 })
@@ -66,12 +79,9 @@ impl Keys {
         }
     }
 
-    /// Makes the signing key, as often as an engine is opened.
-    pub fn signing_keys(&self) -> impl Fn() -> SigningKey + Send + use<> {
-        let key = self.signing_key.clone_key();
-        move || {
-            SigningKey::from_pkcs8(key.secret_pkcs8_der()).expect("the key was read once already")
-        }
+    /// What signs; it can be replaced while everybody holds it.
+    pub fn signing_key(&self) -> CurrentKey {
+        self.signing_key.clone()
     }
 
     pub fn hub_keys(&self) -> Vec<PublicKey> {
@@ -79,18 +89,32 @@ impl Keys {
     }
 }
 
-fn identity(config: &Config, clock: &Clock) -> Result<Identity, Fault> {
+/// One pair, read.
+pub struct Own {
+    pub identity: Identity,
+    pub signing_key: SigningKey,
+}
+
+impl Own {
+    pub fn load(config: &Config, clock: &Clock, pair: &Pair) -> Result<Own, Fault> {
+        Ok(Own {
+            identity: identity(config, clock, pair)?,
+            signing_key: signing_key(&pair.key)?,
+        })
+    }
+}
+
+fn identity(config: &Config, clock: &Clock, pair: &Pair) -> Result<Identity, Fault> {
     let HubConfig {
         authority,
-        certificate,
-        key,
         allow_tls12,
         ..
     } = &config.hub;
+    let certificate = &pair.certificate;
     let files = Files {
         authority: authority.clone(),
         certificate: certificate.clone(),
-        key: key.clone(),
+        key: pair.key.clone(),
     };
     let identity = Identity::load(&files, clock, *allow_tls12).map_err(of_tls)?;
     let name = &identity.facts.common_name;
@@ -107,9 +131,10 @@ fn identity(config: &Config, clock: &Clock) -> Result<Identity, Fault> {
     Ok(identity)
 }
 
-fn signing_key(file: &Path) -> Result<PrivatePkcs8KeyDer<'static>, Fault> {
+/// Reads a key that signs batches.
+pub fn signing_key(file: &Path) -> Result<SigningKey, Fault> {
     let key = PrivatePkcs8KeyDer::from_pem_file(file).ok();
-    key.filter(|key| SigningKey::from_pkcs8(key.secret_pkcs8_der()).is_ok())
+    key.and_then(|key| SigningKey::from_pkcs8(key.secret_pkcs8_der()).ok())
         .ok_or_else(|| {
             let wrong = Wrong::new(
                 "không phải là khóa riêng ECDSA P-256 dạng PKCS#8 PEM",

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustls::ClientConfig;
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::edge::arrivals::Arrivals;
 use crate::edge::config::Config;
@@ -16,9 +17,11 @@ use crate::edge::owner::Outgoing;
 use crate::edge::status::Status;
 use crate::edge::status::read::Reader;
 use crate::engine::sending::{Event, Level};
+use crate::model::MonoMs;
 use crate::model::limits::MESSAGE_BYTES_MAX;
 use crate::shell::clock::Clock;
 use crate::shell::courier::{Courier, CourierConfig, CourierEvent, Rebuild, payload_bytes_max};
+use crate::shell::down::DownReason;
 use crate::shell::mqtt::{NotQueued, Presence};
 use crate::shell::tls::Identity;
 use crate::wire;
@@ -29,6 +32,8 @@ use std::sync::Arc;
 const EVENTS: usize = 16;
 /// Messages of the engine that may wait for us: more than all windows of all lanes hold.
 pub const OUTGOING: usize = 64;
+/// A new identity that the hub has neither let in nor refused by then waits for another trial.
+const TRIAL_MS: MonoMs = 20_000;
 /// How often the hub is told how we are, when that has changed.
 const PRESENCE_EVERY: Duration = Duration::from_secs(300);
 /// The presence that the broker publishes when we are gone.
@@ -37,7 +42,11 @@ const OFFLINE: &str = r#"{"online":false}"#;
 const PACKET_OVERHEAD_BYTES: usize = 256;
 
 pub struct Link {
-    courier: Courier,
+    /// None only while another identity takes over.
+    courier: Option<Courier>,
+    settings: CourierConfig,
+    trials: mpsc::Receiver<Trial>,
+    running: Option<Running>,
     events: mpsc::Receiver<CourierEvent>,
     outgoing: mpsc::Receiver<Outgoing>,
     /// What comes down goes there, and its receipts come from there.
@@ -58,6 +67,30 @@ pub struct Link {
     said: Vec<u8>,
 }
 
+/// Another identity, to be proved by connecting with it.
+pub struct Trial {
+    pub tls: Arc<ClientConfig>,
+    /// The present one is of no use, so nothing is lost when it cannot be proved at once.
+    pub is_desperate: bool,
+    pub verdict: oneshot::Sender<Verdict>,
+}
+
+/// What came of a trial. Only with [`Verdict::LetIn`] the link stays with the new identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    LetIn,
+    Refused(DownReason),
+    /// The hub could not be asked.
+    Unknown,
+}
+
+/// A trial that runs, and the way back.
+struct Running {
+    before: Arc<ClientConfig>,
+    until_ms: MonoMs,
+    verdict: oneshot::Sender<Verdict>,
+}
+
 /// How a box is, for the hub's list of boxes.
 #[derive(Debug, Serialize)]
 struct Online<'a> {
@@ -76,6 +109,7 @@ pub struct Ends {
     pub arrivals: Arrivals,
     pub receipts: mpsc::Receiver<Bytes>,
     pub steering: Arc<Steering>,
+    pub trials: mpsc::Receiver<Trial>,
 }
 
 impl Link {
@@ -107,7 +141,10 @@ impl Link {
         });
         let (sender, events) = mpsc::channel(EVENTS);
         Link {
-            courier: Courier::start(courier, clock.clone(), sender),
+            courier: Some(Courier::start(courier.clone(), clock.clone(), sender)),
+            settings: courier,
+            trials: ends.trials,
+            running: None,
             events,
             outgoing: ends.outgoing,
             arrivals: ends.arrivals,
@@ -128,13 +165,23 @@ impl Link {
 
     /// Carries both ways until it is dropped at a wait.
     pub async fn carry(&mut self) {
+        if self.courier.is_none() {
+            self.start_courier();
+        }
         loop {
+            let trial_ms = self.running.as_ref().map(|running| running.until_ms);
+            let trial_ms = trial_ms.map(|until_ms| until_ms.saturating_sub(self.clock.mono_ms()));
+            let trial_ends = Duration::from_millis(trial_ms.unwrap_or(0));
             tokio::select! {
+                Some(trial) = self.trials.recv() => self.begin_trial(trial).await,
+                () = tokio::time::sleep(trial_ends), if trial_ms.is_some() => {
+                    self.end_trial(Verdict::Unknown).await;
+                }
                 Some(event) = self.events.recv() => self.heard(event).await,
                 Some(receipt) = self.receipts.recv() => self.send_receipt(receipt),
                 Some(outgoing) = self.outgoing.recv() => self.send(outgoing),
                 // Every pause ends, and on the new connection all that waits is offered anew.
-                () = self.steering.send_now.notified() => self.courier.rebuild(Rebuild::Asked),
+                () = self.steering.send_now.notified() => self.rebuild(Rebuild::Asked),
                 () = tokio::time::sleep(PRESENCE_EVERY), if self.is_up => self.say_presence().await,
                 else => return,
             }
@@ -143,7 +190,64 @@ impl Link {
 
     /// Says goodbye to the broker.
     pub async fn close(self) {
-        self.courier.close().await;
+        if let Some(courier) = self.courier {
+            courier.close().await;
+        }
+    }
+
+    /// Leaves the present connection and tries the hub with another identity.
+    async fn begin_trial(&mut self, trial: Trial) {
+        let Trial {
+            tls,
+            is_desperate,
+            verdict,
+        } = trial;
+        if !self.is_up && !is_desperate || self.running.is_some() {
+            // Who asked may have gone.
+            let _ = verdict.send(Verdict::Unknown);
+            return;
+        }
+        self.running = Some(Running {
+            before: Arc::clone(&self.settings.tls),
+            until_ms: self.clock.mono_ms() + TRIAL_MS,
+            verdict,
+        });
+        self.connect_as(tls).await;
+    }
+
+    /// Says what came of a trial; unless the new identity was let in, the one before takes over.
+    async fn end_trial(&mut self, verdict: Verdict) {
+        let Some(running) = self.running.take() else {
+            return;
+        };
+        // Who asked may have gone.
+        let _ = running.verdict.send(verdict);
+        if verdict != Verdict::LetIn {
+            self.connect_as(running.before).await;
+        }
+    }
+
+    /// Another connection with this identity, in the place of the present one. The present one is
+    /// closed first, so that nobody takes it for taken over.
+    async fn connect_as(&mut self, tls: Arc<ClientConfig>) {
+        self.settings.tls = tls;
+        self.waiting.clear();
+        self.events = mpsc::channel(1).1;
+        if let Some(courier) = self.courier.take() {
+            courier.close().await;
+        }
+        if std::mem::take(&mut self.is_up) {
+            self.intake.link(Event::LinkDown).await;
+            self.arrivals.link(false).await;
+        }
+        self.start_courier();
+    }
+
+    fn start_courier(&mut self) {
+        let (sender, events) = mpsc::channel(EVENTS);
+        self.events = events;
+        let settings = self.settings.clone();
+        self.courier = Some(Courier::start(settings, self.clock.clone(), sender));
     }
 
     async fn heard(&mut self, event: CourierEvent) {
@@ -166,6 +270,7 @@ impl Link {
                     .note(Level::Info, "link_up", address.to_string())
                     .await;
                 self.say_presence().await;
+                self.end_trial(Verdict::LetIn).await;
             }
             CourierEvent::Message { topic, payload } if topic == self.topic_down => {
                 match wire::is_receipt(&payload) {
@@ -190,6 +295,9 @@ impl Link {
                     let detail = format!("{address}: {reason}");
                     self.intake.note(Level::Warning, "link_down", detail).await;
                 }
+                if is_refusal(reason) {
+                    self.end_trial(Verdict::Refused(reason)).await;
+                }
             }
         }
     }
@@ -202,7 +310,13 @@ impl Link {
             }
             // Of a link that is gone; the engine offers it again on the next.
             Outgoing::Publish(_) => {}
-            Outgoing::Rebuild => self.courier.rebuild(Rebuild::NoProgress),
+            Outgoing::Rebuild => self.rebuild(Rebuild::NoProgress),
+        }
+    }
+
+    fn rebuild(&self, why: Rebuild) {
+        if let Some(courier) = &self.courier {
+            courier.rebuild(why);
         }
     }
 
@@ -216,8 +330,11 @@ impl Link {
 
     /// Hands the courier what it has room for.
     fn flush(&mut self) {
+        let Some(courier) = &self.courier else {
+            return;
+        };
         while let Some(message) = self.waiting.pop_front() {
-            match self.courier.try_publish(&self.topic_up, message.clone()) {
+            match courier.try_publish(&self.topic_up, message.clone()) {
                 Ok(()) => {}
                 Err(NotQueued::Full) => return self.waiting.push_front(message),
                 Err(NotQueued::NoLink) => return self.waiting.clear(),
@@ -238,13 +355,27 @@ impl Link {
         }
         let message = Bytes::from(online.clone());
         // What cannot be said now is said in five minutes.
-        if self
-            .courier
-            .try_publish_retained(&self.topic_presence, message)
-            .is_ok()
-        {
+        let told = self.courier.as_ref().is_some_and(|courier| {
+            let topic = &self.topic_presence;
+            courier.try_publish_retained(topic, message).is_ok()
+        });
+        if told {
             self.said = online;
         }
+    }
+}
+
+/// Whether somebody has looked at our certificate and turned us away. With TLS 1.3 that often shows
+/// as a connection that is closed without a word.
+fn is_refusal(reason: DownReason) -> bool {
+    match reason {
+        DownReason::TlsOursRefused
+        | DownReason::ClosedByPeer
+        | DownReason::KeepsClosing
+        | DownReason::SubscriptionRefused(_) => true,
+        // Client id not valid, bad user name or password, not authorized, banned.
+        DownReason::MqttRefused(code) => matches!(code, 0x85..=0x87 | 0x8a),
+        _ => false,
     }
 }
 

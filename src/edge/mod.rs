@@ -19,6 +19,7 @@ pub mod drill;
 pub mod folder;
 pub mod ftp;
 pub mod ftp_fetch;
+mod generations;
 pub mod http;
 pub mod http_pull;
 mod identity;

@@ -8,6 +8,7 @@
 mod compare;
 pub mod local;
 mod obey;
+pub mod rotate;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -23,6 +24,8 @@ use crate::edge::commands::Failure;
 use crate::edge::config::Config;
 use crate::edge::config::load::{OWN_SOURCE, load};
 use crate::edge::door::{Door, Incoming, short_digest};
+use crate::edge::orders::obey::Left;
+use crate::edge::orders::rotate::Rotation;
 use crate::edge::published::{Judge, settle};
 use crate::edge::status::read::Reader;
 use crate::engine::sending::{Answer, Submission};
@@ -122,6 +125,7 @@ pub struct Orders {
     pub door: Arc<Door>,
     pub clock: Clock,
     pub reader: Reader,
+    pub rotation: Rotation,
 }
 
 /// What a look at the store has led to.
@@ -132,7 +136,7 @@ struct Round {
     next: Option<UnixMs>,
     answers: Vec<AnswerRow>,
     settings: Vec<SettingRow>,
-    restart: bool,
+    left: Left,
 }
 
 impl Orders {
@@ -158,8 +162,17 @@ impl Orders {
                         pause = pause.min(Duration::from_millis(left_ms.unsigned_abs() + 1));
                     }
                     this.answer(round.answers).await;
-                    if round.restart {
+                    if round.left.restart {
                         this.door.steering().restart.notify_one();
+                    }
+                    if let Some(to_prove) = round.left.to_prove {
+                        let has_news = tokio::select! {
+                            has_news = this.prove(*to_prove) => has_news,
+                            _ = stop.wait_for(|stop| *stop) => return,
+                        };
+                        if has_news {
+                            pause = Duration::ZERO;
+                        }
                     }
                 }
                 Ok(Err(error)) if !told => {
@@ -193,14 +206,14 @@ impl Orders {
             hub_keys: &self.hub_keys,
         };
         let settled = settle(&mut store, &judge, self.clock.now().wall)?;
-        let restart = self.obey(&mut store, is_first)?;
+        let left = self.obey(&mut store, is_first)?;
         compare::nightly(&mut store, &self.config, self.clock.now())?;
         Ok(Round {
             catalogue: settled.changed.map(|(catalogue, _)| catalogue),
             next: settled.next,
             answers: store.answers()?,
             settings: store.settings()?,
-            restart,
+            left,
         })
     }
 

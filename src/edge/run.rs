@@ -28,6 +28,7 @@ use crate::edge::config::Config;
 use crate::edge::config::load::{Loaded, load};
 use crate::edge::connectors::Connectors;
 use crate::edge::door::Door;
+use crate::edge::generations::Generations;
 use crate::edge::http::{self, App};
 use crate::edge::identity::Keys;
 use crate::edge::inbox::{Documents, outward};
@@ -36,6 +37,7 @@ use crate::edge::link::{Ends, Link, OUTGOING};
 use crate::edge::listen::{self, Bound};
 use crate::edge::live::Live;
 use crate::edge::lock::StoreLock;
+use crate::edge::orders::rotate::Rotation;
 use crate::edge::orders::{self, Orders};
 use crate::edge::owner::{Outgoing, Owner};
 use crate::edge::received::Keeper;
@@ -123,6 +125,7 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
     let (begin_stop, stop) = watch::channel(false);
     let is_ordered = runtime.block_on(async {
         let mut signals = StopSignals::listen()?;
+        let (trials, tried) = mpsc::channel(1);
         let link = Link::start(
             &config,
             &core.keys.identity,
@@ -135,6 +138,7 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
                 arrivals,
                 receipts,
                 steering: Arc::clone(door.steering()),
+                trials: tried,
             },
         );
         let documents = Arc::new(Documents::new(config.store.down_path()));
@@ -171,6 +175,7 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
             door: Arc::clone(&door),
             clock: clock.clone(),
             reader: reader.clone(),
+            rotation: Rotation::new(Generations::of(&config), core.keys.signing_key(), trials),
         };
         tokio::spawn(orders.run(stop.clone()));
         manager.ready();

@@ -244,6 +244,12 @@ pub struct CertificateStatus {
     pub not_after: Stamp,
     /// Negative when it has ended.
     pub days_left: i64,
+    /// How often the box has changed its key; 0: the pair that the configuration names.
+    #[serde(default)]
+    pub generation: u64,
+    /// When it last did.
+    #[serde(default)]
+    pub rotated: Option<Stamp>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -12,6 +12,10 @@ pub(super) struct Answer {
     pub loai: String,
     pub ma: String,
     #[serde(default)]
+    pub ten: String,
+    #[serde(default)]
+    pub trang_thai: String,
+    #[serde(default)]
     pub chi_tiet: String,
 }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::compare::{self, Look};
 use super::inlet::{self, Heard, Range, Stand};
 use super::parts::{self, Arrived, NotCarried, Parts};
-use crate::evidence::{PublicKey, SigningKey, chain_after};
+use crate::evidence::{CurrentKey, PublicKey, chain_after};
 use crate::model::chunk::Chunk;
 use crate::model::down::Down;
 use crate::model::fault::{self, Fault};
@@ -30,7 +30,7 @@ pub struct Config {
     pub options: Options,
     pub box_id: BoxId,
     /// The box's own, for its receipts.
-    pub key: SigningKey,
+    pub key: CurrentKey,
     /// Whose entries count; several while the hub changes its key.
     pub hub_keys: Vec<PublicKey>,
     pub limits: Limits,
@@ -249,13 +249,12 @@ impl CopyEngine {
             false => None,
         };
         let (box_id, keys) = (&self.config.box_id, &self.config.hub_keys);
-        let chain =
-            inlet::check(box_id, keys, &batch, stand).and_then(|chain| {
-                match parts::check(&batch, box_id, keys) {
-                    Ok(()) => Ok(chain),
-                    Err(NotCarried) => Err(RefusalCode::Unreadable),
-                }
-            });
+        let chain = inlet::check(box_id, keys, &batch, stand).and_then(|(chain, _)| {
+            match parts::check(&batch, box_id, keys) {
+                Ok(()) => Ok(chain),
+                Err(NotCarried) => Err(RefusalCode::Unreadable),
+            }
+        });
         let chain = match fault::is_planted(Fault::AnyDownBatch) {
             true => Ok(batch.entries().fold(batch.base, chain_after)),
             false => chain,

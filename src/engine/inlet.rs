@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use crate::evidence::{PublicKey, SigningKey, chain_after};
+use crate::evidence::{CurrentKey, PublicKey, chain_after};
 use crate::model::fault::{self, Fault};
 use crate::model::{BoxId, Chain, Seq, UnixMs};
 use crate::sync::receiver::{Receiver, Verdict};
@@ -65,13 +65,13 @@ pub(super) fn hear(
 }
 
 /// Checks chain and signature of a batch, of a log that stands at `stand` when it is known; returns
-/// the chain at its end. One of `keys` must have signed it.
+/// the chain at its end, and which of `keys` has signed it.
 pub(super) fn check(
     box_id: &BoxId,
     keys: &[PublicKey],
     batch: &Batch,
     stand: Option<Stand>,
-) -> Result<Chain, RefusalCode> {
+) -> Result<(Chain, usize), RefusalCode> {
     let mut chain = batch.base;
     let mut seq = batch.offer.first.previous();
     // Where the batch passes the place that we have, it must show the chain that we have. It does
@@ -86,22 +86,20 @@ pub(super) fn check(
         agrees &= agrees_at(seq, chain);
     }
     if fault::is_planted(Fault::ChainNotChecked) {
-        return Ok(chain);
+        return Ok((chain, 0));
     }
     let claim = batch.claim(box_id, chain);
     let signed = |key: &PublicKey| key.verify(&claim, &batch.signature).is_ok();
-    if !keys.iter().any(signed) {
-        return Err(RefusalCode::Forged);
-    }
+    let signer = keys.iter().position(signed).ok_or(RefusalCode::Forged)?;
     if !agrees {
         return Err(RefusalCode::BrokenChain);
     }
-    Ok(chain)
+    Ok((chain, signer))
 }
 
 /// A signed receipt.
 pub(super) fn receipt(
-    key: &SigningKey,
+    key: &CurrentKey,
     box_id: &BoxId,
     at: UnixMs,
     ack: Ack,

@@ -86,7 +86,9 @@ mod tests {
             store: folder.join("box.db"),
             options: OPTIONS,
             box_id: "xa-tan-bien".parse().expect("valid"),
-            key: SigningKey::from_pkcs8(&SigningKey::generate()).expect("own key"),
+            key: SigningKey::from_pkcs8(&SigningKey::generate())
+                .expect("own key")
+                .into(),
             hub_keys: Vec::new(),
             limits: Limits::FIELD,
             space: sending::Space {
@@ -162,7 +164,7 @@ mod tests {
         let mut hub = receiving::HubEngine::open(receiving::Config {
             store: hub_path.clone(),
             options: OPTIONS,
-            key: key(1),
+            key: key(1).into(),
             parts: Box::new(PartFiles::new(folder_beside(&hub_path))),
         })
         .expect("a hub");
@@ -171,7 +173,7 @@ mod tests {
             store: folder.path().join("box.db"),
             options: OPTIONS,
             box_id: box_id.clone(),
-            key: key(0),
+            key: key(0).into(),
             hub_keys: vec![key(1).public_key()],
             limits: Limits::FIELD,
             space: sending::Space {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::content::{self, Content, Load};
 use super::log::{Logs, Tools};
-use crate::evidence::{BatchClaim, SigningKey};
+use crate::evidence::{BatchClaim, CurrentKey};
 use crate::model::chunk::Digest;
 use crate::model::fault::{self, Fault};
 use crate::model::limits::{BATCH_ENTRIES_MAX, MESSAGE_BYTES_MAX};
@@ -37,7 +37,7 @@ pub(super) struct Outlet {
 /// Whose logs these are, and who signs what is offered.
 pub(super) struct Signer<'a> {
     pub box_id: &'a BoxId,
-    pub key: &'a SigningKey,
+    pub key: &'a CurrentKey,
     /// What travels beside chunks.
     pub content: &'a dyn Content,
 }

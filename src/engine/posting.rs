@@ -11,7 +11,7 @@ use super::feed::WAITING_BYTES_MAX;
 use super::log::Tools;
 use super::outlet::{Offered, Outlet, Signer};
 use super::receiving::effect::Effect;
-use crate::evidence::SigningKey;
+use crate::evidence::CurrentKey;
 use crate::model::fault::{self, Fault};
 use crate::model::limits::MESSAGE_BYTES_MAX;
 use crate::model::{BoxId, Capture, Lane, MonoMs, Now, UnixMs};
@@ -241,7 +241,7 @@ impl Posting {
         &mut self,
         store: &mut HubStore,
         now: Now,
-        key: &SigningKey,
+        key: &CurrentKey,
         mut room_bytes: usize,
         effects: &mut Vec<Effect>,
     ) -> Result<(), StoreError> {
@@ -269,7 +269,7 @@ impl Posting {
         &mut self,
         store: &mut HubStore,
         now: Now,
-        key: &SigningKey,
+        key: &CurrentKey,
         index: usize,
         room_bytes: &mut usize,
         effects: &mut Vec<Effect>,

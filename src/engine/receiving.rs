@@ -5,8 +5,10 @@
 
 pub mod effect;
 mod entries;
+mod keys;
 mod logs;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,10 +22,10 @@ use super::inlet::{self, Heard, Stand};
 use super::parts::{self, NotCarried, Parts};
 use super::posting::{DownSpace, Posting};
 use crate::catalogue::Catalogue;
-use crate::evidence::{PublicKey, SigningKey};
+use crate::evidence::{CurrentKey, PublicKey};
 use crate::model::fault::{self, Fault};
 use crate::model::{BoxId, Chain, Lane, MonoMs, Now, Seq, UnixMs};
-use crate::store::hub::{BoxState, HubStore, LogState};
+use crate::store::hub::{BoxKey, BoxState, HubStore, LogState};
 use crate::store::{Options, StoreError};
 use crate::sync::receiver::Receiver;
 use crate::sync::{Ack, Limits, LogName};
@@ -34,7 +36,7 @@ use effect::Effect;
 pub struct Config {
     pub store: PathBuf,
     pub options: Options,
-    pub key: SigningKey,
+    pub key: CurrentKey,
     /// Where the content of attachments goes.
     pub parts: Box<dyn Parts>,
 }
@@ -58,7 +60,7 @@ pub enum Event {
 
 pub struct HubEngine {
     store: HubStore,
-    key: SigningKey,
+    key: CurrentKey,
     parts: Box<dyn Parts>,
     receivers: HashMap<(BoxId, LogName), Receiver>,
     decoder: BatchDecoder,
@@ -240,9 +242,9 @@ impl HubEngine {
             }
             Some(known) => known,
         };
-        let key = PublicKey::from_bytes(&known.public_key).map_err(|_| StoreError::Damaged)?;
-        let signed = key.verify(&receipt.claim(box_id), &receipt.signature);
-        if signed.is_err() && !fault::is_planted(Fault::AnyDownReceipt) {
+        let (keys, claim) = (keys_of(&known)?, receipt.claim(box_id));
+        let signed = |key: &PublicKey| key.verify(&claim, &receipt.signature).is_ok();
+        if !keys.iter().any(signed) && !fault::is_planted(Fault::AnyDownReceipt) {
             return self.refuse(now, box_id, RefusalCode::Forged);
         }
         if let Some(code) = receipt.refused.filter(|&code| code != RefusalCode::Lost) {
@@ -296,7 +298,7 @@ impl HubEngine {
         if known.state != BoxState::Active {
             return Ok(Outcome::Refuse(RefusalCode::Suspended, None));
         }
-        let key = PublicKey::from_bytes(&known.public_key).map_err(|_| StoreError::Damaged)?;
+        let keys = keys_of(&known)?;
         let log = batch.offer.log;
         let state = self.store.log(box_id, log.lane, log.epoch)?;
         let applied = state.map_or(Seq::ZERO, |state| state.applied);
@@ -316,9 +318,10 @@ impl HubEngine {
             applied: state.applied,
             chain: state.chain,
         });
-        let keys = [key];
+        let signer = Cell::new(0);
         let check = || {
-            let chain = inlet::check(box_id, &keys, batch, stand)?;
+            let (chain, at) = inlet::check(box_id, &keys, batch, stand)?;
+            signer.set(at);
             match parts::check(batch, box_id, &keys) {
                 Ok(()) => Ok(chain),
                 Err(NotCarried) => Err(RefusalCode::Unreadable),
@@ -332,6 +335,9 @@ impl HubEngine {
                 Ok(Outcome::Answer(ack, chain))
             }
             Heard::Commit(range) => {
+                if 0 < signer.get() {
+                    self.change_key(now, box_id, &keys[signer.get()])?;
+                }
                 self.commit_batch(now, box_id, batch, state, range)?;
                 let receiver = self
                     .receivers
@@ -367,6 +373,13 @@ impl HubEngine {
             message,
         });
     }
+}
+
+/// The key in force, and those that may follow it.
+fn keys_of(known: &BoxKey) -> Result<Vec<PublicKey>, StoreError> {
+    let keys = [&known.public_key].into_iter().chain(&known.offered);
+    keys.map(|key| PublicKey::from_bytes(key).map_err(|_| StoreError::Damaged))
+        .collect()
 }
 
 /// Whether a presence says that the box is there.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::content::Content;
 use super::log::Tools;
 use super::outlet::{Offered, Outlet, Signer, Taken};
-use crate::evidence::{PublicKey, SigningKey};
+use crate::evidence::{CurrentKey, PublicKey};
 use crate::model::chunk::Digest;
 use crate::model::fault::{self, Fault};
 use crate::model::record::Attachment;
@@ -31,7 +31,7 @@ pub struct Config {
     pub store: PathBuf,
     pub options: Options,
     pub box_id: BoxId,
-    pub key: SigningKey,
+    pub key: CurrentKey,
     /// Whose receipts count; several while the hub changes its key.
     pub hub_keys: Vec<PublicKey>,
     pub limits: Limits,

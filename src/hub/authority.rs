@@ -17,7 +17,7 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
-    SerialNumber, date_time_ymd,
+    PublicKeyData, SerialNumber, SignatureAlgorithm, date_time_ymd,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -33,7 +33,8 @@ const SERVER_NAME: &str = "Lien thong hub";
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 const AUTHORITY_LIFE_MS: i64 = 3653 * DAY_MS;
-const CERTIFICATE_LIFE_MS: i64 = 731 * DAY_MS;
+/// How long a certificate of a server, of a box or of the hub lives.
+pub const CERTIFICATE_LIFE_MS: i64 = 731 * DAY_MS;
 /// 2025-01-01T00:00:00Z: latest beginning of any certificate's life.
 const FLOOR: UnixMs = UnixMs(1_735_689_600_000);
 
@@ -55,6 +56,14 @@ pub struct Issued {
     pub key_pem: String,
     /// Uncompressed point of P-256.
     pub public_key: [u8; 65],
+    /// 32 hexadecimal digits.
+    pub serial: String,
+    pub not_after: UnixMs,
+}
+
+/// A certificate for a key that is not here.
+pub struct Certified {
+    pub cert_pem: String,
     /// 32 hexadecimal digits.
     pub serial: String,
     pub not_after: UnixMs,
@@ -141,25 +150,47 @@ impl Authority {
 
     /// A certificate for a client: a box, whose id is `common_name`, or the hub itself.
     pub fn issue_client(&self, common_name: &str, now: UnixMs) -> anyhow::Result<Issued> {
-        ensure!(
-            (1..=64).contains(&common_name.len())
-                && common_name
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')),
-            "{common_name:?} is no common name (1 to 64 of letters, digits, '-', '_' and '.')"
-        );
-        let mut params = CertificateParams::default();
-        params.distinguished_name = named(common_name);
-        self.issue(params, Purpose::Client, now)
+        self.issue(client_params(common_name)?, Purpose::Client, now)
+    }
+
+    /// A certificate for a box that has made its key itself.
+    pub fn certify(
+        &self,
+        common_name: &str,
+        public_key: &[u8; 65],
+        now: UnixMs,
+    ) -> anyhow::Result<Certified> {
+        let params = client_params(common_name)?;
+        self.sign(params, Purpose::Client, &Point(*public_key), now)
     }
 
     fn issue(
         &self,
-        mut params: CertificateParams,
+        params: CertificateParams,
         purpose: Purpose,
         now: UnixMs,
     ) -> anyhow::Result<Issued> {
         let key = new_key()?;
+        let certified = self.sign(params, purpose, &key, now)?;
+        Ok(Issued {
+            cert_pem: certified.cert_pem,
+            key_pem: key.serialize_pem(),
+            public_key: key
+                .public_key_raw()
+                .try_into()
+                .expect("a point of P-256 has 65 bytes"),
+            serial: certified.serial,
+            not_after: certified.not_after,
+        })
+    }
+
+    fn sign(
+        &self,
+        mut params: CertificateParams,
+        purpose: Purpose,
+        key: &impl PublicKeyData,
+        now: UnixMs,
+    ) -> anyhow::Result<Certified> {
         let serial = new_serial();
         let not_after = set_life(&mut params, now, CERTIFICATE_LIFE_MS);
         params.serial_number = Some(serial.clone());
@@ -170,18 +201,39 @@ impl Authority {
             Purpose::Client => ExtendedKeyUsagePurpose::ClientAuth,
         }];
         let certificate: Certificate = params
-            .signed_by(&key, &self.issuer)
+            .signed_by(key, &self.issuer)
             .context("cannot sign a certificate")?;
-        Ok(Issued {
+        Ok(Certified {
             cert_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-            public_key: key
-                .public_key_raw()
-                .try_into()
-                .expect("a point of P-256 has 65 bytes"),
             serial: hex(&serial.to_bytes()),
             not_after,
         })
+    }
+}
+
+fn client_params(common_name: &str) -> anyhow::Result<CertificateParams> {
+    ensure!(
+        (1..=64).contains(&common_name.len())
+            && common_name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')),
+        "{common_name:?} is no common name (1 to 64 of letters, digits, '-', '_' and '.')"
+    );
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(common_name);
+    Ok(params)
+}
+
+/// A public key that was made elsewhere.
+struct Point([u8; 65]);
+
+impl PublicKeyData for Point {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
     }
 }
 

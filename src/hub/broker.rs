@@ -19,6 +19,7 @@
 mod access;
 mod door;
 mod gate;
+pub mod grace;
 mod presence;
 mod workers;
 
@@ -89,8 +90,19 @@ impl BrokerConfig {
     }
 }
 
-/// Asked with a box's common name at each connect: may it come in now?
-pub type MayConnect = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+/// What a verified certificate says of its owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Common name.
+    pub name: String,
+    /// The public key, where it is one of P-256.
+    pub key: Option<[u8; 65]>,
+    /// The certificate has ended, not so long ago that nobody with it is let in.
+    pub has_ended: bool,
+}
+
+/// Asked with a box's name and key at each connect: may it come in now?
+pub type MayConnect = Arc<dyn Fn(&Shown) -> bool + Send + Sync>;
 
 /// Longest message and session that outlive their connection, and longest wait of a message.
 const EXPIRY: Duration = Duration::from_secs(60);
@@ -180,13 +192,24 @@ impl Broker {
 
     /// Common names of the clients connected, sorted, one per connection.
     pub fn connected(&self) -> Vec<String> {
+        let guests = self.links.admitted().into_iter();
+        guests.map(|guest| guest.name).collect()
+    }
+
+    /// What the clients connected have shown, by name, one per connection.
+    pub fn guests(&self) -> Vec<Shown> {
         self.links.admitted()
     }
 
     /// Ends all connections of a common name, and says how many. It may come again as long as the
     /// registry lets it.
     pub fn disconnect(&self, common_name: &str) -> usize {
-        self.links.close(common_name)
+        self.links.close(|guest| guest.name == common_name)
+    }
+
+    /// Ends all connections that show this name and this key, and says how many.
+    pub fn disconnect_guest(&self, unwelcome: &Shown) -> usize {
+        self.links.close(|guest| guest == unwelcome)
     }
 
     /// Ends all connections and frees the port.
@@ -266,7 +289,7 @@ fn tls_config(config: &BrokerConfig) -> anyhow::Result<Arc<ServerConfig>> {
     let mut tls = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .context("cannot choose TLS versions")?
-        .with_client_cert_verifier(clients)
+        .with_client_cert_verifier(Arc::new(grace::Lenient::new(clients)))
         .with_single_cert(certificates(&config.certificate_path)?, key)
         .with_context(|| format!("{} does not fit its key", config.certificate_path.display()))?;
     // A resumed session would not look at the certificate again.

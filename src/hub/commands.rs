@@ -19,6 +19,7 @@ use crate::hub::commands::arguments::{
     BoxCommand, Cli, Command, InitArgs, JsonArgs, RecordsArgs, VerifyArgs,
 };
 use crate::hub::config::{self, Config};
+use crate::hub::grants::caller;
 use crate::hub::init::{self, Plan};
 use crate::hub::output::outlook;
 use crate::hub::registry::{self, NewBoxPlan};
@@ -191,6 +192,17 @@ fn boxes(config: &Config, command: BoxCommand, now: UnixMs) -> anyhow::Result<()
                 "Đã đăng ký trạm {}; chép thư mục này sang trạm, rồi xóa ở đây / registered; copy \
                  this folder to the box, then delete it here:",
                 plan.box_id
+            );
+            println!("{}", folder.display());
+            Ok(())
+        }
+        BoxCommand::Reissue(args) => {
+            let (box_id, out) = (&args.box_id, args.out.as_deref());
+            let folder = registry::reissue(config, box_id, out, &caller(None), now)?;
+            println!(
+                "Đã cấp lại cho trạm {box_id}; chép box.crt và box.key đè lên tệp của trạm, khởi động \
+                 lại tramd, rồi xóa ở đây / issued again; copy both over the box's files, restart \
+                 tramd, then delete them here:"
             );
             println!("{}", folder.display());
             Ok(())

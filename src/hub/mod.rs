@@ -19,6 +19,7 @@ mod pem;
 mod receiver;
 pub mod records;
 pub mod registry;
+pub mod renewal;
 pub mod run;
 pub mod status;
 pub mod verify;

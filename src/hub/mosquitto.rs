@@ -51,10 +51,11 @@ impl Setup<'_> {
 #
 # và trong trucd.toml / and in trucd.toml: broker = \"external\", addresses = [\"127.0.0.1:{port}\"].
 # Tài khoản chạy Mosquitto phải đọc được các tệp dưới đây; khi root khởi động, Mosquitto chuyển sang
-# tài khoản ở dòng user. Trạm bị tạm ngừng hay thu hồi vẫn kết nối được, nhưng trục từ chối dữ liệu.
+# tài khoản ở dòng user. Trạm bị tạm ngừng hay thu hồi, và khóa cũ của trạm đã đổi khóa, vẫn kết nối được, nhưng trục từ
+# chối dữ liệu.
 # The user that runs Mosquitto must be able to read the files below; started by root, Mosquitto
-# becomes the one named by user. A box that is suspended or revoked can still connect, but the hub
-# refuses its data.
+# becomes the one named by user. A box that is suspended or revoked, and a key that a box has
+# changed, can still connect, but the hub refuses its data.
 
 {user}per_listener_settings false
 allow_anonymous false

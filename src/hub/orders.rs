@@ -20,7 +20,7 @@ use crate::hub::config::Config;
 use crate::hub::registry;
 use crate::hub::run::read_receipt_key;
 use crate::model::down::{CatalogueNews, CataloguePart, Command, Down, day_of, midnight};
-use crate::model::order::{ANSWERS, Order};
+use crate::model::order::{ANSWERS, Order, ROTATE_KEY, USE_CERTIFICATE};
 use crate::model::record::Entry;
 use crate::model::{BoxId, DatasetId, UnixMs};
 use crate::store::hub::down::Reload;
@@ -225,30 +225,15 @@ pub fn give(config: &Config, wish: &Wish<'_>, now: UnixMs) -> anyhow::Result<Vec
     if boxes.is_empty() {
         bail!("there is no such box, or it is revoked; see trucd box list");
     }
+    ensure!(
+        wish.name != USE_CERTIFICATE,
+        "{USE_CERTIFICATE} is given by the hub itself, when a box has made a new key; order {ROTATE_KEY}"
+    );
     let key = signing_key(config)?;
     let mut store = registry::open(config)?;
     store.begin()?;
     let mut given = Vec::new();
     for box_id in boxes {
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).context("the operating system gives no random numbers")?;
-        let id = hex(&random);
-        let signature = key.sign(&CommandClaim {
-            box_id: &box_id,
-            id: &id,
-            name: wish.name,
-            arguments: &wish.arguments,
-            expires: wish.expires,
-            by: wish.by,
-        });
-        let command = Command {
-            id: id.parse().expect("hexadecimal digits are a record id"),
-            name: wish.name.to_owned(),
-            arguments: RawValue::from_string(wish.arguments.clone())?,
-            expires: wish.expires,
-            by: wish.by.to_owned(),
-            signature: BASE64.encode(signature),
-        };
         if wish.name == "update_catalogue" {
             store.forget_published_to(&box_id)?;
         }
@@ -257,13 +242,7 @@ pub fn give(config: &Config, wish: &Wish<'_>, now: UnixMs) -> anyhow::Result<Vec
         {
             store.ask_to_reload(known, Reload::Asked, now)?;
         }
-        store.give(&box_id, &command, now)?;
-        store.add_audit(&AuditRow {
-            at: now,
-            who: wish.by.to_owned(),
-            action: "command".to_owned(),
-            detail: format!("{box_id} {} {id} {}", wish.name, wish.arguments),
-        })?;
+        let id = give_one(&mut store, &key, &box_id, wish, now)?;
         given.push((box_id, id));
     }
     send_due(&mut store, now)?;
@@ -271,10 +250,50 @@ pub fn give(config: &Config, wish: &Wish<'_>, now: UnixMs) -> anyhow::Result<Vec
     Ok(given)
 }
 
+/// Signs a command for one box and writes it down, within the open transaction; returns its id.
+pub fn give_one(
+    store: &mut HubStore,
+    key: &SigningKey,
+    box_id: &BoxId,
+    wish: &Wish<'_>,
+    now: UnixMs,
+) -> anyhow::Result<String> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).context("the operating system gives no random numbers")?;
+    let id = hex(&random);
+    let signature = key.sign(&CommandClaim {
+        box_id,
+        id: &id,
+        name: wish.name,
+        arguments: &wish.arguments,
+        expires: wish.expires,
+        by: wish.by,
+    });
+    let command = Command {
+        id: id.parse().expect("hexadecimal digits are a record id"),
+        name: wish.name.to_owned(),
+        arguments: RawValue::from_string(wish.arguments.clone())?,
+        expires: wish.expires,
+        by: wish.by.to_owned(),
+        signature: BASE64.encode(signature),
+    };
+    store.give(box_id, &command, now)?;
+    if wish.name == ROTATE_KEY {
+        store.note_rotation(box_id, &id, wish.expires, now)?;
+    }
+    store.add_audit(&AuditRow {
+        at: now,
+        who: wish.by.to_owned(),
+        action: "command".to_owned(),
+        detail: format!("{box_id} {} {id} {}", wish.name, wish.arguments),
+    })?;
+    Ok(id)
+}
+
 // === Into the downlink ===
 
 /// Puts into the boxes' downlink what is not there yet, within the open transaction.
-fn send_due(store: &mut HubStore, now: UnixMs) -> anyhow::Result<()> {
+pub fn send_due(store: &mut HubStore, now: UnixMs) -> anyhow::Result<()> {
     let rows = store.published()?;
     let versions: Vec<u32> = holding(&rows, now)
         .into_iter()
@@ -390,7 +409,7 @@ pub fn state_of<'a>(row: &GivenRow, answers: &'a Answers, now: UnixMs) -> &'a st
     }
 }
 
-fn signing_key(config: &Config) -> anyhow::Result<SigningKey> {
+pub fn signing_key(config: &Config) -> anyhow::Result<SigningKey> {
     Ok(SigningKey::from_pkcs8(&read_receipt_key(config)?)?)
 }
 

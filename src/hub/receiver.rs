@@ -87,7 +87,9 @@ impl EngineSource {
         let mut engine = HubEngine::open(Config {
             store: self.store.clone(),
             options: self.options,
-            key: SigningKey::from_pkcs8(&self.receipt_key).expect("the key was read at the start"),
+            key: SigningKey::from_pkcs8(&self.receipt_key)
+                .expect("the key was read at the start")
+                .into(),
             parts: Box::new(PartFiles::new(folder_beside(&self.store))),
         })?;
         engine.set_content(Box::new(KeptContent {
@@ -370,6 +372,9 @@ impl Receiver {
                 if self.is_to_be_logged(&box_id, code.as_str()) {
                     tracing::warn!(%box_id, code = code.as_str(), "batch or receipt refused; repeats are counted only");
                 }
+            }
+            Effect::KeyChanged { box_id } => {
+                tracing::info!(%box_id, "the box signs with its new key; the one before has ended");
             }
             Effect::Compared {
                 box_id,

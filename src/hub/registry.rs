@@ -12,6 +12,7 @@ use anyhow::{Context, bail, ensure};
 use serde::Serialize;
 
 use crate::hub::authority::{Authority, PUBLIC, SECRET, write_new};
+use crate::hub::broker::Shown;
 use crate::hub::config::{CLIENT_NAME, Config};
 use crate::hub::init::{BOXES, PUBLIC_KEY_FILE, make_folder};
 use crate::hub::status::Stamp;
@@ -19,8 +20,10 @@ use crate::model::{AgencyCode, BoxId, UnixMs};
 use crate::shell::dial::Address;
 use crate::shell::x509;
 use crate::store::Options;
+use crate::store::hub::keys::NewKeyRow;
+use crate::store::hub::rights::AuditRow;
 use crate::store::hub::{BoxState, HubStore, NewBox};
-use crate::store::hub_view::HubView;
+use crate::store::hub_view::{HubView, Snapshot};
 
 /// What `add` writes into a box's folder. The certificate comes first: it says whose folder it is.
 const FILES: [&str; 5] = [
@@ -136,6 +139,57 @@ pub fn add(config: &Config, plan: &NewBoxPlan, now: UnixMs) -> anyhow::Result<Pa
     Ok(folder)
 }
 
+/// Writes another key and certificate for a registered box, which may use them from now on; returns
+/// the folder. With its first batch under the new key the present one ends.
+pub fn reissue(
+    config: &Config,
+    box_id: &BoxId,
+    out: Option<&Path>,
+    by: &str,
+    now: UnixMs,
+) -> anyhow::Result<PathBuf> {
+    let mut store = open(config)?;
+    let known = store.box_key(box_id)?;
+    let known = known.with_context(|| format!("box {box_id} is not registered"))?;
+    ensure!(
+        known.state != BoxState::Revoked,
+        "box {box_id} was revoked, which is for ever; register a new name"
+    );
+    let issued = Authority::open(&config.folder)?.issue_client(box_id.as_str(), now)?;
+    let folder = match out {
+        Some(out) => out.to_owned(),
+        None => {
+            let of_box = config.folder.join(BOXES).join(box_id.as_str());
+            make_folder(&config.folder.join(BOXES))?;
+            make_folder(&of_box)?;
+            of_box.join(&issued.serial)
+        }
+    };
+    make_folder(&folder)?;
+    let (certificate, key) = (folder.join(FILES[0]), folder.join(FILES[1]));
+    write_new(&certificate, issued.cert_pem.as_bytes(), PUBLIC)?;
+    write_new(&key, issued.key_pem.as_bytes(), SECRET)?;
+    store.begin()?;
+    let new = NewKeyRow {
+        public_key: &issued.public_key,
+        serial: &issued.serial,
+        certificate: &issued.cert_pem,
+        not_after: issued.not_after,
+    };
+    ensure!(
+        store.offer_key(box_id, &new, now)?,
+        "the key is known already"
+    );
+    store.add_audit(&AuditRow {
+        at: now,
+        who: by.to_owned(),
+        action: "certificate_issued".to_owned(),
+        detail: format!("{box_id} {}", issued.serial),
+    })?;
+    store.commit()?;
+    Ok(folder)
+}
+
 /// Removes what an attempt for this box has left that broke off before it was registered. Files of
 /// anybody else stay, and stop the work when they are in its way.
 fn clear_unregistered(folder: &Path, box_id: &BoxId) -> anyhow::Result<()> {
@@ -221,31 +275,24 @@ impl Doorkeeper {
     }
 
     /// A store that cannot be read lets nobody in: the box tries again.
-    pub fn may_connect(&self, name: &str) -> bool {
-        let Ok(box_id) = name.parse::<BoxId>() else {
-            return false;
-        };
-        let known = self.with_view(|view| Ok(view.snapshot()?.box_row(&box_id)?));
-        matches!(known, Some(Some(known)) if known.state == BoxState::Active)
+    pub fn may_connect(&self, guest: &Shown) -> bool {
+        self.with_view(|view| is_welcome(&view.snapshot()?, guest)) == Some(true)
     }
 
-    /// Those of `names` that may not be connected.
-    pub fn unwelcome(&self, names: &[String]) -> Vec<String> {
-        let Some(boxes) = self.with_view(|view| Ok(view.snapshot()?.boxes()?)) else {
-            return Vec::new();
-        };
-        let is_active = |name: &String| {
-            boxes
-                .iter()
-                .any(|known| known.box_id.as_str() == name && known.state == BoxState::Active)
-        };
-        let mut unwelcome: Vec<String> = names
-            .iter()
-            .filter(|name| *name != CLIENT_NAME && !is_active(name))
-            .cloned()
-            .collect();
-        unwelcome.dedup();
-        unwelcome
+    /// Those of `guests` that may not be connected: their box is suspended or revoked, or has another
+    /// key by now.
+    pub fn unwelcome(&self, guests: Vec<Shown>) -> Vec<Shown> {
+        self.with_view(|view| {
+            let snapshot = view.snapshot()?;
+            let mut unwelcome = Vec::new();
+            for guest in guests {
+                if guest.name != CLIENT_NAME && !is_welcome(&snapshot, &guest)? {
+                    unwelcome.push(guest);
+                }
+            }
+            Ok(unwelcome)
+        })
+        .unwrap_or_default()
     }
 
     fn with_view<T>(&self, work: impl FnOnce(&HubView) -> anyhow::Result<T>) -> Option<T> {
@@ -270,6 +317,16 @@ impl Doorkeeper {
     fn lock(&self) -> MutexGuard<'_, Option<HubView>> {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a guest is an active box with a key that the registry knows as its own.
+fn is_welcome(snapshot: &Snapshot<'_>, guest: &Shown) -> anyhow::Result<bool> {
+    let (Ok(box_id), Some(key)) = (guest.name.parse::<BoxId>(), guest.key) else {
+        return Ok(false);
+    };
+    let known = snapshot.box_row(&box_id)?;
+    let is_active = known.is_some_and(|known| known.state == BoxState::Active);
+    Ok(is_active && snapshot.may_use(&box_id, &key)?)
 }
 
 fn box_configuration(config: &Config, plan: &NewBoxPlan) -> String {

@@ -17,7 +17,7 @@ use crate::catalogue::Catalogue;
 use crate::evidence::{SigningKey, sha256};
 use crate::hub::attachments::Settler;
 use crate::hub::backup;
-use crate::hub::broker::{self, Broker};
+use crate::hub::broker::{self, Broker, Shown};
 use crate::hub::config::{BrokerKind, CLIENT_NAME, Config};
 use crate::hub::counters::Counters;
 use crate::hub::grants;
@@ -26,6 +26,7 @@ use crate::hub::orders;
 use crate::hub::output::supervise::Outputs;
 use crate::hub::receiver::{EngineSource, INLET_MESSAGES, Inlet, Receiver};
 use crate::hub::registry::{self, Doorkeeper};
+use crate::hub::renewal;
 use crate::model::limits::MESSAGE_BYTES_MAX;
 use crate::shell::clock::Clock;
 use crate::shell::courier::{Courier, CourierConfig};
@@ -38,6 +39,8 @@ use crate::wire::{SUBSCRIBE_PRESENCE, subscribe_up};
 const PATROL: Duration = Duration::from_secs(15);
 /// How soon a box that was registered gets the catalogues.
 const ORDERS: Duration = Duration::from_secs(30);
+/// How soon a box that has made a new key is answered; the wall clock is asked as often.
+const RENEWAL: Duration = Duration::from_secs(2);
 const STATUS_LINE: Duration = Duration::from_secs(60);
 /// Unacknowledged messages each way between the hub and its broker.
 const IN_FLIGHT: u16 = 64;
@@ -145,6 +148,7 @@ impl Hub {
             manager.clone(),
         ))];
         tasks.push(tokio::spawn(send_orders(config.clone(), clock.clone())));
+        tasks.push(tokio::spawn(renew(config.clone(), clock.clone())));
         if let Some(broker) = &broker {
             tasks.push(tokio::spawn(patrol(doorkeeper, broker.clone())));
         }
@@ -315,7 +319,7 @@ async fn start_broker(
         )
     };
     let doorkeeper = doorkeeper.clone();
-    let may_connect = Arc::new(move |name: &str| doorkeeper.may_connect(name));
+    let may_connect = Arc::new(move |guest: &Shown| doorkeeper.may_connect(guest));
     Ok(Some(Arc::new(broker::start(&settings, may_connect).await?)))
 }
 
@@ -348,20 +352,20 @@ fn broker_addresses(config: &Config, broker: Option<&Broker>) -> Vec<Address> {
     }]
 }
 
-/// Sends boxes away that were suspended or revoked while they were connected.
+/// Sends boxes away that were suspended or revoked while they were connected, and old keys.
 async fn patrol(doorkeeper: Arc<Doorkeeper>, broker: Arc<Broker>) {
     let mut interval = interval(PATROL);
     loop {
         interval.tick().await;
-        let connected = broker.connected();
+        let connected = broker.guests();
         let doorkeeper = doorkeeper.clone();
-        let unwelcome = tokio::task::spawn_blocking(move || doorkeeper.unwelcome(&connected)).await;
-        for name in unwelcome.unwrap_or_default() {
-            let connections = broker.disconnect(&name);
+        let unwelcome = tokio::task::spawn_blocking(move || doorkeeper.unwelcome(connected)).await;
+        for guest in unwelcome.unwrap_or_default() {
+            let connections = broker.disconnect_guest(&guest);
             tracing::info!(
-                box_id = name,
+                box_id = guest.name,
                 connections,
-                "disconnected: the box is suspended or revoked"
+                "disconnected: the box is suspended or revoked, or has another key by now"
             );
         }
     }
@@ -379,6 +383,25 @@ async fn send_orders(config: Arc<Config>, clock: Clock) {
                 error = format!("{error:#}"),
                 "orders could not be sent to boxes; tried again"
             );
+        }
+    }
+}
+
+/// Has boxes change their keys before their certificates end, and answers what they say to it.
+async fn renew(config: Arc<Config>, clock: Clock) {
+    let mut interval = interval(RENEWAL);
+    let mut told = false;
+    loop {
+        interval.tick().await;
+        let (config, now) = (config.clone(), clock.now().wall);
+        let looked = tokio::task::spawn_blocking(move || renewal::look_after(&config, now)).await;
+        match looked {
+            Ok(Err(error)) if !std::mem::replace(&mut told, true) => {
+                let error = format!("{error:#}");
+                tracing::warn!(error, "certificates could not be renewed; tried again");
+            }
+            Ok(Ok(())) => told = false,
+            _ => {}
         }
     }
 }

@@ -147,14 +147,16 @@ fn verify_box(snapshot: &Snapshot<'_>, known: &BoxRow) -> Result<Summary, Unsoun
     };
     let logs = snapshot.logs()?;
     let judge = Judge::new(snapshot, &datasets, &logs);
+    let keys = keys_of(snapshot, known)?;
     for log in logs.iter().filter(|log| log.box_id == known.box_id) {
-        let key = PublicKey::from_bytes(&known.public_key)
-            .map_err(|_| fault(log, Seq::ZERO, Finding::Key))?;
+        let keys = keys
+            .as_ref()
+            .ok_or_else(|| fault(log, Seq::ZERO, Finding::Key))?;
         summary.lost += before_begin(&logs, &gaps, log)?;
         let mut walk = Walk {
             snapshot,
             datasets: &datasets,
-            key: &key,
+            keys,
             log,
             judge: &judge,
             gaps: gaps_of(&gaps, log),
@@ -169,6 +171,22 @@ fn verify_box(snapshot: &Snapshot<'_>, known: &BoxRow) -> Result<Summary, Unsoun
         summary.logs += 1;
     }
     Ok(summary)
+}
+
+/// The keys that the box has had, the oldest first, and the one in force; none when one is no key.
+fn keys_of(snapshot: &Snapshot<'_>, known: &BoxRow) -> Result<Option<Vec<PublicKey>>, StoreError> {
+    let rows = snapshot.keys_of(&known.box_id)?;
+    let was_used = |state: &str| matches!(state, "retired" | "current");
+    let mut keys: Vec<&[u8]> = rows
+        .iter()
+        .filter(|row| was_used(&row.state))
+        .map(|row| row.public_key.as_slice())
+        .collect();
+    if keys.last() != Some(&known.public_key.as_slice()) {
+        keys.push(&known.public_key);
+    }
+    let keys = keys.into_iter().map(PublicKey::from_bytes);
+    Ok(keys.collect::<Result<_, _>>().ok())
 }
 
 /// What belongs to no single box: the present state, and entries of no log.
@@ -222,7 +240,9 @@ fn before_begin(logs: &[LogRow], gaps: &[GapRow], log: &LogRow) -> Result<u64, U
 struct Walk<'a> {
     snapshot: &'a Snapshot<'a>,
     datasets: &'a HashMap<i64, DatasetId>,
-    key: &'a PublicKey,
+    /// The box's keys that may have signed what is still ahead, the oldest first: once a batch was
+    /// signed with one, those before it have ended.
+    keys: &'a [PublicKey],
     log: &'a LogRow,
     judge: &'a Judge<'a>,
     /// Ranges still ahead, first to last.
@@ -330,8 +350,10 @@ impl Walk<'_> {
             base: batch.base,
             chain,
         };
-        if self.key.verify(&claim, &batch.signature).is_err() {
-            return Err(self.fault(batch.first_new, Finding::Signature));
+        let signed = |key: &PublicKey| key.verify(&claim, &batch.signature).is_ok();
+        match self.keys.iter().position(signed) {
+            Some(at) => self.keys = &self.keys[at..],
+            None => return Err(self.fault(batch.first_new, Finding::Signature)),
         }
         self.summary.batches += 1;
         Ok(())

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{DatasetId, Epoch, Seq, SourceName, UnixMs};
 
@@ -43,6 +43,10 @@ pub enum Order {
     /// Say where the logs stand; the hub then compares the copies.
     Compare,
     Restart,
+    /// Make a new key beside the old one, and answer with its public half.
+    RotateKey,
+    /// Prove that this certificate of the new key is let in, and use both from then on.
+    UseCertificate(String),
 }
 
 /// Why a command cannot be done.
@@ -63,11 +67,27 @@ struct Arguments {
     source: Option<SourceName>,
     #[serde(default)]
     dataset: Option<DatasetId>,
+    #[serde(default)]
+    certificate: Option<String>,
+}
+
+/// The command by which a box makes itself a new key.
+pub const ROTATE_KEY: &str = "rotate_key";
+/// The command that brings the new key's certificate; the hub gives it by itself.
+pub const USE_CERTIFICATE: &str = "use_certificate";
+
+/// What a box answers to [`ROTATE_KEY`], within the answer's detail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewKey {
+    /// The uncompressed point, base64.
+    pub public_key: String,
+    /// By the new key itself (`evidence::KeyClaim`), base64.
+    pub signature: String,
 }
 
 impl Order {
     /// The list.
-    pub const NAMES: [&str; 8] = [
+    pub const NAMES: [&str; 10] = [
         "send_diagnostics",
         "set_bandwidth",
         "pause_source",
@@ -76,6 +96,8 @@ impl Order {
         "update_catalogue",
         "compare",
         "restart",
+        ROTATE_KEY,
+        USE_CERTIFICATE,
     ];
 
     /// Reads a command's name and arguments, a JSON object.
@@ -91,11 +113,13 @@ impl Order {
             hours,
             source,
             dataset,
+            certificate,
         } = serde_json::from_str(arguments)
             .map_err(|error| NotAnOrder::Arguments(format!("arguments: {error}")))?;
         let is_fitting = (hours.is_none() || name == "set_bandwidth")
             && (source.is_none() || name.ends_with("_source"))
-            && (dataset.is_none() || name == "reload_copies");
+            && (dataset.is_none() || name == "reload_copies")
+            && (certificate.is_none() || name == USE_CERTIFICATE);
         if !is_fitting {
             return Err(wrong("an argument of another command"));
         }
@@ -112,6 +136,10 @@ impl Order {
             "reload_copies" => Order::ReloadCopies(dataset),
             "update_catalogue" => Order::UpdateCatalogue,
             "compare" => Order::Compare,
+            ROTATE_KEY => Order::RotateKey,
+            USE_CERTIFICATE => {
+                Order::UseCertificate(certificate.ok_or(wrong("certificate is missing"))?)
+            }
             _ => Order::Restart,
         })
     }
@@ -231,6 +259,7 @@ mod tests {
             let arguments = match name {
                 "set_bandwidth" => r#"{"hours":["07:30-17:00 256"]}"#,
                 "pause_source" | "resume_source" => r#"{"source":"mot-cua"}"#,
+                USE_CERTIFICATE => r#"{"certificate":"-----BEGIN CERTIFICATE-----"}"#,
                 _ => "{}",
             };
             assert!(parse(name, arguments).is_ok(), "{name}");

@@ -210,8 +210,8 @@ impl Fault {
                  must come from the same issue; copy both again."
             }
             Problem::Expired { .. } => {
-                "Gia hạn định danh của trạm (tramd enrol), và kiểm tra đồng hồ của máy. / Renew the \
-                 box's identity (tramd enrol), and check the machine's clock."
+                "Xin trục cấp lại chứng thư (trucd box reissue), và kiểm tra đồng hồ của máy. / Have \
+                 the hub issue it again (trucd box reissue), and check the machine's clock."
             }
             Problem::NotYetValid { .. } => {
                 "Đồng hồ của máy có thể bị chậm; chờ đồng bộ giờ hoặc chỉnh lại. / The machine's \

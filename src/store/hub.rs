@@ -6,6 +6,7 @@ pub mod compare;
 pub mod down;
 pub mod feed;
 pub mod files;
+pub mod keys;
 pub mod orders;
 pub mod rights;
 
@@ -18,13 +19,16 @@ use crate::model::{AgencyCode, BoxId, Capture, Chain, DatasetId, Epoch, Lane, Se
 
 /// Records of 500 to 2,000 bytes waste less of 8-KiB pages than of smaller ones.
 const PAGE_BYTES: u64 = 8192;
-pub(super) const MIGRATIONS: &[&str] = &[concat!(
-    include_str!("hub.sql"),
-    include_str!("hub_feed.sql"),
-    include_str!("hub_orders.sql"),
-    include_str!("hub_files.sql"),
-    include_str!("hub_compare.sql")
-)];
+pub(super) const MIGRATIONS: &[&str] = &[
+    concat!(
+        include_str!("hub.sql"),
+        include_str!("hub_feed.sql"),
+        include_str!("hub_orders.sql"),
+        include_str!("hub_files.sql"),
+        include_str!("hub_compare.sql")
+    ),
+    include_str!("hub_keys.sql"),
+];
 pub(super) const LOG_SHIFT: u32 = 40;
 
 /// Whether a box may hand in data.
@@ -60,6 +64,8 @@ impl BoxState {
 pub struct BoxKey {
     pub state: BoxState,
     pub public_key: Vec<u8>,
+    /// Keys that the box may use from now on, and has not used yet.
+    pub offered: Vec<Vec<u8>>,
 }
 
 /// A box as it is registered.

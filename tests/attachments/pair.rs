@@ -164,7 +164,7 @@ impl Pair {
             store: self.store(),
             options: OPTIONS,
             box_id: self.box_id.clone(),
-            key: self.key(0),
+            key: self.key(0).into(),
             hub_keys: vec![self.key(1).public_key()],
             limits: Limits::FIELD,
             space: sending::Space {
@@ -186,7 +186,7 @@ impl Pair {
         let engine = receiving::HubEngine::open(receiving::Config {
             store: self.hub_store(),
             options: OPTIONS,
-            key: self.key(1),
+            key: self.key(1).into(),
             parts: Box::new(Watched {
                 files: PartFiles::new(folder.clone()),
                 folder,

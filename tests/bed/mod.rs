@@ -206,7 +206,7 @@ fn open(store: &Path, key: &[u8], lane_bytes_max: u64) -> EdgeEngine<Reply> {
         store: store.to_owned(),
         options: OPTIONS,
         box_id: BOX.parse().unwrap(),
-        key: SigningKey::from_pkcs8(key).unwrap(),
+        key: SigningKey::from_pkcs8(key).unwrap().into(),
         hub_keys: Vec::new(),
         limits: Limits::FIELD,
         space: Space {

@@ -95,7 +95,7 @@ pub fn open_hub(path: &Path, hub_key: &[u8], catalogue: &Arc<Catalogue>) -> rece
         parts: Box::new(PartFiles::new(folder_beside(path))),
         store: path.to_owned(),
         options: OPTIONS,
-        key: key(hub_key),
+        key: key(hub_key).into(),
     })
     .unwrap();
     hub.set_catalogue(Arc::clone(catalogue));
@@ -108,7 +108,7 @@ fn open_up(folder: &Path, box_key: &[u8], hub_key: &[u8]) -> sending::EdgeEngine
         store: folder.join("box.db"),
         options: OPTIONS,
         box_id: box_id(),
-        key: key(box_key),
+        key: key(box_key).into(),
         hub_keys: vec![key(hub_key).public_key()],
         limits: Limits::FIELD,
         space: sending::Space {
@@ -132,7 +132,7 @@ fn open_down(folder: &Path, box_key: &[u8], hub_key: &[u8], at: u64) -> copying:
         store: folder.join("down.db"),
         options: OPTIONS,
         box_id: box_id(),
-        key: key(box_key),
+        key: key(box_key).into(),
         hub_keys: vec![key(hub_key).public_key()],
         limits: Limits::FIELD,
     };

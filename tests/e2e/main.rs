@@ -13,6 +13,7 @@ mod files_down;
 mod initial_load;
 mod offices;
 mod orders;
+mod rotation;
 mod scanner;
 // The budget test and the benches use the rest of it.
 #[allow(dead_code)]

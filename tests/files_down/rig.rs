@@ -182,7 +182,7 @@ impl Rig {
                 parts: Box::new(PartFiles::new(folder_beside(&path))),
                 store: path.clone(),
                 options: OPTIONS,
-                key: key(&self.hub_key),
+                key: key(&self.hub_key).into(),
             })
             .unwrap();
             let shipped = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("catalogue");
@@ -205,7 +205,7 @@ impl Rig {
                         store: station.folder.join("box.db"),
                         options: OPTIONS,
                         box_id: station.id.clone(),
-                        key: key(&station.key),
+                        key: key(&station.key).into(),
                         hub_keys: hub_keys.clone(),
                         limits: Limits::FIELD,
                         space: sending::Space {
@@ -227,7 +227,7 @@ impl Rig {
                     store: station.folder.join("down.db"),
                     options: OPTIONS,
                     box_id: station.id.clone(),
-                    key: key(&station.key),
+                    key: key(&station.key).into(),
                     hub_keys,
                     limits: Limits::FIELD,
                 };

@@ -97,7 +97,7 @@ impl Center {
                 quota_bytes: self.quota_bytes,
                 cache_bytes: 256 * 1024,
             },
-            key: keys::hub(),
+            key: keys::hub().into(),
             parts: self.parts.open(),
         })?;
         if self.has_papers {

@@ -401,6 +401,7 @@ impl World {
             receiving::effect::Effect::TooLarge { .. }
             | receiving::effect::Effect::FileGone { .. }
             | receiving::effect::Effect::RefusedByBox { .. }
+            | receiving::effect::Effect::KeyChanged { .. }
             | receiving::effect::Effect::Compared { .. } => {
                 self.note(format_args!("  {effect:?}"));
             }

@@ -306,7 +306,7 @@ impl Office {
         let mut hub = receiving::HubEngine::open(receiving::Config {
             store: self.hub.clone(),
             options: OPTIONS,
-            key: read_key(&self.receipt_key),
+            key: read_key(&self.receipt_key).into(),
             parts: Box::new(PartFiles::new(folder_beside(&self.hub))),
         })
         .unwrap();
@@ -406,7 +406,7 @@ fn open_engine(box_id: &BoxId, store: &Path, material: &Path) -> sending::EdgeEn
         store: store.to_owned(),
         options: OPTIONS,
         box_id: box_id.clone(),
-        key: read_key(&material.join("box.key")),
+        key: read_key(&material.join("box.key")).into(),
         hub_keys: vec![PublicKey::from_bytes(point).unwrap()],
         limits: Limits::FIELD,
         space: sending::Space {

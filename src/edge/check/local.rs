@@ -230,20 +230,32 @@ pub fn certificate(keys: &Result<Keys, Vec<settings::Fault>>, clock: &Clock) -> 
     let now = clock.now().wall;
     let facts = &keys.identity.facts;
     let days = facts.days_left(now);
+    let (number, file) = (keys.pair.number, keys.pair.certificate.display());
+    let since = match keys.pair.since {
+        Some(since) => [format!(", lần cuối {since}"), format!(", last {since}")],
+        None => [String::new(), String::new()],
+    };
     let detail = both(
         format!(
-            "{}, hết hạn {}, còn {days} ngày",
-            facts.common_name, facts.not_after
+            "{}, hết hạn {}, còn {days} ngày; đã đổi khóa {number} lần{} ({file})",
+            facts.common_name, facts.not_after, since[0]
         ),
         format!(
-            "{}, ends {}, {days} days left",
-            facts.common_name, facts.not_after
+            "{}, ends {}, {days} days left; key changed {number} times{} ({file})",
+            facts.common_name, facts.not_after, since[1]
         ),
     );
-    let renew = both(
-        "Xin trục cấp lại chứng thư (trucd box add) và chép sang trạm.",
-        "Have the hub issue it again (trucd box add) and copy it to the box.",
-    );
+    // The hub begins months before; by now somebody has to look.
+    let renew = match keys.identity.check(now) {
+        Ok(()) => both(
+            "Tự gia hạn chưa xong: xem trạm có nối được trục không; ở trục: trucd command TRẠM rotate_key.",
+            "The renewal has not come through: see that the box has a link; at the hub: trucd command BOX rotate_key.",
+        ),
+        Err(_) => both(
+            "Xin trục cấp lại (trucd box reissue TRẠM), chép box.crt và box.key sang trạm rồi khởi động lại; kiểm tra cả đồng hồ.",
+            "Have the hub issue it again (trucd box reissue BOX), copy box.crt and box.key to the box and restart it; check the clock too.",
+        ),
+    };
     match keys.identity.check(now) {
         Err(_) => Check::new("certificate", Outcome::Failed, detail, renew),
         Ok(()) if days < URGENT_DAYS => Check::new("certificate", Outcome::Failed, detail, renew),

@@ -5,6 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::json;
 
+use super::rotate::{Certificate, ToProve};
 use super::{BANDWIDTH, Orders, PAUSED, compare};
 use crate::edge::config::Config;
 use crate::edge::published::CatalogueStatus;
@@ -19,12 +20,21 @@ use crate::store::orders::{CommandRow, CommandState, Said, SettingRow};
 const DETAIL_BYTES_MAX: usize = 50_000;
 
 /// How a command ended, and what there is to say.
-struct Outcome {
+pub(super) struct Outcome {
     state: CommandState,
     detail: String,
     setting: Option<Setting>,
     /// The hub is to hear where the logs stand.
     says_logs: bool,
+}
+
+/// What commands have left to do.
+#[derive(Default)]
+pub(super) struct Left {
+    /// The daemon is to end now.
+    pub restart: bool,
+    /// A certificate is to be tried.
+    pub to_prove: Option<Box<ToProve>>,
 }
 
 /// A change of a setting, written in the transaction that ends its command.
@@ -34,7 +44,7 @@ pub(super) enum Setting {
 }
 
 impl Outcome {
-    fn new(state: CommandState, detail: impl Into<String>) -> Outcome {
+    pub fn new(state: CommandState, detail: impl Into<String>) -> Outcome {
         Outcome {
             state,
             detail: detail.into(),
@@ -109,10 +119,10 @@ pub(super) fn write_setting(
 }
 
 impl Orders {
-    /// Does the commands that are not through; true when the daemon is to end now. What is begun and
-    /// not through in the first round was begun before the last start.
-    pub(super) fn obey(&self, store: &mut DownStore, is_first: bool) -> Result<bool, StoreError> {
-        let mut restart = false;
+    /// Does the commands that are not through; says what is left to do outside of the store. What is
+    /// begun and not through in the first round was begun before the last start.
+    pub(super) fn obey(&self, store: &mut DownStore, is_first: bool) -> Result<Left, StoreError> {
+        let mut left = Left::default();
         for row in store.open_commands()? {
             let now = self.clock.now().wall;
             let order = match self.understand(&row, now) {
@@ -123,7 +133,7 @@ impl Orders {
                 }
             };
             if order == Order::Restart && row.state == CommandState::Begun && !is_first {
-                restart = true;
+                left.restart = true;
                 continue;
             }
             if row.state == CommandState::Waiting {
@@ -134,14 +144,19 @@ impl Orders {
                 continue;
             }
             match order {
-                Order::Restart => restart = true,
+                Order::Restart => left.restart = true,
+                Order::UseCertificate(pem) => match self.take_certificate(&pem, now) {
+                    Certificate::Settled(outcome) => self.conclude(store, &row, &outcome, now)?,
+                    Certificate::ToProve(to_prove) => left.to_prove = Some(to_prove),
+                    Certificate::Waits => {}
+                },
                 order => {
-                    let outcome = self.act(order);
+                    let outcome = self.act(order, row.command.id.as_str());
                     self.conclude(store, &row, &outcome, now)?;
                 }
             }
         }
-        Ok(restart)
+        Ok(left)
     }
 
     /// What is to be done, or why nothing is.
@@ -175,7 +190,7 @@ impl Orders {
         })
     }
 
-    fn act(&self, order: Order) -> Outcome {
+    fn act(&self, order: Order, id: &str) -> Outcome {
         match setting(&self.config, &order) {
             Ok(Some((setting, detail))) => return Outcome::set(setting, detail),
             Ok(None) => {}
@@ -199,7 +214,10 @@ impl Orders {
                 says_logs: true,
                 ..Outcome::new(CommandState::Done, "")
             },
-            Order::Restart => unreachable!("a restart is no act of this process"),
+            Order::RotateKey => self.new_key(id),
+            Order::Restart | Order::UseCertificate(_) => {
+                unreachable!("it does not end with an act of this process")
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::catalogue::bundle::{Bundle, PART_BYTES};
 use crate::edge::config::load::Loaded;
+use crate::edge::generations::Generations;
 use crate::edge::intake::{self, Input};
 use crate::evidence::{CatalogueClaim, CommandClaim, SigningKey, sha256};
 use crate::model::down::{CatalogueNews, CataloguePart, Command, Down, day_of, midnight};
@@ -87,6 +88,13 @@ impl Rig {
         let orders = Orders {
             reader: Reader::new(Arc::clone(&config), clock.clone(), None),
             hub_keys: vec![self.hub.public_key()],
+            rotation: Rotation::new(
+                Generations::of(&config),
+                SigningKey::from_pkcs8(&SigningKey::generate())
+                    .expect("own key")
+                    .into(),
+                tokio::sync::mpsc::channel(1).0,
+            ),
             config,
             door,
             clock,
@@ -457,14 +465,14 @@ fn a_restart_happens_once_and_a_command_that_was_cut_off_is_done_after_the_start
     let far = UnixMs(now().0 + DAY_MS);
     rig.receive(&[Down::Command(rig.command("r1", "restart", "{}", far))]);
     let (orders, _queue) = rig.start();
-    assert!(orders.round(true).expect("a round").restart);
+    assert!(orders.round(true).expect("a round").left.restart);
     assert!(
-        orders.round(false).expect("a round").restart,
+        orders.round(false).expect("a round").left.restart,
         "until it has happened"
     );
     assert!(rig.audit().is_empty());
     let (orders, _queue) = rig.start();
-    assert!(!orders.round(true).expect("a round").restart);
+    assert!(!orders.round(true).expect("a round").left.restart);
     assert_eq!(rig.audit()[0].result, "done");
     // Killed between "begun" and the end.
     rig.receive(&[Down::Command(rig.command(

@@ -34,7 +34,9 @@ fn open(path: PathBuf) -> Result<EdgeEngine<Reply>, StoreError> {
             cache_bytes: 1 << 20,
         },
         box_id: "xa-tan-bien".parse().expect("valid"),
-        key: SigningKey::from_pkcs8(&SigningKey::generate()).expect("own key"),
+        key: SigningKey::from_pkcs8(&SigningKey::generate())
+            .expect("own key")
+            .into(),
         hub_keys: Vec::new(),
         limits: Limits::FIELD,
         space: Space {

@@ -64,8 +64,8 @@ fn certificate(status: &Status) -> Option<Light> {
     if days <= 0 {
         return Some(Light::new(
             Colour::Red,
-            "Chứng thư của trạm đã hết hạn. Đề nghị đơn vị vận hành trục cấp chứng thư mới.",
-            "The box's certificate has ended; ask the hub's operator for a new one.",
+            "Chứng thư của trạm đã hết hạn. Đề nghị đơn vị vận hành trục cấp lại (trucd box reissue).",
+            "The box's certificate has ended; ask the hub's operator to issue it again (trucd box reissue).",
         ));
     }
     let colour = if days <= CERTIFICATE_RED_DAYS {
@@ -78,9 +78,11 @@ fn certificate(status: &Status) -> Option<Light> {
     Some(Light::new(
         colour,
         format!(
-            "Chứng thư của trạm còn {days} ngày. Đề nghị đơn vị vận hành trục cấp chứng thư mới."
+            "Chứng thư của trạm còn {days} ngày mà chưa tự gia hạn được. Kiểm tra đường truyền; ở trục: trucd command TRẠM rotate_key."
         ),
-        format!("The box's certificate ends in {days} days; ask the hub's operator for a new one."),
+        format!(
+            "The box's certificate ends in {days} days and was not renewed by itself. Check the link; at the hub: trucd command BOX rotate_key."
+        ),
     ))
 }
 

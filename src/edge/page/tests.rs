@@ -128,6 +128,8 @@ pub fn full() -> Status {
             floor: Stamp(UnixMs(AT)),
         },
         certificate: Some(CertificateStatus {
+            generation: 0,
+            rotated: None,
             common_name: "xa-tan-bien".to_owned(),
             issuer: "Trục".to_owned(),
             not_after: Stamp(UnixMs(1_850_000_000_000)),

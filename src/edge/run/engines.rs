@@ -29,7 +29,7 @@ const DOWN_CACHE_BYTES: u64 = 1024 * 1024;
 /// Opens the engine over the configured store, as often as needed.
 pub fn open_engine(config: &Arc<Config>, keys: &Keys, blobs: &Arc<Blobs>) -> OpenEngine {
     let (config, blobs) = (Arc::clone(config), Arc::clone(blobs));
-    let signing_key = keys.signing_keys();
+    let key = keys.signing_key();
     let hub_keys = keys.hub_keys();
     Box::new(move || {
         let store = &config.store;
@@ -41,7 +41,7 @@ pub fn open_engine(config: &Arc<Config>, keys: &Keys, blobs: &Arc<Blobs>) -> Ope
                 cache_bytes: CACHE_BYTES,
             },
             box_id: config.box_id.clone(),
-            key: signing_key(),
+            key: key.clone(),
             hub_keys: hub_keys.clone(),
             limits: Limits::FIELD,
             space: Space {
@@ -60,7 +60,7 @@ pub fn open_engine(config: &Arc<Config>, keys: &Keys, blobs: &Arc<Blobs>) -> Ope
 /// Opens the engine of what comes down, as often as needed.
 pub(super) fn open_copies(config: &Arc<Config>, keys: &Keys, door: &Arc<Door>) -> OpenCopies {
     let (config, door) = (Arc::clone(config), Arc::clone(door));
-    let signing_key = keys.signing_keys();
+    let key = keys.signing_key();
     let hub_keys = keys.hub_keys();
     Box::new(move |now| {
         let store = config.store.down_path();
@@ -74,7 +74,7 @@ pub(super) fn open_copies(config: &Arc<Config>, keys: &Keys, door: &Arc<Door>) -
                     cache_bytes: DOWN_CACHE_BYTES,
                 },
                 box_id: config.box_id.clone(),
-                key: signing_key(),
+                key: key.clone(),
                 hub_keys: hub_keys.clone(),
                 limits: Limits::FIELD,
             },

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::edge::config::Config;
 use crate::edge::config::load::{OWN_SOURCE, PUT_SOURCE};
+use crate::edge::generations::Generations;
 use crate::edge::live::{self, Live};
 use crate::edge::orders;
 use crate::edge::published::CatalogueStatus;
@@ -22,7 +23,7 @@ use crate::edge::texts;
 use crate::engine::sending::Level;
 use crate::model::{Lane, Now, UnixMs};
 use crate::shell::clock::Clock;
-use crate::shell::x509::{self, Facts};
+use crate::shell::x509;
 use crate::store::StoreError;
 use crate::store::down_status::DownView;
 use crate::store::edge_status::{EdgeView, EventFacts, LaneFacts, SourceFacts, WrittenFacts};
@@ -46,8 +47,7 @@ pub struct Reader {
     clock: Clock,
     /// None while the daemon is down.
     live: Option<Arc<Live>>,
-    /// None when the certificate cannot be read.
-    certificate: Option<Facts>,
+    generations: Generations,
     /// Where `proc` and `sys` are.
     root: PathBuf,
     by_source: Arc<Mutex<Counter>>,
@@ -56,14 +56,11 @@ pub struct Reader {
 impl Reader {
     /// `live` is there in the daemon itself.
     pub fn new(config: Arc<Config>, clock: Clock, live: Option<Arc<Live>>) -> Reader {
-        let certificate = std::fs::read(&config.hub.certificate)
-            .ok()
-            .and_then(|pem| x509::from_pem(&pem).ok());
         Reader {
+            generations: Generations::of(&config),
             config,
             clock,
             live,
-            certificate,
             root: PathBuf::from("/"),
             by_source: Arc::default(),
         }
@@ -125,12 +122,7 @@ impl Reader {
                 quality: now.quality,
                 floor: Stamp(self.clock.floor()),
             },
-            certificate: self.certificate.as_ref().map(|facts| CertificateStatus {
-                common_name: facts.common_name.clone(),
-                issuer: facts.issuer.clone(),
-                not_after: Stamp(facts.not_after),
-                days_left: facts.days_left(now.wall),
-            }),
+            certificate: self.certificate(now.wall),
             catalogue: CatalogueStatus::read(&self.config.store.down_path()),
             bandwidth_kbps: self
                 .live
@@ -159,6 +151,21 @@ impl Reader {
     /// What waited before the moment of a status; nothing where the store cannot be read.
     pub fn history(&self, status: &Status) -> History {
         History::read(&self.config.store.path, status.at.0).unwrap_or_default()
+    }
+
+    /// None when the certificate cannot be read. It changes while the daemon runs.
+    fn certificate(&self, now: UnixMs) -> Option<CertificateStatus> {
+        let pair = self.generations.in_force();
+        let pem = std::fs::read(&pair.certificate).ok()?;
+        let facts = x509::from_pem(&pem).ok()?;
+        Some(CertificateStatus {
+            days_left: facts.days_left(now),
+            common_name: facts.common_name,
+            issuer: facts.issuer,
+            not_after: Stamp(facts.not_after),
+            generation: pair.number,
+            rotated: pair.since.map(Stamp),
+        })
     }
 
     /// The configured sources, whatever they did so far, then others that once did something.

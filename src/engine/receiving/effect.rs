@@ -47,6 +47,10 @@ pub enum Effect {
         box_id: BoxId,
         code: RefusalCode,
     },
+    /// A box has begun to sign with its new key, and the one before has ended.
+    KeyChanged {
+        box_id: BoxId,
+    },
     /// What a box holds was compared with what it is to hold.
     Compared {
         box_id: BoxId,

@@ -2,6 +2,7 @@
 //! content of its chunks.
 
 use super::effect::Effect;
+use super::keys;
 use super::{HubEngine, not_written};
 use crate::engine::answers;
 use crate::engine::feed::route::Committed;
@@ -265,6 +266,7 @@ impl EntryWriter<'_> {
             if let Some(answer) = answers::answer(self.box_id, entry) {
                 files::hear(store, self.box_id, &answer, self.at)?;
                 self.feed.hear(store, self.box_id, &answer, self.at)?;
+                keys::hear(store, self.box_id, &answer)?;
             }
         }
         Ok(())

@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::{Shown, grace};
 use crate::hub::certificate;
 
 /// Most TLS handshakes at once. A new one ends the oldest, so that whoever opens connections
@@ -46,7 +47,7 @@ pub struct Door {
 struct Guest {
     stream: TlsStream<TcpStream>,
     peer: SocketAddr,
-    name: String,
+    shown: Shown,
 }
 
 impl Door {
@@ -80,7 +81,7 @@ impl Door {
                     if connections.len() < self.connections_max {
                         connections.spawn(serve(guest, self.inner, self.links.clone()));
                     } else {
-                        tracing::warn!(client = guest.name, "refused: all connections are taken");
+                        tracing::warn!(client = guest.shown.name, "refused: all connections are taken");
                     }
                 },
                 Some(_) = connections.join_next() => {}
@@ -103,12 +104,21 @@ async fn shake_hands(tls: TlsAcceptor, socket: TcpStream, peer: SocketAddr) -> O
     };
     // Refusals must not wait for a packet to fill up.
     stream.get_ref().0.set_nodelay(true).ok()?;
-    let certificates = stream.get_ref().1.peer_certificates()?;
-    match certificates
-        .first()
-        .and_then(|own| certificate::common_name(own))
-    {
-        Some(name) => Some(Guest { stream, peer, name }),
+    let own = stream.get_ref().1.peer_certificates()?.first()?;
+    let now = tls.config().time_provider.current_time();
+    match certificate::common_name(own) {
+        Some(name) => {
+            let shown = Shown {
+                name,
+                key: certificate::public_key(own),
+                has_ended: now.is_none_or(|now| grace::has_ended(own, now)),
+            };
+            Some(Guest {
+                stream,
+                peer,
+                shown,
+            })
+        }
         None => {
             tracing::warn!(%peer, "refused: the client's certificate has no common name");
             None
@@ -117,7 +127,7 @@ async fn shake_hands(tls: TlsAcceptor, socket: TcpStream, peer: SocketAddr) -> O
 }
 
 async fn serve(guest: Guest, inner: SocketAddr, links: Arc<Links>) {
-    let (client, peer) = (guest.name.clone(), guest.peer);
+    let (client, peer) = (guest.shown.name.clone(), guest.peer);
     if let Err(error) = connect_and_carry(guest, inner, links).await {
         tracing::debug!(client, %peer, %error, "connection ended");
     }
@@ -127,9 +137,9 @@ async fn connect_and_carry(guest: Guest, inner: SocketAddr, links: Arc<Links>) -
     let socket = TcpSocket::new_v4()?;
     socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
     // The gate may ask for the name as soon as the socket is connected, so it is written down first.
-    let Some(link) = Links::open(&links, socket.local_addr()?, &guest.name) else {
+    let Some(link) = Links::open(&links, socket.local_addr()?, &guest.shown) else {
         tracing::warn!(
-            client = guest.name,
+            client = guest.shown.name,
             "refused: too many connections of one name"
         );
         return Ok(());
@@ -186,7 +196,7 @@ async fn carry_one_way(
 pub struct Links(Mutex<HashMap<SocketAddr, Arc<Link>>>);
 
 struct Link {
-    name: String,
+    shown: Shown,
     admitted: AtomicBool,
     admission: Notify,
     leave: Notify,
@@ -194,8 +204,8 @@ struct Link {
 
 impl Links {
     /// Who stands behind one of rmqtt's connections.
-    pub fn name_of(&self, inner: SocketAddr) -> Option<String> {
-        self.lock().get(&inner).map(|link| link.name.clone())
+    pub fn guest_of(&self, inner: SocketAddr) -> Option<Shown> {
+        self.lock().get(&inner).map(|link| link.shown.clone())
     }
 
     /// Told by the gate: the client has been let in.
@@ -206,34 +216,35 @@ impl Links {
         }
     }
 
-    /// Names of all that have been let in, sorted.
-    pub fn admitted(&self) -> Vec<String> {
+    /// All that have been let in, by name.
+    pub fn admitted(&self) -> Vec<Shown> {
         let links = self.lock();
         let admitted = links
             .values()
             .filter(|link| link.admitted.load(Ordering::Relaxed));
-        let mut names: Vec<String> = admitted.map(|link| link.name.clone()).collect();
-        names.sort();
-        names
+        let mut guests: Vec<Shown> = admitted.map(|link| link.shown.clone()).collect();
+        guests.sort_by(|one, other| one.name.cmp(&other.name));
+        guests
     }
 
-    /// Ends the connections of a name, and says how many.
-    pub fn close(&self, name: &str) -> usize {
+    /// Ends the connections of whoever is meant, and says how many.
+    pub fn close(&self, is_meant: impl Fn(&Shown) -> bool) -> usize {
         let links = self.lock();
         links
             .values()
-            .filter(|link| link.name == name)
+            .filter(|link| is_meant(&link.shown))
             .map(|link| link.leave.notify_one())
             .count()
     }
 
-    fn open(links: &Arc<Links>, inner: SocketAddr, name: &str) -> Option<OpenLink> {
+    fn open(links: &Arc<Links>, inner: SocketAddr, shown: &Shown) -> Option<OpenLink> {
         let mut open = links.lock();
-        if open.values().filter(|link| link.name == name).count() >= CONNECTIONS_PER_NAME_MAX {
+        let same_name = open.values().filter(|link| link.shown.name == shown.name);
+        if same_name.count() >= CONNECTIONS_PER_NAME_MAX {
             return None;
         }
         let link = Arc::new(Link {
-            name: name.to_owned(),
+            shown: shown.clone(),
             admitted: AtomicBool::new(false),
             admission: Notify::new(),
             leave: Notify::new(),

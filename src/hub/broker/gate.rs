@@ -15,9 +15,9 @@ use rmqtt::types::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::MayConnect;
 use super::access::{Message, Rules, is_from_box};
 use super::door::Links;
+use super::{MayConnect, Shown};
 
 /// How long a box is held back while the hub's waiting messages are full, before it is refused.
 const FULL_WAIT: Duration = Duration::from_secs(5);
@@ -80,18 +80,19 @@ impl Gate {
     /// Lets a client in, or says why not.
     fn admit(&self, info: &ConnectInfo) -> Result<(), String> {
         let inner = info.id().remote_addr.ok_or("its socket is unknown")?;
-        let name = self
+        let shown = self
             .links
-            .name_of(inner)
+            .guest_of(inner)
             .ok_or("it did not come through the door")?;
-        self.admit_as(&name, info)
-            .inspect_err(|why| self.log_refusal(&name, Deed::Connect, why))?;
+        self.admit_as(&shown, info)
+            .inspect_err(|why| self.log_refusal(&shown.name, Deed::Connect, why))?;
         self.links.admit(inner);
-        self.forget_refusals(&name);
+        self.forget_refusals(&shown.name);
         Ok(())
     }
 
-    fn admit_as(&self, name: &str, info: &ConnectInfo) -> Result<(), String> {
+    fn admit_as(&self, guest: &Shown, info: &ConnectInfo) -> Result<(), String> {
+        let name = guest.name.as_str();
         let ConnectInfo::V5(id, connect) = info else {
             return Err("it does not speak MQTT 5".into());
         };
@@ -112,10 +113,13 @@ impl Gate {
                 ));
             }
         }
-        if !self.rules.is_hub(name) && !(self.may_connect)(name) {
-            return Err("the registry does not let it connect".into());
+        match self.rules.is_hub(name) {
+            // The hub's own certificate is no box's, and nobody waits for it to be renewed.
+            true if guest.has_ended => Err("the hub's own certificate has ended".into()),
+            true => Ok(()),
+            false if (self.may_connect)(guest) => Ok(()),
+            false => Err("the registry does not let it connect".into()),
         }
-        Ok(())
     }
 
     /// Changes a message before the access rule sees it, where that is needed.

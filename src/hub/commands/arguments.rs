@@ -194,6 +194,18 @@ pub enum BoxCommand {
     Revoke(BoxArgs),
     /// Assign a box to another agency
     Move(MoveArgs),
+    /// Issue key and certificate again, for a box that can no longer renew them by itself; what it
+    /// has now counts until it uses them
+    Reissue(ReissueArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ReissueArgs {
+    #[arg(value_name = "BOX")]
+    pub box_id: BoxId,
+    /// Folder for box.crt and box.key [default: one below boxes/BOX beside the configuration]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -71,6 +71,7 @@ impl HubStore {
                 Ok(BoxKey {
                     state: BoxState::parse(&state)?,
                     public_key,
+                    offered: self.offered_keys(box_id)?,
                 })
             })
             .transpose()
