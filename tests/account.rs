@@ -411,6 +411,34 @@ fn forms_of_other_pages_do_nothing() {
     assert!(said(&rig, &["account", "list"], 0).starts_with("chưa có"));
 }
 
+/// What nobody has to send is not kept: neither a long name nor a long form costs memory.
+#[test]
+fn long_names_and_forms_of_strangers_are_not_taken() {
+    let rig = start();
+    let mut stranger = Browser::new(port(&rig));
+    stranger.get(LOGIN).ok();
+    let long = "a".repeat(12 * 1024);
+    let page = stranger.post(LOGIN, &[("ten", &long), ("mat_khau", PASSWORD)]);
+    assert_eq!(page.status, 401);
+    let longer = "a".repeat(20 * 1024);
+    let page = stranger.post(LOGIN, &[("ten", &longer), ("mat_khau", PASSWORD)]);
+    assert_eq!(page.status, 400);
+    let mut slow = std::net::TcpStream::connect(("127.0.0.1", port(&rig))).unwrap();
+    let head = format!("POST {LOGIN} HTTP/1.1\r\nHost: tram\r\nContent-Length: 100\r\n\r\nten=");
+    std::io::Write::write_all(&mut slow, head.as_bytes()).unwrap();
+    slow.set_read_timeout(Some(Duration::from_secs(40)))
+        .unwrap();
+    let begun = Instant::now();
+    let mut answer = [0; 12];
+    std::io::Read::read_exact(&mut slow, &mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 400");
+    assert!(
+        begun.elapsed() < Duration::from_secs(30),
+        "it is not waited for"
+    );
+    hand_in(&rig, 1);
+}
+
 /// Many guess from many addresses; intake goes on, the owner's own machine is not locked out, and
 /// where the account is locked the console's code opens it.
 #[test]

@@ -10,6 +10,9 @@
     reason = "real processes are waited for and timed by the real clock"
 )]
 
+#[path = "account/browser.rs"]
+#[allow(dead_code)]
+mod browser;
 #[path = "e2e/cage.rs"]
 mod cage;
 #[path = "e2e/rig.rs"]
@@ -84,6 +87,46 @@ fn f29_a_million_records_wait_and_leave_within_the_memory_budget() {
         println!("idle after a start: {:.1} MB", idle_bytes as f64 / 1e6);
         assert!(idle_bytes <= IDLE_BYTES_MAX, "idle: {idle_bytes} bytes");
     }
+}
+
+/// Passwords cost 7 MiB each while they are hashed, and nothing afterwards; the box lives under its
+/// limit meanwhile.
+#[test]
+fn logins_give_their_memory_back() {
+    let mut rig = Rig::start(Broker::Embedded);
+    rig.add_box(XA, AGENCY, rig.port);
+    rig.kill_hub();
+    rig.start_box(XA);
+    let cage = Cage::new(rig.pid(XA), BUSY_BYTES_MAX);
+    let mut browser = browser::Browser::new(rig.boxes[XA].http_port);
+    // The first brings in what every page needs.
+    let log_in = |browser: &mut browser::Browser| {
+        browser.get("/ky-thuat/dang-nhap").ok();
+        let fields = [("ten", "lan"), ("mat_khau", "mưa rào đầu mùa hạ")];
+        browser.post("/ky-thuat/dang-nhap", &fields).status
+    };
+    assert_eq!(log_in(&mut browser), 401);
+    std::thread::sleep(Duration::from_secs(2));
+    let before = memory_bytes(rig.pid(XA));
+    for number in 0..12_u8 {
+        let address = std::net::Ipv4Addr::new(127, 0, 3, number + 1);
+        let mut browser = browser::Browser::at(rig.boxes[XA].http_port, address);
+        let status = log_in(&mut browser);
+        assert!(status == 401 || status == 429, "{status}");
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    let after = memory_bytes(rig.pid(XA));
+    println!(
+        "logins: {:.1} MB before, {:.1} MB after, {}",
+        before as f64 / 1e6,
+        after as f64 / 1e6,
+        told(&cage)
+    );
+    assert!(
+        after < before + 1_000_000,
+        "{before} bytes before, {after} after"
+    );
+    rig.status(XA);
 }
 
 /// The box takes a file in and hands it to the hub with less memory than the file has bytes.

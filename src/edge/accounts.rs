@@ -98,8 +98,8 @@ impl Accounts {
         now: impl Fn() -> Now,
     ) -> Result<String, (Denied, bool)> {
         let denied = |denied: Denied| (denied, false);
-        // A name that is none is held against the address all the same.
-        let name = name.trim().to_lowercase();
+        // What is no name is held against the address all the same, and its length against nobody.
+        let name = account_name(name).unwrap_or_default();
         let _room = self.room.try_acquire().map_err(|_| (Denied::Busy, false))?;
         let _turn = self.turn.acquire().await.expect("it is never closed");
         if let Some(wait_ms) = self.guard().wait_ms(&name, address, now().mono_ms) {

@@ -36,8 +36,9 @@ use crate::model::{Now, UnixMs};
 use form::{Cookies, Fields};
 use html::{Both, Frame};
 
-/// Longest form, and how long it may be on its way.
+/// Longest form of who is logged in, and of who is not, and how long either may be on its way.
 const FORM_BYTES_MAX: usize = 256 * 1024;
+const OPEN_FORM_BYTES_MAX: usize = 16 * 1024;
 const FORM_TIMEOUT: Duration = Duration::from_secs(15);
 /// The field that carries a form's token, and the one that says that a person has confirmed.
 const TOKEN_FIELD: &str = "ma_bieu_mau";
@@ -331,7 +332,11 @@ async fn answer(app: Arc<App>, address: IpAddr, request: Request) -> Answer {
         app: Arc::clone(&app),
     };
     if is_post {
-        let Ok(Ok(bytes)) = timeout(FORM_TIMEOUT, to_bytes(body, FORM_BYTES_MAX)).await else {
+        let bytes_max = match visit.visitor {
+            Some(_) => FORM_BYTES_MAX,
+            None => OPEN_FORM_BYTES_MAX,
+        };
+        let Ok(Ok(bytes)) = timeout(FORM_TIMEOUT, to_bytes(body, bytes_max)).await else {
             let texts = [
                 "Biểu mẫu quá lớn hoặc quá chậm.",
                 "The form is too large or too slow.",

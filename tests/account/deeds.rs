@@ -394,10 +394,12 @@ fn a_refused_file_is_taken_anew() {
     let left: Vec<_> = fs::read_dir(folder.join("refused")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
 
-    // Nothing outside of the folder can be named.
+    // Nothing outside of the folder can be named, and no link leads there.
+    std::os::unix::fs::symlink(rig.folder.path(), folder.join("refused/loi")).unwrap();
     fs::write(rig.folder.path().join("ngoai.json"), "{}").unwrap();
     for wrong in [
         "../../ngoai.json",
+        "loi/ngoai.json",
         "/etc/hostname",
         "hồ sơ.json.reason.txt",
         "khong-co.json",

@@ -302,7 +302,18 @@ impl Folder {
         if !is_below || path.as_os_str().is_empty() || is_reason(path) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let from = self.path.join(REFUSED).join(path);
+        let top = self.path.join(REFUSED);
+        let from = top.join(path);
+        // A link on the way could lead to a file that is nobody's to hand in.
+        for folder in from
+            .ancestors()
+            .skip(1)
+            .take_while(|folder| folder.starts_with(&top))
+        {
+            if !fs::symlink_metadata(folder)?.is_dir() {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+        }
         let to = self.path.join(path);
         if !fs::symlink_metadata(&from)?.is_file() {
             return Err(io::ErrorKind::InvalidInput.into());
