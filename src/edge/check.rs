@@ -4,8 +4,8 @@
 //! that it never takes the box's place at the broker. Without a daemon it goes the whole way to the
 //! hub and back itself, down to a signed receipt.
 
-mod local;
-mod network;
+pub(in crate::edge) mod local;
+pub(in crate::edge) mod network;
 
 use std::fmt;
 use std::path::Path;

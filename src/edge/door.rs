@@ -116,6 +116,10 @@ impl Door {
         &self.store
     }
 
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     pub fn now(&self) -> Now {
         self.clock.now()
     }

@@ -9,6 +9,7 @@ mod bandwidth;
 mod files;
 mod form;
 mod html;
+mod link_test;
 mod login;
 mod machine;
 mod parked;
@@ -116,6 +117,7 @@ enum Page {
     Pause,
     Resume,
     SendNow,
+    LinkTest,
     Parked,
     LookParked,
     RetryParked,
@@ -168,6 +170,7 @@ pub const ROUTES: &[Route] = &[
     route("/ky-thuat/nguon/tam-dung", Methods::Both, Page::Pause),
     route("/ky-thuat/nguon/chay-tiep", Methods::Both, Page::Resume),
     route("/ky-thuat/gui-ngay", Methods::Both, Page::SendNow),
+    route("/ky-thuat/duong-truyen", Methods::Both, Page::LinkTest),
     route("/ky-thuat/giu-lai", Methods::Get, Page::Parked),
     route("/ky-thuat/giu-lai/xem", Methods::Get, Page::LookParked),
     route(
@@ -203,6 +206,8 @@ struct Visit {
 struct Answer {
     status: StatusCode,
     body: String,
+    /// An answer that comes in parts; then `body` is not sent.
+    stream: Option<Body>,
     /// Where the browser is to go instead.
     location: Option<String>,
     cookies: Vec<String>,
@@ -214,6 +219,7 @@ impl Answer {
         Answer {
             status,
             body,
+            stream: None,
             location: None,
             cookies: Vec::new(),
             retry_after_s: None,
@@ -233,7 +239,8 @@ impl Answer {
     }
 
     fn into_response(self) -> Response<Body> {
-        let mut response = Response::new(Body::from(self.body));
+        let body = self.stream.unwrap_or_else(|| Body::from(self.body));
+        let mut response = Response::new(body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         for (name, value) in [
@@ -377,6 +384,7 @@ async fn show(page: Page, visit: &Visit) -> Answer {
         Page::Pause => sources::pause(visit).await,
         Page::Resume => sources::resume(visit).await,
         Page::SendNow => sources::send_now(visit).await,
+        Page::LinkTest => link_test::link_test(visit).await,
         Page::Parked => parked::list(visit).await,
         Page::LookParked => parked::look(visit).await,
         Page::RetryParked => parked::retry(visit).await,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::edge::blobs::Blobs;
@@ -11,6 +12,7 @@ use crate::edge::check::{Both, Check, Outcome, both};
 use crate::edge::config::Config;
 use crate::edge::identity::Keys;
 use crate::edge::lock::StoreLock;
+use crate::edge::page::remedy::remedy;
 use crate::edge::run::engines::open_engine;
 use crate::edge::status::{LinkState, Status};
 use crate::edge::texts;
@@ -18,7 +20,7 @@ use crate::engine::sending::{Effect, Event};
 use crate::model::limits::MESSAGE_BYTES_MAX;
 use crate::shell::clock::Clock;
 use crate::shell::courier::payload_bytes_max;
-use crate::shell::dial::{Dialer, Line};
+use crate::shell::dial::{Address, Dialer, Line};
 use crate::shell::down::DownReason;
 use crate::shell::mqtt::{Greeting, Heard, Session};
 use crate::wire;
@@ -43,12 +45,13 @@ pub fn checks(
     Ok(checks)
 }
 
-/// What each step found for each address.
-#[derive(Default)]
-struct Steps {
-    name: Found,
-    tcp: Found,
-    tls: Found,
+/// The way to the hub by each of its addresses, one step after the other.
+pub struct Way {
+    dialers: Vec<Dialer>,
+    /// Of those whose name was found, each with its connection.
+    tcp: Vec<(usize, Option<TcpStream>)>,
+    /// The first that was secured.
+    line: Option<Line>,
 }
 
 #[derive(Default)]
@@ -63,20 +66,9 @@ async fn walk(
     clock: &Clock,
     status: Option<&Status>,
 ) -> Vec<Check> {
-    let mut steps = Steps::default();
-    let mut line = None;
-    for address in &config.hub.addresses {
-        let tls = Arc::clone(&keys.identity.config);
-        let mut dialer = Dialer::new(address.clone(), tls, clock.clone());
-        let reached = steps.try_address(&mut dialer).await;
-        line = line.or(reached);
-    }
-    let mut checks = vec![
-        steps.name.check("name"),
-        steps.tcp.check("tcp"),
-        steps.tls.check("tls"),
-    ];
-    match (status, line) {
+    let mut way = Way::new(config, keys, clock);
+    let mut checks = vec![way.look_up().await, way.connect().await, way.secure().await];
+    match (status, way.line) {
         (Some(status), _) => checks.extend(of_daemon(status)),
         (None, Some(line)) => checks.extend(round_trip(config, keys, clock, line).await),
         (None, None) => {}
@@ -84,13 +76,55 @@ async fn walk(
     checks
 }
 
-impl Steps {
-    /// Goes as far as it comes.
-    async fn try_address(&mut self, dialer: &mut Dialer) -> Option<Line> {
-        let address = dialer.address.to_string();
-        self.name.add(&address, dialer.resolve().await)?;
-        let tcp = self.tcp.add(&address, dialer.connect().await)?;
-        self.tls.add(&address, dialer.secure(tcp).await)
+impl Way {
+    pub fn new(config: &Config, keys: &Keys, clock: &Clock) -> Way {
+        let dialer = |address: &Address| {
+            let tls = Arc::clone(&keys.identity.config);
+            Dialer::new(address.clone(), tls, clock.clone())
+        };
+        Way {
+            dialers: config.hub.addresses.iter().map(dialer).collect(),
+            tcp: Vec::new(),
+            line: None,
+        }
+    }
+
+    pub async fn look_up(&mut self) -> Check {
+        let mut found = Found::default();
+        for (place, dialer) in self.dialers.iter_mut().enumerate() {
+            let address = dialer.address.to_string();
+            if found.add(&address, dialer.resolve().await).is_some() {
+                self.tcp.push((place, None));
+            }
+        }
+        found.check("name")
+    }
+
+    pub async fn connect(&mut self) -> Check {
+        let mut found = Found::default();
+        for (place, tcp) in &mut self.tcp {
+            let dialer = &mut self.dialers[*place];
+            let address = dialer.address.to_string();
+            *tcp = found.add(&address, dialer.connect().await);
+        }
+        found.check("tcp")
+    }
+
+    /// Whether one address was reached by all three steps.
+    pub fn is_open(&self) -> bool {
+        self.line.is_some()
+    }
+
+    pub async fn secure(&mut self) -> Check {
+        let mut found = Found::default();
+        for (place, tcp) in &mut self.tcp {
+            if let Some(tcp) = tcp.take() {
+                let dialer = &self.dialers[*place];
+                let line = found.add(&dialer.address.to_string(), dialer.secure(tcp).await);
+                self.line = self.line.take().or(line);
+            }
+        }
+        found.check("tls")
     }
 }
 
@@ -139,17 +173,19 @@ impl Found {
     }
 }
 
+/// What the reason means, and then each thing to do on a line of its own.
 fn hint(reason: DownReason) -> Both {
-    both(
-        reason.vietnamese(),
-        format!(
-            "Reason {reason}: see the list of reasons in the handbook; the step before this one works."
-        ),
-    )
+    let remedy = remedy(reason);
+    let lines = |index: usize| {
+        let steps = remedy.steps.iter().map(|step| step[index]);
+        let lines: Vec<&str> = std::iter::once(remedy.what[index]).chain(steps).collect();
+        lines.join("\n")
+    };
+    both(lines(0), lines(1))
 }
 
 /// The daemon holds the only place at the broker; it is asked.
-fn of_daemon(status: &Status) -> Vec<Check> {
+pub fn of_daemon(status: &Status) -> Vec<Check> {
     let link = &status.link;
     let address = link.address.as_deref().unwrap_or("-");
     if link.state != LinkState::Up {

@@ -57,6 +57,10 @@ pub fn page(frame: &Frame<'_>, body: &str) -> String {
     if let Some((account, token)) = frame.visitor {
         for (path, name) in [
             ("/ky-thuat", ["Kỹ thuật", "Technician"]),
+            (
+                "/ky-thuat/duong-truyen",
+                ["Kiểm tra đường truyền", "Link test"],
+            ),
             ("/ky-thuat/bang-thong", ["Băng thông", "Bandwidth"]),
             ("/ky-thuat/nhat-ky", ["Nhật ký", "Audit log"]),
             ("/ky-thuat/tai-khoan", ["Tài khoản", "Accounts"]),
