@@ -45,6 +45,12 @@ const COPY_HEAD_BYTES: usize = 4 * 1024;
 /// By how much copies of the same subject may differ in length.
 const COPY_SLACK_BYTES: usize = 64;
 const DAY_MS: i64 = 86_400_000;
+/// An office may say so long after a document was handed on what became of it.
+const HANDED_MS: i64 = 730 * DAY_MS;
+/// So long the hub waits for the document that a word is about.
+const UNHEARD_MS: i64 = 90 * DAY_MS;
+/// Rows that are forgotten in a step.
+const FORGET_ROWS: u64 = 200;
 
 /// An entry for a box's log.
 #[derive(Debug, Clone)]
@@ -71,6 +77,8 @@ pub(super) struct Feed {
     is_resting: bool,
     /// Loads that go on; the first is next.
     loads: Vec<SubscriptionRow>,
+    /// Something may be old enough to be forgotten; it is looked for every day.
+    forgets: bool,
     /// Documents that found nobody are tried again from this one on.
     retry_from: Option<i64>,
     /// Beyond so many bytes that wait for a box, documents for it wait outside its log.
@@ -129,6 +137,7 @@ impl Feed {
         is_unread
             || (!self.loads.is_empty() && !self.is_resting)
             || (!self.comparing.is_empty() && !self.is_compare_resting)
+            || self.forgets
             || self.retry_from.is_some()
     }
 
@@ -194,6 +203,7 @@ impl Feed {
         }
         if self.is_new_day(now) {
             self.areas.clear();
+            self.forgets = true;
         }
         self.read_at = Some(state);
         self.follow_published(store, now)?;
@@ -442,9 +452,14 @@ impl Feed {
 
     // === Copies ===
 
-    /// Goes on with a load, and with documents that found nobody.
+    /// Goes on with a load, and with documents that found nobody; forgets what is old.
     pub fn work(&mut self, store: &mut HubStore, now: UnixMs) -> Result<(), StoreError> {
         self.retry(store, now)?;
+        if self.forgets {
+            let before = |ms| UnixMs(now.0.saturating_sub(ms));
+            self.forgets = store.forget_handed(before(HANDED_MS), FORGET_ROWS)?
+                | store.forget_unheard(before(UNHEARD_MS), FORGET_ROWS)?;
+        }
         self.is_resting = true;
         for _ in 0..self.loads.len() {
             let mut row = self.loads.remove(0);

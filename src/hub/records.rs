@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 
 use anyhow::{Context, ensure};
-use serde_json::json;
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::evidence::entry_digest;
@@ -21,7 +21,7 @@ const COLUMNS_MAX: usize = 1000;
 /// Tells a spreadsheet program that the text is UTF-8.
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 /// Attributes of a record that come before its data.
-const ATTRIBUTES: [&str; 13] = [
+const ATTRIBUTES: [&str; 14] = [
     "id",
     "source",
     "type",
@@ -35,6 +35,7 @@ const ATTRIBUTES: [&str; 13] = [
     "storedtime",
     "clockquality",
     "capture",
+    "attachmentstate",
 ];
 /// Field of a record whose data is no JSON object; its column is `data.` alone.
 const WHOLE: &str = "";
@@ -92,25 +93,51 @@ fn write_ndjson(
     Ok(count)
 }
 
-/// One more attribute of a record's event: how far each of its files has come.
-fn add_attachment_states(
+/// How far a file of a record has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct AttachmentState<'a> {
+    sha256: &'a str,
+    state: BlobState,
+    chunks: u64,
+    received_chunks: u64,
+}
+
+fn attachment_states<'a>(
     snapshot: &Snapshot<'_>,
-    files: &[Attachment],
-    line: &mut Vec<u8>,
-) -> anyhow::Result<()> {
+    files: &'a [Attachment],
+) -> anyhow::Result<Vec<AttachmentState<'a>>> {
     let mut states = Vec::new();
     for file in files {
         let blob = match file.sha256.parse() {
             Ok(digest) => snapshot.blob(digest)?,
             Err(_) => None,
         };
-        states.push(json!({
-            "sha256": file.sha256,
-            "state": blob.as_ref().map_or(BlobState::Expected, |blob| blob.state),
-            "chunks": pieces(blob.as_ref().map_or(file.bytes, |blob| blob.bytes)),
-            "received_chunks": blob.as_ref().map_or(0, received_pieces),
-        }));
+        states.push(AttachmentState {
+            sha256: &file.sha256,
+            state: blob.as_ref().map_or(BlobState::Expected, |blob| blob.state),
+            chunks: pieces(blob.as_ref().map_or(file.bytes, |blob| blob.bytes)),
+            received_chunks: blob.as_ref().map_or(0, received_pieces),
+        });
     }
+    Ok(states)
+}
+
+/// The same in a cell: a file's digest, its state and its chunks, one file after the other.
+fn states_cell(states: &[AttachmentState<'_>]) -> String {
+    let files = states.iter().map(|file| {
+        let (state, received) = (file.state.as_str(), file.received_chunks);
+        format!("{} {state} {received}/{}", file.sha256, file.chunks)
+    });
+    safe(files.collect::<Vec<_>>().join("; "))
+}
+
+/// One more attribute of a record's event: how far each of its files has come.
+fn add_attachment_states(
+    snapshot: &Snapshot<'_>,
+    files: &[Attachment],
+    line: &mut Vec<u8>,
+) -> anyhow::Result<()> {
+    let states = attachment_states(snapshot, files)?;
     let end = line.pop();
     assert_eq!(end, Some(b'}'), "an event is an object");
     line.extend_from_slice(br#","attachmentstate":"#);
@@ -135,8 +162,10 @@ fn write_csv(
     snapshot.for_each_record::<anyhow::Error>(wanted, |row| {
         with_event(&row, |event| {
             let data = Fields::of(event.data);
+            let states = attachment_states(snapshot, event.attachments)?;
             let cells = attribute_cells(event)
                 .into_iter()
+                .chain([states_cell(&states)])
                 .chain(fields.iter().map(|field| data.cell(field)));
             write_row(out, cells)?;
             count += 1;
@@ -303,6 +332,19 @@ mod tests {
             assert_eq!(cells(&json, &["a"]), [format!("'{start}cmd")]);
         }
         assert_eq!(cells(r#"{"a":"a=b"}"#, &["a"]), ["a=b"]);
+    }
+
+    #[test]
+    fn files_stand_in_a_cell() {
+        let file = |state, received_chunks| AttachmentState {
+            sha256: "ab12",
+            state,
+            chunks: 7,
+            received_chunks,
+        };
+        let two = [file(BlobState::Receiving, 3), file(BlobState::Kept, 7)];
+        assert_eq!(states_cell(&two), "ab12 receiving 3/7; ab12 kept 7/7");
+        assert_eq!(states_cell(&[]), "");
     }
 
     #[test]

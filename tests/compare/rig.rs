@@ -68,6 +68,10 @@ pub struct Rig {
     pub ended: Vec<(String, Verdict, u64, u64)>,
     pub now_ms: u64,
     pub count: u64,
+    /// What was said so far, and turns of everybody.
+    pub up_bytes: usize,
+    pub down_bytes: usize,
+    pub turns: u64,
 }
 
 pub fn box_id() -> BoxId {
@@ -190,6 +194,9 @@ impl Rig {
             ended: Vec::new(),
             now_ms: 1000,
             count: 0,
+            up_bytes: 0,
+            down_bytes: 0,
+            turns: 0,
         };
         rig.connect();
         rig
@@ -234,8 +241,14 @@ impl Rig {
         };
         for effect in effects {
             match effect {
-                receiving::effect::Effect::Publish { message, .. } => self.to_up.push_back(message),
-                receiving::effect::Effect::Offer { message, .. } => self.to_down.push_back(message),
+                receiving::effect::Effect::Publish { message, .. } => {
+                    self.down_bytes += message.len();
+                    self.to_up.push_back(message);
+                }
+                receiving::effect::Effect::Offer { message, .. } => {
+                    self.down_bytes += message.len();
+                    self.to_down.push_back(message);
+                }
                 receiving::effect::Effect::Refused { box_id, code } => panic!("{box_id}: {code:?}"),
                 receiving::effect::Effect::Compared {
                     dataset,
@@ -252,7 +265,10 @@ impl Rig {
     pub fn step_up(&mut self, events: Vec<sending::Event<()>>) {
         for effect in self.up.step(now(self.now_ms), events).unwrap() {
             match effect {
-                sending::Effect::Publish(message) => self.to_hub.push_back(message),
+                sending::Effect::Publish(message) => {
+                    self.up_bytes += message.len();
+                    self.to_hub.push_back(message);
+                }
                 sending::Effect::Answer { answer, .. } => {
                     assert!(
                         matches!(answer, sending::Answer::Stored { .. }),
@@ -271,6 +287,7 @@ impl Rig {
         };
         for effect in effects {
             if let copying::Effect::Publish(message) = effect {
+                self.up_bytes += message.len();
                 self.to_hub.push_back(message);
             }
         }
@@ -309,9 +326,15 @@ impl Rig {
 
     /// Everything arrives, and whatever follows from it.
     pub fn settle(&mut self) {
+        self.settle_within(60);
+    }
+
+    /// The same, where so many turns without a word are enough.
+    pub fn settle_within(&mut self, quiet_turns: u32) {
         let mut quiet = 0;
         for _ in 0..20_000 {
             self.now_ms += 25;
+            self.turns += 1;
             let is_quiet =
                 self.to_hub.is_empty() && self.to_up.is_empty() && self.to_down.is_empty();
             let events = self.take_to_hub(usize::MAX);
@@ -326,7 +349,7 @@ impl Rig {
             self.step_down(events);
             self.relay();
             quiet = if is_quiet { quiet + 1 } else { 0 };
-            if 60 < quiet {
+            if quiet_turns < quiet {
                 return;
             }
         }

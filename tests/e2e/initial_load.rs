@@ -80,16 +80,7 @@ fn data(number: u32) -> Value {
 #[test]
 fn an_initial_load_through_kills_ends_as_the_right_says() {
     let mut rig = Rig::start(Broker::Mosquitto);
-    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/catalogue");
-    rig.kill_hub();
-    let settings = rig.hub_folder().join("trucd.toml");
-    let text = std::fs::read_to_string(&settings).expect("init wrote it");
-    std::fs::write(
-        &settings,
-        format!("{text}\n[catalogue]\npath = \"{shipped}\"\n"),
-    )
-    .expect("written");
-    rig.start_hub();
+    rig.use_shipped_catalogue();
     for (name, agency) in [(OWNER, "H53.12"), (STRANGER, "H53.13"), (READER, "H53.20")] {
         rig.add_box(name, agency, rig.port);
         let drop_in = rig.boxes[name].folder.join("tramd.d/10-test.toml");

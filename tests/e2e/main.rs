@@ -8,6 +8,7 @@
 
 mod asyncapi;
 mod attachments;
+mod compare;
 mod downlink;
 mod files_down;
 mod initial_load;

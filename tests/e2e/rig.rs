@@ -306,6 +306,17 @@ impl Rig {
         }
     }
 
+    /// The hub hands on by the catalogue as it is shipped.
+    pub fn use_shipped_catalogue(&mut self) {
+        let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/catalogue");
+        self.kill_hub();
+        let settings = self.hub_folder().join("trucd.toml");
+        let text = fs::read_to_string(&settings).expect("init wrote it");
+        let text = format!("{text}\n[catalogue]\npath = \"{shipped}\"\n");
+        fs::write(&settings, text).expect("written");
+        self.start_hub();
+    }
+
     /// Registers a box and writes its configuration; `hub_port` is where it looks for the hub.
     pub fn add_box(&mut self, name: &str, agency: &str, hub_port: u16) {
         let out = self.folder.path().join(name);

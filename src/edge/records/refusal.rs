@@ -8,6 +8,7 @@ use crate::edge::intake::IntakeError;
 use crate::edge::problem::{ErrorItem, Problem};
 use crate::formats::Faults;
 use crate::model::DatasetId;
+use crate::model::limits::ENTRY_BYTES_MAX;
 
 pub fn bad_request(detail: [&str; 2], hint: [&str; 2]) -> Problem {
     let title = ["Yêu cầu không đọc được", "The request cannot be read"];
@@ -138,9 +139,16 @@ pub fn record_too_large(index: usize, bytes: usize) -> Problem {
         detail_en: format!("the record has {bytes} bytes, which is too large"),
         ..ErrorItem::default()
     };
+    let kib = ENTRY_BYTES_MAX / 1024;
     Problem::too_large([
-        "Một bản ghi quá lớn; không bản ghi nào của lần gửi này được lưu.",
-        "A record is too large; nothing of this request was kept.",
+        &format!(
+            "Một bản ghi quá lớn (tối đa {kib} KiB); không bản ghi nào của lần gửi này được lưu. Gửi \
+             tệp riêng bằng PUT /v1/blobs, trong bản ghi chỉ ghi mã băm của tệp."
+        ),
+        &format!(
+            "A record is too large (at most {kib} KiB); nothing of this request was kept. Send files \
+             by PUT /v1/blobs and name them in the record by their digest."
+        ),
     ])
     .with_errors(vec![item])
 }

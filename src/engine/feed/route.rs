@@ -192,6 +192,8 @@ fn recipients(
     codes
 }
 
+/// What the door of a box takes fits: a sender whose document is too large hears it there. An entry of
+/// another program's may still be too large, and is written down.
 fn addressed(committed: Committed<'_>, to: &str, now: UnixMs) -> Result<Down, &'static str> {
     let entry = committed.entry;
     let document = Document {

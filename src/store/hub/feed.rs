@@ -244,6 +244,39 @@ impl HubStore {
         Ok(())
     }
 
+    /// Forgets documents that were handed on before `before`, some of the oldest; says whether there may
+    /// be more.
+    pub fn forget_handed(&mut self, before: UnixMs, rows_max: u64) -> Result<bool, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "DELETE FROM handed WHERE at_ms < ?1 AND document IN
+               (SELECT document FROM handed ORDER BY document LIMIT ?2)
+             RETURNING document",
+        )?;
+        let gone = statement.query_map(params![before.0, rows_max as i64], |row| row.get(0))?;
+        let gone: Vec<i64> = gone.collect::<Result<_, _>>()?;
+        let mut forget = self
+            .connection
+            .prepare_cached("DELETE FROM handed_to WHERE document = ?1")?;
+        for document in &gone {
+            forget.execute([document])?;
+        }
+        Ok(!gone.is_empty())
+    }
+
+    /// Forgets words that nobody was to hear and that were noted before `before`; says whether there
+    /// may be more.
+    pub fn forget_unheard(&mut self, before: UnixMs, rows_max: u64) -> Result<bool, StoreError> {
+        let gone = self
+            .connection
+            .prepare_cached(
+                "DELETE FROM undelivered WHERE number IN
+                   (SELECT number FROM undelivered
+                    WHERE recipient = '-' AND noted_ms < ?1 ORDER BY number LIMIT ?2)",
+            )?
+            .execute(params![before.0, rows_max as i64])?;
+        Ok(0 < gone)
+    }
+
     /// The documents of that id: each sender has ids of its own.
     pub fn handed_by_id(&self, id: &RecordId) -> Result<Vec<HandedRow>, StoreError> {
         self.handed("WHERE id = ?1", params![id.as_str()])
@@ -354,4 +387,50 @@ pub fn place_text(at: i64) -> String {
 fn parsed<T: std::str::FromStr>(row: &Row<'_>, index: usize) -> Result<T, StoreError> {
     let text: String = row.get(index)?;
     text.parse().map_err(|_| StoreError::Damaged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Options;
+
+    #[test]
+    fn what_was_handed_on_is_forgotten_in_slices_and_what_is_young_stays() {
+        let place = tempfile::tempdir().unwrap();
+        let options = Options {
+            quota_bytes: 64 << 20,
+            cache_bytes: 1 << 20,
+        };
+        let mut hub = HubStore::open(&place.path().join("hub.db"), options).unwrap();
+        let sender = "H53.12".parse().unwrap();
+        for number in 1..=5 {
+            let id = format!("VB-{number}").parse().unwrap();
+            let about = (&"van_ban_dien_tu".parse().unwrap(), &"VB".parse().unwrap());
+            let to = ["H53.20", "H53.30"].into_iter();
+            hub.note_handed((&id, &sender), about, to, UnixMs(number * 100))
+                .unwrap();
+        }
+        assert!(hub.forget_handed(UnixMs(400), 2).unwrap());
+        assert!(hub.forget_handed(UnixMs(400), 2).unwrap());
+        assert!(!hub.forget_handed(UnixMs(400), 2).unwrap());
+        let left = |table: &str| {
+            let sql = format!("SELECT count(*) FROM {table}");
+            let row = hub.connection.query_row(&sql, [], |row| row.get(0));
+            row.unwrap()
+        };
+        assert_eq!((left("handed"), left("handed_to")), (2_i64, 4_i64));
+        assert_eq!(hub.handed_by_id(&"VB-4".parse().unwrap()).unwrap().len(), 1);
+
+        hub.add_undelivered(1, "-", "not_addressed", UnixMs(1))
+            .unwrap();
+        hub.add_undelivered(2, "H53.99", "no_box", UnixMs(1))
+            .unwrap();
+        hub.add_undelivered(3, "-", "not_addressed", UnixMs(500))
+            .unwrap();
+        assert!(hub.forget_unheard(UnixMs(400), 10).unwrap());
+        assert!(!hub.forget_unheard(UnixMs(400), 10).unwrap());
+        let left = hub.undelivered(0, 10).unwrap();
+        let places: Vec<i64> = left.iter().map(|row| row.place).collect();
+        assert_eq!(places, [2, 3], "a document is never forgotten so");
+    }
 }

@@ -19,7 +19,8 @@ use crate::store::hub::feed::HandedRow;
 /// A note of a status is cut here.
 const NOTE_CHARS_MAX: usize = 1000;
 /// The office is neither the sender nor one that the document was addressed to, or the hub does not
-/// know the document yet.
+/// know the document yet. Not in the audit, which is of what people and the hub decide: the word may
+/// only have come before its document, and a box could fill the audit with others.
 const NOT_ADDRESSED: &str = "not_addressed";
 const UNREADABLE: &str = "unreadable";
 
