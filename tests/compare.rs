@@ -7,8 +7,10 @@
 #[path = "compare/rig.rs"]
 mod rig;
 
+use std::collections::BTreeSet;
+
 use lienthong::catalogue::right::Rows;
-use lienthong::engine::{copying, sending};
+use lienthong::engine::{copying, receiving, sending};
 use lienthong::model::compare::{LOGS, Verdict};
 #[cfg(feature = "planted-faults")]
 use lienthong::model::fault::{self, Fault};
@@ -257,4 +259,38 @@ fn a_box_that_says_it_lost_everything_is_loaded_again_once_an_hour() {
     rig.settle();
     assert!(rig.copies() == whole);
     assert!(registry.reloads().unwrap().is_empty());
+}
+
+#[test]
+fn a_box_that_says_again_and_again_that_it_lost_something_begins_few_epochs() {
+    let mut rig = Rig::new(&right(Rows::All));
+    rig.dossiers(0..50, Op::Upsert);
+    rig.settle();
+    let registry = HubStore::open(&rig.path("hub.db"), OPTIONS).unwrap();
+    let epoch = || registry.down_box(&box_id()).unwrap().unwrap().epoch;
+    let mut epochs = BTreeSet::from([epoch()]);
+    let mut lie = |rig: &mut Rig| {
+        rig.now_ms += 1_000;
+        let message = rig.says_lost(epoch());
+        rig.step_hub(vec![receiving::Event::Received {
+            box_id: box_id(),
+            message,
+        }]);
+        epochs.insert(epoch());
+        epochs.len()
+    };
+    let begun = (0..40).map(|_| lie(&mut rig)).last();
+    assert_eq!(begun, Some(1 + 12));
+    let lines = registry.audit().unwrap().into_iter();
+    let told = lines
+        .filter(|line| line.action == "downlink_epochs")
+        .count();
+    assert_eq!(told, 1);
+    rig.now_ms += 3_600_000;
+    assert_eq!(lie(&mut rig), 1 + 13, "an honest one is heard again");
+    // And nothing is lost by it.
+    rig.now_ms += 3_600_000;
+    rig.connect();
+    rig.settle();
+    assert_eq!(rig.copies().len(), 50);
 }

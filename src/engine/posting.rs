@@ -82,6 +82,8 @@ struct Peer {
     due_at: Option<MonoMs>,
     rests_until: MonoMs,
     trim_due: bool,
+    /// Since when its new epochs are counted, and how many there were.
+    epochs: (MonoMs, u32),
     /// To be said when the box is there.
     reload: Option<Reload>,
 }
@@ -217,6 +219,7 @@ impl Posting {
             due_at: None,
             rests_until: 0,
             trim_due: true,
+            epochs: (0, 0),
             reload: None,
         });
         self.known

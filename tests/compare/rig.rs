@@ -16,7 +16,7 @@ use lienthong::model::compare::Verdict;
 use lienthong::model::limits::MESSAGE_BYTES_MAX;
 use lienthong::model::order::ANSWERS;
 use lienthong::model::record::{Draft, Op, RecordType};
-use lienthong::model::{AgencyCode, BoxId, ClockQuality, Epoch, Lane, Now, UnixMs};
+use lienthong::model::{AgencyCode, BoxId, Chain, ClockQuality, Epoch, Lane, Now, Seq, UnixMs};
 use lienthong::store::Options;
 use lienthong::store::copies::Words;
 use lienthong::store::down::DownStore;
@@ -25,7 +25,8 @@ use lienthong::store::edge_status::EdgeView;
 use lienthong::store::hub::rights::RightRow;
 use lienthong::store::hub::{HubStore, NewBox};
 use lienthong::store::rows::Beside;
-use lienthong::sync::Limits;
+use lienthong::sync::{Ack, Limits, LogName};
+use lienthong::wire::{Receipt, RefusalCode};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -445,6 +446,26 @@ impl Rig {
             .unwrap();
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
         rows.unwrap().map(Result::unwrap).collect()
+    }
+
+    /// The box's signed word that it has lost what it had received.
+    pub fn says_lost(&self, epoch: Epoch) -> Bytes {
+        let mut receipt = Receipt {
+            ack: Ack {
+                log: LogName {
+                    lane: Lane::P2,
+                    epoch,
+                },
+                applied: Seq::ZERO,
+                resend: false,
+            },
+            chain: Chain::ZERO,
+            refused: Some(RefusalCode::Lost),
+            hub_time: UnixMs(0),
+            signature: [0; 64],
+        };
+        receipt.signature = key(&self.box_key).sign(&receipt.claim(&box_id()));
+        receipt.encode().into()
     }
 
     pub fn damage(&self, statement: &str) -> usize {

@@ -4,12 +4,18 @@ use super::Posting;
 use super::orders::{EPOCH_MAX, mint};
 use crate::engine::outlet::Taken;
 use crate::model::fault::{self, Fault};
-use crate::model::{BoxId, Chain, Epoch, Lane, Now, Seq};
+use crate::model::{BoxId, Chain, Epoch, Lane, MonoMs, Now, Seq};
 use crate::store::StoreError;
 use crate::store::hub::HubStore;
 use crate::store::hub::down::Reload;
+use crate::store::hub::rights::AuditRow;
 use crate::sync::Ack;
 use crate::wire::{Receipt, RefusalCode};
+
+/// What a box says may begin its logs anew so often in such a time: its own word is the only proof, and
+/// each time what waits is chained again. An honest box needs one or two.
+const EPOCHS_MAX: u32 = 12;
+const EPOCHS_MS: MonoMs = 3_600_000;
 
 impl Posting {
     /// Takes a receipt that the box has signed.
@@ -76,6 +82,9 @@ impl Posting {
         if fault::is_planted(Fault::NoNewDownEpoch) {
             return Ok(());
         }
+        if !self.may_begin_epoch(store, now, index)? {
+            return Ok(());
+        }
         let Self { peers, tools, .. } = self;
         let peer = &mut peers[index];
         let epoch = mint(now, above.max(peer.known.epoch));
@@ -86,6 +95,35 @@ impl Posting {
         store.ask_to_reload(peer.known, why, now.wall)?;
         self.make_ready(index);
         Ok(())
+    }
+
+    /// Counts a new epoch. Beyond the limit the box's word changes nothing until its time is over, and
+    /// the audit says so once.
+    fn may_begin_epoch(
+        &mut self,
+        store: &mut HubStore,
+        now: Now,
+        index: usize,
+    ) -> Result<bool, StoreError> {
+        let peer = &mut self.peers[index];
+        let (since, count) = &mut peer.epochs;
+        if *since + EPOCHS_MS <= now.mono_ms {
+            (*since, *count) = (now.mono_ms, 0);
+        }
+        *count = count.saturating_add(1);
+        if *count == EPOCHS_MAX + 1 {
+            store.add_audit(&AuditRow {
+                at: now.wall,
+                who: "trucd".to_owned(),
+                action: "downlink_epochs".to_owned(),
+                detail: format!(
+                    "{} has had {EPOCHS_MAX} new epochs within an hour; its word is not followed until \
+                     the hour is over",
+                    peer.box_id
+                ),
+            })?;
+        }
+        Ok(*count <= EPOCHS_MAX)
     }
 
     /// The chain of a box's log at a number, where that can still be known.
