@@ -2,6 +2,8 @@
 //! crashes on both sides, a hub that is set back, contents that are gone, and disks that lose what
 //! was not synced.
 
+#[path = "bed/contents.rs"]
+mod contents;
 #[path = "attachments/pair.rs"]
 mod pair;
 
@@ -10,24 +12,11 @@ use lienthong::model::chunk::Digest;
 use lienthong::model::limits::CHUNK_BYTES_MAX;
 use lienthong::store::hub::blobs::BlobState;
 
+use contents::incompressible;
 use pair::Pair;
 
 fn digest(content: &[u8]) -> Digest {
     Digest(sha256(content))
-}
-
-/// Bytes that do not repeat.
-fn content(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut content = Vec::with_capacity(bytes + 8);
-    while content.len() < bytes {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        content.extend_from_slice(&state.to_le_bytes());
-    }
-    content.truncate(bytes);
-    content
 }
 
 #[test]
@@ -42,7 +31,10 @@ fn contents_of_all_sizes_arrive_as_they_are_and_once() {
         10 * CHUNK_BYTES_MAX + 7,
         100 * CHUNK_BYTES_MAX,
     ];
-    let contents: Vec<Vec<u8>> = (1..).zip(sizes).map(|(n, size)| content(n, size)).collect();
+    let contents: Vec<Vec<u8>> = (1..)
+        .zip(sizes)
+        .map(|(n, size)| incompressible(n, size))
+        .collect();
     for one in &contents {
         pair.hand_in(&[one]);
     }
@@ -64,7 +56,7 @@ fn contents_of_all_sizes_arrive_as_they_are_and_once() {
 #[test]
 fn a_record_does_not_wait_for_its_attachment() {
     let mut pair = Pair::new();
-    let large = content(9, 200 * CHUNK_BYTES_MAX);
+    let large = incompressible(9, 200 * CHUNK_BYTES_MAX);
     pair.hand_in(&[&large]);
     pair.exchange(3);
     assert_eq!(pair.records_at_hub(), 1);
@@ -81,7 +73,7 @@ fn a_record_does_not_wait_for_its_attachment() {
 fn crashes_on_both_sides_lose_nothing_and_double_nothing() {
     let mut pair = Pair::new();
     let contents: Vec<Vec<u8>> = (0..6)
-        .map(|n| content(50 + n, (n as usize + 1) * 9 * CHUNK_BYTES_MAX + 3))
+        .map(|n| incompressible(50 + n, (n as usize + 1) * 9 * CHUNK_BYTES_MAX + 3))
         .collect();
     for (round, one) in contents.iter().enumerate() {
         pair.hand_in(&[one]);
@@ -114,7 +106,7 @@ fn a_power_cut_at_the_hub_takes_nothing_that_a_receipt_was_given_for() {
 fn after_a_power_cut(planted: Option<lienthong::model::fault::Fault>) -> Result<(), String> {
     let mut pair = Pair::new();
     pair.plant(planted);
-    let one = content(77, 40 * CHUNK_BYTES_MAX + 11);
+    let one = incompressible(77, 40 * CHUNK_BYTES_MAX + 11);
     pair.hand_in(&[&one]);
     pair.exchange(6);
     pair.power_cut_at_hub();
@@ -148,7 +140,7 @@ fn a_clean_up_that_removes_a_needed_file_is_noticed() {
 #[cfg(feature = "planted-faults")]
 fn after_a_clean_up(planted: Option<lienthong::model::fault::Fault>) -> Option<BlobState> {
     let mut pair = Pair::new();
-    let one = content(78, 90 * CHUNK_BYTES_MAX);
+    let one = incompressible(78, 90 * CHUNK_BYTES_MAX);
     pair.hand_in(&[&one]);
     pair.exchange(2);
     pair.plant(planted);
@@ -163,8 +155,8 @@ fn after_a_clean_up(planted: Option<lienthong::model::fault::Fault>) -> Option<B
 fn a_content_that_is_gone_is_said_and_holds_nothing_up() {
     let mut pair = Pair::new();
     let (bad, good) = (
-        content(5, 90 * CHUNK_BYTES_MAX),
-        content(6, 3 * CHUNK_BYTES_MAX),
+        incompressible(5, 90 * CHUNK_BYTES_MAX),
+        incompressible(6, 3 * CHUNK_BYTES_MAX),
     );
     pair.hand_in(&[&bad]);
     pair.hand_in(&[&good]);
@@ -186,8 +178,8 @@ fn a_content_that_is_gone_is_said_and_holds_nothing_up() {
 fn a_hub_that_was_set_back_gets_the_content_again() {
     let mut pair = Pair::new();
     let (first, second) = (
-        content(1, 5 * CHUNK_BYTES_MAX),
-        content(2, 7 * CHUNK_BYTES_MAX),
+        incompressible(1, 5 * CHUNK_BYTES_MAX),
+        incompressible(2, 7 * CHUNK_BYTES_MAX),
     );
     pair.hand_in(&[&first]);
     pair.run();
@@ -207,7 +199,7 @@ fn a_hub_that_was_set_back_gets_the_content_again() {
 #[test]
 fn what_the_hub_has_goes_when_its_time_has_come_and_sooner_when_room_is_needed() {
     let mut pair = Pair::new();
-    let one = content(3, 2 * CHUNK_BYTES_MAX);
+    let one = incompressible(3, 2 * CHUNK_BYTES_MAX);
     pair.hand_in(&[&one]);
     pair.exchange(1);
     pair.make_room();
@@ -224,7 +216,7 @@ fn what_the_hub_has_goes_when_its_time_has_come_and_sooner_when_room_is_needed()
 #[test]
 fn a_record_is_refused_whose_file_is_not_there() {
     let mut pair = Pair::new();
-    let answer = pair.name_without_file(&content(4, 10));
+    let answer = pair.name_without_file(&incompressible(4, 10));
     assert!(
         matches!(
             answer,

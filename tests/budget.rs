@@ -15,6 +15,8 @@
 mod browser;
 #[path = "e2e/cage.rs"]
 mod cage;
+#[path = "bed/contents.rs"]
+mod contents;
 #[path = "e2e/rig.rs"]
 #[allow(dead_code)]
 mod rig;
@@ -23,6 +25,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use cage::Cage;
+use contents::incompressible;
 use lienthong::evidence::sha256;
 use rig::{Broker, DATASET, Rig, TOKEN, agent, dossier, wait_for};
 
@@ -147,7 +150,7 @@ fn a_large_attachment_goes_through_within_the_memory_budget() {
     .expect("written");
     rig.start_box(XA);
     let cage = Cage::new(rig.pid(XA), BUSY_BYTES_MAX);
-    let content = incompressible(mebibytes << 20);
+    let content = incompressible(1, mebibytes << 20);
     let name: String = sha256(&content)
         .iter()
         .map(|byte| format!("{byte:02x}"))
@@ -189,19 +192,6 @@ fn a_large_attachment_goes_through_within_the_memory_budget() {
         assert!(taking <= BUSY_BYTES_MAX, "taking: {taking} bytes");
         assert!(handing <= BUSY_BYTES_MAX, "handing on: {handing} bytes");
     }
-}
-
-fn incompressible(bytes: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut content = Vec::with_capacity(bytes + 8);
-    while content.len() < bytes {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        content.extend_from_slice(&state.to_le_bytes());
-    }
-    content.truncate(bytes);
-    content
 }
 
 fn put(http_port: u16, name: &str, content: &[u8]) {

@@ -3,20 +3,23 @@
 #![cfg(all(feature = "edge", feature = "hub"))]
 #![allow(clippy::unwrap_used)]
 
+#[path = "bed/contents.rs"]
+mod contents;
 #[path = "files_down/rig.rs"]
 mod rig;
 
+use contents::incompressible;
 use lienthong::model::Epoch;
 use lienthong::model::chunk::pieces;
 use lienthong::store::files::FileState;
-use rig::{RECEIVER, Rig, SENDER, attachment, content, digest};
+use rig::{RECEIVER, Rig, SENDER, attachment, digest};
 
 const ROOM: u64 = 64 << 20;
 
 #[test]
 fn a_file_goes_once_however_many_documents_name_it() {
     let mut rig = Rig::new(ROOM);
-    let file = content(700_000, 1);
+    let file = incompressible(1, 700_000);
     rig.put(&file);
     rig.send("vb-1", &[attachment("don.pdf", &file)]);
     rig.send("vb-2", &[attachment("don-2.pdf", &file)]);
@@ -38,7 +41,7 @@ fn a_file_goes_once_however_many_documents_name_it() {
 #[test]
 fn a_document_is_shown_before_its_file_has_come() {
     let mut rig = Rig::new(ROOM);
-    let file = content(2_000_000, 2);
+    let file = incompressible(2, 2_000_000);
     rig.put(&file);
     rig.set_online(RECEIVER, true);
     rig.set_online(SENDER, true);
@@ -56,7 +59,7 @@ fn a_document_is_shown_before_its_file_has_come() {
 #[test]
 fn what_the_hub_does_not_hold_whole_goes_when_it_does() {
     let mut rig = Rig::new(ROOM);
-    let file = content(6_000_000, 3);
+    let file = incompressible(3, 6_000_000);
     rig.put(&file);
     rig.set_online(RECEIVER, true);
     rig.set_online(SENDER, true);
@@ -89,7 +92,7 @@ fn an_empty_file_comes_too() {
 
 /// A file that is not what its digest says.
 fn send_unsound(rig: &mut Rig) {
-    let (good, bad) = (content(200_000, 4), content(200_000, 5));
+    let (good, bad) = (incompressible(4, 200_000), incompressible(5, 200_000));
     rig.put(&good);
     let name = digest(&good).to_string();
     let folder = rig.folder.path().join("xa-a").join("blobs");
@@ -133,7 +136,11 @@ fn a_hub_that_sends_before_its_check_is_noticed() {
 fn crashes_of_hub_and_box_lose_and_double_nothing() {
     for crash_every in [3, 7, 11] {
         let mut rig = Rig::new(ROOM);
-        let files = [content(1_300_000, 6), content(61_441, 7), content(10, 8)];
+        let files = [
+            incompressible(6, 1_300_000),
+            incompressible(7, 61_441),
+            incompressible(8, 10),
+        ];
         rig.set_online(RECEIVER, true);
         rig.set_online(SENDER, true);
         for (number, file) in files.iter().enumerate() {
@@ -162,7 +169,7 @@ fn crashes_of_hub_and_box_lose_and_double_nothing() {
 #[test]
 fn a_file_that_came_to_harm_is_asked_for_and_comes_again() {
     let mut rig = Rig::new(ROOM);
-    let file = content(300_000, 9);
+    let file = incompressible(9, 300_000);
     rig.put(&file);
     rig.set_online(RECEIVER, true);
     rig.set_online(SENDER, true);
@@ -171,7 +178,7 @@ fn a_file_that_came_to_harm_is_asked_for_and_comes_again() {
     assert_eq!(rig.states(), [FileState::Checking]);
     let parts = rig.folder.path().join("xa-b").join("received/parts");
     let part = std::fs::read_dir(&parts).unwrap().next().unwrap().unwrap();
-    std::fs::write(part.path(), content(300_000, 10)).unwrap();
+    std::fs::write(part.path(), incompressible(10, 300_000)).unwrap();
     assert!(rig.tend(), "it asks at once");
     assert_eq!(rig.states(), [FileState::Lost]);
     assert_eq!(rig.carry_questions(), 1);
@@ -184,7 +191,7 @@ fn a_file_that_came_to_harm_is_asked_for_and_comes_again() {
 #[test]
 fn a_box_asks_only_for_what_was_sent_to_it() {
     let mut rig = Rig::new(ROOM);
-    let (own, other) = (content(1_000, 11), content(1_000, 12));
+    let (own, other) = (incompressible(11, 1_000), incompressible(12, 1_000));
     rig.put(&own);
     rig.set_online(RECEIVER, true);
     rig.set_online(SENDER, true);
@@ -206,7 +213,7 @@ fn a_box_asks_only_for_what_was_sent_to_it() {
 #[test]
 fn a_file_that_is_asked_for_before_its_receipt_has_come_goes_again() {
     let mut rig = Rig::new(ROOM);
-    let file = content(100_000, 16);
+    let file = incompressible(16, 100_000);
     rig.put(&file);
     rig.set_online(RECEIVER, true);
     rig.set_online(SENDER, true);
@@ -235,7 +242,7 @@ fn a_file_that_is_asked_for_before_its_receipt_has_come_goes_again() {
 #[test]
 fn files_that_find_no_room_come_when_others_have_gone() {
     let mut rig = Rig::new(1_000_000);
-    let files = [content(600_000, 13), content(700_000, 14)];
+    let files = [incompressible(13, 600_000), incompressible(14, 700_000)];
     rig.set_online(RECEIVER, true);
     rig.set_online(SENDER, true);
     for (number, file) in files.iter().enumerate() {
@@ -261,7 +268,7 @@ fn files_that_find_no_room_come_when_others_have_gone() {
 #[test]
 fn a_done_document_keeps_its_file_for_its_time_and_gets_it_back_when_it_is_named_again() {
     let mut rig = Rig::new(ROOM);
-    let file = content(100_000, 15);
+    let file = incompressible(15, 100_000);
     rig.put(&file);
     rig.set_online(RECEIVER, true);
     rig.set_online(SENDER, true);

@@ -8,6 +8,7 @@ use lienthong::evidence::sha256;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
+use crate::contents::incompressible;
 use crate::rig::{Broker, DATASET, Rig, TOKEN, agent, dossier, hand_in, wait_for};
 
 const AGENCY: &str = "H53.12";
@@ -26,20 +27,6 @@ fn files_arrive_whole_on_the_embedded_broker() {
 #[test]
 fn files_arrive_whole_on_mosquitto() {
     files_arrive_whole(Broker::Mosquitto);
-}
-
-/// Bytes that do not compress, others for each seed.
-fn content(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut content = Vec::with_capacity(bytes + 8);
-    while content.len() < bytes {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        content.extend_from_slice(&state.to_le_bytes());
-    }
-    content.truncate(bytes);
-    content
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
@@ -154,7 +141,7 @@ fn files_arrive_whole(broker: Broker) {
         names.push(hand_in_file(
             &rig,
             number as u32,
-            &content(number as u64, bytes),
+            &incompressible(number as u64, bytes),
         ));
     }
     let mut count = sizes.len() as u32;

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use lienthong::evidence::sha256;
 use serde_json::Value;
 
+use crate::contents::incompressible;
 use crate::rig::{Broker, Rig, TOKEN, agent, slow_way, wait_for};
 
 const A: (&str, &str) = ("xa-tan-bien", "H53.12");
@@ -29,20 +30,6 @@ fn a_large_document_arrives_with_its_file_on_the_embedded_broker() {
 #[test]
 fn a_large_document_arrives_with_its_file_on_mosquitto() {
     a_large_document_arrives_with_its_file(Broker::Mosquitto);
-}
-
-/// Bytes that do not compress.
-fn content() -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut content = Vec::with_capacity(FILE_BYTES + 8);
-    while content.len() < FILE_BYTES {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        content.extend_from_slice(&state.to_le_bytes());
-    }
-    content.truncate(FILE_BYTES);
-    content
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
@@ -130,7 +117,7 @@ fn received_chunks(document: &Value) -> u64 {
 
 fn a_large_document_arrives_with_its_file(broker: Broker) {
     let mut rig = stage(broker);
-    let content = content();
+    let content = incompressible(1, FILE_BYTES);
     let (document, file) = (document(&content), hexadecimal(&sha256(&content)));
     let place = rig.boxes[A.0].folder.join("van-ban");
     fs::write(place.join(".vb.part"), &document).expect("written");

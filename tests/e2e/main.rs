@@ -9,6 +9,8 @@
 mod asyncapi;
 mod attachments;
 mod compare;
+#[path = "../bed/contents.rs"]
+mod contents;
 mod downlink;
 mod files_down;
 mod initial_load;

@@ -87,20 +87,6 @@ pub fn attachment(name: &str, content: &[u8]) -> Attachment {
     }
 }
 
-/// Content in which every chunk is another one.
-pub fn content(bytes: usize, seed: u8) -> Vec<u8> {
-    let mut state = u64::from(seed) + 1;
-    let mut content = Vec::with_capacity(bytes + 8);
-    while content.len() < bytes {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        content.extend_from_slice(&state.to_le_bytes());
-    }
-    content.truncate(bytes);
-    content
-}
-
 impl Rig {
     pub fn new(received_bytes_max: u64) -> Rig {
         let folder = tempfile::tempdir().unwrap();
