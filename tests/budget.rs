@@ -5,6 +5,7 @@
 //! of the development profile only the delivery is checked. `BUDGET_RECORDS` sets how many
 //! records wait, `BUDGET_FILE_MIB` how large the attachment is that goes through.
 
+#![allow(clippy::unwrap_used)]
 #![allow(
     clippy::disallowed_methods,
     reason = "real processes are waited for and timed by the real clock"
