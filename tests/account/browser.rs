@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
@@ -159,12 +160,51 @@ impl Browser {
         {
             self.token = token;
         }
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        if path.starts_with("/ky-thuat") && [200, 409, 422].contains(&status) {
+            assert_usable(body);
+        }
         Page {
-            status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+            status,
             head: head.to_owned(),
             body: body.to_owned(),
         }
     }
+}
+
+/// HTML Tidy finds nothing to say, everything that is filled in has a label, and nothing needs a
+/// script, a style of its own or another place.
+#[track_caller]
+fn assert_usable(html: &str) {
+    for mark in ["<script", " style=", "://", " onclick"] {
+        assert!(!html.contains(mark), "{mark} in {html}");
+    }
+    for tag in ["<input ", "<textarea "] {
+        for rest in html.split(tag).skip(1) {
+            let rest = rest.split('>').next().unwrap();
+            if let Some(id) = rest.split("id=\"").nth(1) {
+                let label = format!("for=\"{}\"", id.split('"').next().unwrap());
+                assert!(html.contains(&label), "{label} is missing in {html}");
+            } else {
+                assert!(rest.contains("type=\"hidden\""), "{rest} has no label");
+            }
+        }
+    }
+    let mut tidy = Command::new("tidy")
+        .args(["-quiet", "-errors", "-utf8", "--show-info", "no"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("tidy is installed (.ci/setup)");
+    tidy.stdin
+        .take()
+        .unwrap()
+        .write_all(html.as_bytes())
+        .unwrap();
+    let output = tidy.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.is_empty(), "{said}\n{html}");
 }
 
 /// The hidden fields of a page, without those of the bar's own form.

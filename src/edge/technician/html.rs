@@ -140,9 +140,10 @@ pub struct Field<'a> {
 impl Field<'_> {
     pub fn html(&self) -> String {
         let name = Text(self.name).to_string();
-        let (beside, described) = self.beside(&name);
+        let id = name.replace(' ', "_");
+        let (beside, described) = self.beside(&id);
         format!(
-            "<label for=\"{name}\">{}</label><input id=\"{name}\" name=\"{name}\" type=\"{}\" value=\"{}\" autocomplete=\"{}\"{described}>{beside}\n",
+            "<label for=\"{id}\">{}</label><input id=\"{id}\" name=\"{name}\" type=\"{}\" value=\"{}\" autocomplete=\"{}\"{described}>{beside}\n",
             both(self.label),
             self.kind,
             Text(self.value),
@@ -153,32 +154,33 @@ impl Field<'_> {
     /// The same over several lines.
     pub fn area(&self, rows: usize) -> String {
         let name = Text(self.name).to_string();
-        let (beside, described) = self.beside(&name);
+        let id = name.replace(' ', "_");
+        let (beside, described) = self.beside(&id);
         let value: Vec<String> = self
             .value
             .lines()
             .map(|line| Text(line).to_string())
             .collect();
         format!(
-            "<label for=\"{name}\">{}</label><textarea id=\"{name}\" name=\"{name}\" rows=\"{rows}\"{described}>\n{}</textarea>{beside}\n",
+            "<label for=\"{id}\">{}</label><textarea id=\"{id}\" name=\"{name}\" rows=\"{rows}\"{described}>\n{}</textarea>{beside}\n",
             both(self.label),
             value.join("\n")
         )
     }
 
-    fn beside(&self, name: &str) -> (String, String) {
+    fn beside(&self, id: &str) -> (String, String) {
         let mut html = String::new();
         let mut ids = Vec::new();
         if let Some(hint) = self.hint {
-            html.push_str(&format!("<p id=\"{name}-cach\">{}</p>", both(hint)));
-            ids.push(format!("{name}-cach"));
+            html.push_str(&format!("<p id=\"{id}-cach\">{}</p>", both(hint)));
+            ids.push(format!("{id}-cach"));
         }
         if let Some(fault) = self.fault {
             html.push_str(&format!(
-                "<p id=\"{name}-loi\" class=\"fault\">{}</p>",
+                "<p id=\"{id}-loi\" class=\"fault\">{}</p>",
                 both(fault)
             ));
-            ids.push(format!("{name}-loi"));
+            ids.push(format!("{id}-loi"));
         }
         let mut described = String::new();
         if !ids.is_empty() {
