@@ -223,3 +223,147 @@ fn issue(
     })?;
     Ok(Ok(certified.cert_pem))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::config::{FILE_NAME, load};
+    use crate::hub::init::{Plan, init};
+    use crate::hub::registry::{NewBoxPlan, add, set_state};
+
+    const NOW: UnixMs = UnixMs(1_790_000_000_000);
+
+    struct Rig {
+        _folder: tempfile::TempDir,
+        config: Config,
+        box_id: BoxId,
+    }
+
+    impl Rig {
+        fn new() -> Rig {
+            let folder = tempfile::tempdir().unwrap();
+            let plan = Plan {
+                folder: folder.path().join("hub"),
+                name: "truc.tinh.example".to_owned(),
+                listen: "127.0.0.1:8883".parse().unwrap(),
+                names: Vec::new(),
+            };
+            init(&plan, NOW).unwrap();
+            let config = load(&plan.folder.join(FILE_NAME)).unwrap();
+            let box_id: BoxId = "xa-tan-bien".parse().unwrap();
+            let new = NewBoxPlan {
+                box_id: box_id.clone(),
+                agency: "H53.12".parse().unwrap(),
+                out: None,
+                addresses: Vec::new(),
+            };
+            add(&config, &new, NOW).unwrap();
+            Rig {
+                _folder: folder,
+                config,
+                box_id,
+            }
+        }
+
+        fn look(&self, days: i64) {
+            look_after(&self.config, UnixMs(NOW.0 + days * DAY_MS)).unwrap();
+        }
+
+        fn rotation(&self) -> Option<RotationRow> {
+            let view = registry::open_view(&self.config).unwrap();
+            view.snapshot().unwrap().rotations().unwrap().pop()
+        }
+
+        /// The state of the order after the box has said this key for it.
+        fn said(&self, claimed: &BoxId, order: &str, key: &SigningKey) -> (String, String) {
+            let public_key = key.public_key();
+            let claim = KeyClaim {
+                box_id: claimed,
+                order,
+                public_key: &public_key,
+            };
+            let new = NewKey {
+                public_key: BASE64.encode(public_key.as_bytes()),
+                signature: BASE64.encode(key.sign(&claim)),
+            };
+            let mut store = registry::open(&self.config).unwrap();
+            let row = self.rotation().unwrap();
+            store
+                .note_new_key(&self.box_id, &row.order, &json!(new).to_string())
+                .unwrap();
+            self.look(500);
+            let row = self.rotation().unwrap();
+            (row.state, row.detail)
+        }
+    }
+
+    fn key() -> SigningKey {
+        SigningKey::from_pkcs8(&SigningKey::generate()).unwrap()
+    }
+
+    #[test]
+    fn it_is_ordered_when_two_thirds_are_over_and_again_after_a_pause() {
+        let rig = Rig::new();
+        rig.look(0);
+        rig.look(480);
+        assert_eq!(rig.rotation(), None);
+        rig.look(500);
+        let first = rig.rotation().unwrap();
+        assert_eq!((first.state.as_str(), first.tries), ("ordered", 1));
+        rig.look(501);
+        rig.look(529);
+        assert_eq!(
+            rig.rotation().unwrap().order,
+            first.order,
+            "it is on its way"
+        );
+        rig.look(531);
+        let second = rig.rotation().unwrap();
+        assert_ne!(second.order, first.order, "nobody has answered");
+        let mut store = registry::open(&rig.config).unwrap();
+        store.fail_rotation(&rig.box_id, "thử").unwrap();
+        rig.look(531);
+        assert_eq!(rig.rotation().unwrap().order, second.order);
+        rig.look(532);
+        assert_eq!(rig.rotation().unwrap().tries, 3);
+        // A clock that was set back leaves nobody waiting for a day that is far.
+        rig.look(510);
+        assert_eq!(rig.rotation().unwrap().tries, 4);
+        set_state(&rig.config, &rig.box_id, BoxState::Suspended).unwrap();
+        rig.look(600);
+        assert_eq!(rig.rotation().unwrap().tries, 4, "it is suspended");
+    }
+
+    #[test]
+    fn only_a_key_that_the_box_has_made_for_this_order_is_certified() {
+        let rig = Rig::new();
+        rig.look(500);
+        let order = rig.rotation().unwrap().order;
+        let (good, other) = (key(), "xa-khac".parse().unwrap());
+        let failed = |found: (String, String), word: &str| {
+            assert_eq!(found.0, "failed");
+            assert!(found.1.contains(word), "{}", found.1);
+        };
+        failed(rig.said(&other, &order, &good), "not made by this box");
+        failed(rig.said(&rig.box_id, "0123", &good), "not made by this box");
+        assert_eq!(rig.said(&rig.box_id, &order, &good).0, "offered");
+        // The same key again is the same certificate; used once, it is no new key.
+        let certificate = || {
+            let store = registry::open(&rig.config).unwrap();
+            let row = store.key_row(good.public_key().as_bytes()).unwrap();
+            row.map(|row| row.certificate)
+        };
+        let first = certificate();
+        assert_eq!(rig.said(&rig.box_id, &order, &good).0, "offered");
+        assert_eq!(certificate(), first);
+        let mut store = registry::open(&rig.config).unwrap();
+        let point = *good.public_key().as_bytes();
+        store.promote_key(&rig.box_id, &point, NOW).unwrap();
+        store
+            .note_rotation(&rig.box_id, &order, UnixMs(i64::MAX), NOW)
+            .unwrap();
+        failed(rig.said(&rig.box_id, &order, &good), "used before");
+        set_state(&rig.config, &rig.box_id, BoxState::Suspended).unwrap();
+        failed(rig.said(&rig.box_id, &order, &key()), "suspended");
+    }
+}

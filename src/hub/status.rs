@@ -40,7 +40,7 @@ pub struct BoxStatus {
     pub state: BoxState,
     pub registered: Stamp,
     pub last_seen: Option<Stamp>,
-    /// Of the certificate that was issued at registration; negative when it has ended.
+    /// Of the certificate in force; negative when it has ended.
     pub certificate_days: i64,
     pub presence: Option<Presence>,
     pub presence_at: Option<Stamp>,

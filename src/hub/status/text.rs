@@ -72,6 +72,9 @@ impl Status {
     }
 }
 
+/// The hub orders a renewal months before; with so little left somebody has to look.
+const RENEWED_BEFORE_DAYS: i64 = 60;
+
 const HEADER: [&str; 8] = [
     "Trạm (box)",
     "Cơ quan (agency)",
@@ -118,6 +121,14 @@ impl BoxStatus {
 
     fn write_remarks(&self, text: &mut String) {
         let name = &self.box_id;
+        let days = self.certificate_days;
+        if self.state == BoxState::Active && days < RENEWED_BEFORE_DAYS {
+            let _ = writeln!(
+                text,
+                "! {name}: chứng thư còn {days} ngày, chưa tự gia hạn được; xem trucd command list / \
+                 the certificate ends in {days} days and was not renewed, see trucd command list"
+            );
+        }
         if self.suspected_clone {
             let _ = writeln!(
                 text,
