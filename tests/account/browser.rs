@@ -145,6 +145,10 @@ impl Browser {
         stream.read_to_end(&mut answer).unwrap();
         let answer = String::from_utf8(answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let body = match head.contains("transfer-encoding: chunked") {
+            true => &joined(body),
+            false => body,
+        };
         for line in head.lines() {
             if let Some(cookie) = line.strip_prefix("set-cookie: ") {
                 let (name, value) = cookie.split(';').next().unwrap().split_once('=').unwrap();
@@ -168,6 +172,21 @@ impl Browser {
             status,
             head: head.to_owned(),
             body: body.to_owned(),
+        }
+    }
+}
+
+/// A body that came in pieces (RFC 9112, 7.1).
+fn joined(mut body: &str) -> String {
+    let mut whole = String::new();
+    loop {
+        let (length, rest) = body.split_once("\r\n").unwrap();
+        match usize::from_str_radix(length, 16).unwrap() {
+            0 => return whole,
+            length => {
+                whole.push_str(&rest[..length]);
+                body = &rest[length + 2..];
+            }
         }
     }
 }
