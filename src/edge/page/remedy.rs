@@ -86,8 +86,8 @@ const NO_INSPECTION: Words = [
     "Ask the network's administrator whether a firewall or antivirus opens TLS; have the hub's address exempted.",
 ];
 const NEW_CERTIFICATE: Words = [
-    "Xem số ngày còn lại của chứng thư ở mục Máy; nếu đã hết, xin trục cấp mã ghi danh rồi chạy: tramd enrol MÃ.",
-    "See the certificate's days under Machine; if it has ended, ask the hub for a code and run: tramd enrol CODE.",
+    "Xem số ngày còn lại của chứng thư ở mục Máy; nếu đã hết, xin trục cấp lại (trucd box reissue), chép box.crt và box.key sang trạm rồi khởi động lại.",
+    "See the certificate's days under Machine; if it has ended, have the hub issue it again (trucd box reissue), copy box.crt and box.key to the box and restart it.",
 ];
 
 /// What to do about a reason.
@@ -408,8 +408,8 @@ pub fn of_refusal(code: &str) -> &'static [Words] {
         ],
         "forged" => &[
             [
-                "Khóa của trạm không khớp với đăng ký ở trục: xin mã ghi danh mới rồi chạy: tramd enrol MÃ.",
-                "The box's key is not the registered one: ask for a new code and run: tramd enrol CODE.",
+                "Khóa của trạm không khớp với đăng ký ở trục: xin trục cấp lại (trucd box reissue), chép box.crt và box.key sang trạm rồi khởi động lại.",
+                "The box's key is not the registered one: have the hub issue it again (trucd box reissue), copy box.crt and box.key to the box and restart it.",
             ],
             ONE_BOX,
         ],
