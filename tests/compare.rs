@@ -10,7 +10,7 @@ mod rig;
 use std::collections::BTreeSet;
 
 use lienthong::catalogue::right::Rows;
-use lienthong::engine::{copying, receiving, sending};
+use lienthong::engine::receiving;
 use lienthong::model::compare::{LOGS, Verdict};
 #[cfg(feature = "planted-faults")]
 use lienthong::model::fault::{self, Fault};
