@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 
 use lienthong::catalogue::right::Rows;
 use lienthong::engine::receiving;
+#[cfg(feature = "planted-faults")]
+use lienthong::engine::{copying, sending};
 use lienthong::model::compare::{LOGS, Verdict};
 #[cfg(feature = "planted-faults")]
 use lienthong::model::fault::{self, Fault};
