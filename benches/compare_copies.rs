@@ -16,7 +16,7 @@ use lienthong::model::record::Op;
 use rig::{Rig, right};
 
 const ROWS: u64 = 1_000_000;
-const GROUP: u64 = 2_000;
+const GROUP: u64 = 10_000;
 
 fn main() {
     let rows = std::env::args()

@@ -431,7 +431,13 @@ impl Rig {
     pub fn compare(&mut self) -> (Verdict, u64, u64) {
         self.ended.clear();
         self.ask();
-        self.settle();
+        // A long look through the state is silent.
+        for _ in 0..100 {
+            self.settle();
+            if self.ended.iter().any(|(name, ..)| name == DATASET) {
+                break;
+            }
+        }
         let mut ended = self.ended.iter().filter(|(name, ..)| name == DATASET);
         let (_, verdict, buckets, subjects) = ended.next().expect("it ends").clone();
         assert!(ended.next().is_none());
