@@ -122,6 +122,11 @@ impl Hub {
             "--ip",
             "127.0.0.1",
         ])?;
+        // A hub that works on this machine has the usual port for its status.
+        let drop_ins = folder.join("trucd.d");
+        fs::create_dir(&drop_ins)?;
+        let settings = format!("[http]\nlisten = \"127.0.0.1:{}\"\n", free_port()?);
+        fs::write(drop_ins.join("10-demo.toml"), settings)?;
         Ok(Hub { folder, port })
     }
 
