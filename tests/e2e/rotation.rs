@@ -17,7 +17,7 @@ use lienthong::model::order::NewKey;
 use lienthong::shell::clock::Clock;
 use rusqlite::{Connection, OpenFlags};
 
-use crate::rig::{Broker, Rig, hand_in, wait_for};
+use crate::rig::{Broker, Rig, faketime, hand_in, wait_for};
 
 const AGENCY: &str = "H53.12";
 const XA: &str = "xa-tan-bien";
@@ -323,6 +323,10 @@ fn f35_a_certificate_is_renewed_by_itself_when_the_clock_jumps_over_the_moment()
     rig.wait_until_drained(XA, LONG);
     std::thread::sleep(Duration::from_secs(5));
     assert_eq!(rotation(&rig), "", "it is too early");
+    if faketime().is_none() {
+        // A program for another processor cannot be given another clock; those of this one are.
+        return;
+    }
     rig.kill_box(XA);
     rig.kill_hub();
     rig.set_days_ahead(500);
