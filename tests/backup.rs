@@ -445,3 +445,52 @@ fn a_hub_that_lost_its_machine_goes_on_from_its_backup() {
     rig.start_hub();
     rig.assert_exactly(XA, AGENCY, 300);
 }
+
+/// The database counts on what has come so far of a file: without it the file would never be whole.
+#[test]
+fn a_file_that_was_on_its_way_when_the_hub_was_lost_arrives_whole() {
+    let mut rig = one_box();
+    configure(
+        &rig,
+        "30-line.toml",
+        "[hub]\nbandwidth = [\"00:00-23:59 1200\"]\n",
+    );
+    rig.start_box(XA);
+    let mut content = b"%PDF-1.7".to_vec();
+    for number in 0..40_000_u32 {
+        content.extend(sha256(&number.to_be_bytes()));
+    }
+    let file = put_file(&rig, &content);
+    let part = |rig: &Rig| {
+        let parts = fs::read_dir(rig.hub_folder().join("blobs/parts"));
+        let mut parts = parts.into_iter().flatten().flatten();
+        parts.any(|part| 200_000 < part.metadata().unwrap().len())
+    };
+    let data: Value = serde_json::from_str(&rig::dossier(AGENCY, 1)).unwrap();
+    let event = serde_json::json!({
+        "specversion": "1.0", "id": "tep-1", "source": "urn:mot-cua",
+        "type": rig::DATASET, "data": data,
+        "attachments": [{"name": "to-trinh.pdf", "mime": "application/pdf",
+            "bytes": content.len(), "sha256": file}],
+    });
+    let port = rig.boxes[XA].http_port;
+    let answer = agent()
+        .post(format!(
+            "http://127.0.0.1:{port}/v1/records/{}",
+            rig::DATASET
+        ))
+        .header("authorization", format!("Bearer {TOKEN}"))
+        .header("content-type", "application/cloudevents+json")
+        .send(event.to_string());
+    assert_eq!(answer.unwrap().status().as_u16(), 201);
+    wait_for("a part of the file is at the hub", SOON, || part(&rig));
+    let archive = backup_file(&rig, "truc.tar.zst");
+    rig.trucd(&["backup", archive.to_str().unwrap()], 0);
+    rig.kill_hub();
+    fs::rename(rig.hub_folder(), rig.hub_folder().with_extension("lost")).unwrap();
+    rig.trucd(&["restore", archive.to_str().unwrap()], 0);
+    rig.start_hub();
+    let kept = rig.hub_folder().join("blobs").join(&file[..2]).join(&file);
+    wait_for("the file is whole", 2 * SOON, || kept.is_file());
+    rig.trucd(&["verify", "--attachments"], 0);
+}

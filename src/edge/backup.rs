@@ -25,7 +25,7 @@ use crate::engine::proof::verify_logs;
 use crate::model::{BoxId, Lane, UnixMs};
 use crate::shell::archive::{self, ArchiveError, Writer};
 use crate::shell::clock::Clock;
-use crate::shell::replace::{self, Places, Scratch, files_in, folder_of};
+use crate::shell::replace::{self, Places, Scratch, files_in, folder_of, is_digest};
 use crate::store::backup::{check_pages, copy_into, strip_copies};
 use crate::store::edge::{EdgeStore, Sync};
 use crate::store::edge_status::EdgeView;
@@ -155,7 +155,7 @@ fn write(path: &Path, scratch: &Path, folder: &Path, facts: &Facts) -> anyhow::R
             }
         }
         for kind in FILES {
-            for (name, file) in files_in(&folder.join(kind), kind)? {
+            for (name, file) in files_in(&folder.join(kind), kind, |_, name| is_digest(name))? {
                 match File::open(file) {
                     // It was sent and removed since; nothing in the copied store needs it any more, or
                     // the hub has it.

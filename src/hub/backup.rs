@@ -18,7 +18,7 @@ use crate::hub::verify::verify;
 use crate::hub::{output, registry};
 use crate::model::UnixMs;
 use crate::shell::archive::{self, Writer};
-use crate::shell::replace::{self, Places, Scratch, files_in, folder_of};
+use crate::shell::replace::{self, Places, Scratch, files_in, folder_of, is_digest};
 use crate::store::backup::{check_pages, copy_into, is_unused};
 use crate::store::hub_view::HubView;
 
@@ -26,6 +26,8 @@ const FORMAT: &str = "lienthong-hub-backup/1";
 const STORE: &str = "trucd.db";
 const OUTPUTS: &str = "outputs.db";
 const BLOBS: &str = "blobs";
+/// Within it: what has come so far of attachments that are on their way; the database counts on it.
+const PARTS: &str = "parts";
 /// What lies in the folder of the configuration: keys, certificates, boxes' material.
 const SETTINGS: &str = "settings";
 /// Larger files in that folder are none of ours.
@@ -58,8 +60,9 @@ pub fn backup(
         "{shown} đã có; chọn tên khác / {shown} exists already; choose another name"
     );
     registry::existing_store(config)?;
-    let beside = std::path::absolute(path)?;
-    let scratch = Scratch::make(&beside.with_extension("tmp"))?;
+    let name = path.file_name().context("the path names no file")?;
+    let scratch = format!(".{}.trucd-backup", name.to_string_lossy());
+    let scratch = Scratch::make(&std::path::absolute(path)?.with_file_name(scratch))?;
     let copy = scratch.0.join(STORE);
     copy_into(&config.store.path, &copy).context("cannot copy the database")?;
     let outputs = output::outlook::store_path(config);
@@ -111,7 +114,8 @@ fn add_all(
         writer.add(&name, File::open(path)?)?;
     }
     if with_attachments {
-        for (name, path) in files_in(&folder_beside(&config.store.path), BLOBS)? {
+        let is_ours = |group: &str, name: &str| group == PARTS || is_digest(name);
+        for (name, path) in files_in(&folder_beside(&config.store.path), BLOBS, is_ours)? {
             match File::open(path) {
                 // Its time was over.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -18,7 +18,7 @@ const READY: &str = "restore.ready";
 /// Where what was unpacked belongs, by its name there.
 pub struct Places {
     pub stores: Vec<(&'static str, PathBuf)>,
-    /// Folders of files that are named by their digests; files are added to what is there.
+    /// Folders with folders of files, which are added to what is there.
     pub files: Vec<(&'static str, PathBuf)>,
 }
 
@@ -40,7 +40,7 @@ pub fn finish(folder: &Path, places: &Places, now: UnixMs) -> anyhow::Result<()>
         }
     }
     for (kind, beside) in &places.files {
-        for (_, file) in files_in(&ready.join(kind), kind)? {
+        for (_, file) in files_in(&ready.join(kind), kind, |_, _| true)? {
             let name = file.file_name().expect("a file has a name");
             let group = file.parent().and_then(Path::file_name).expect("its folder");
             let group = beside.join(group);
@@ -75,28 +75,39 @@ pub fn set_aside(store: &Path, why: &str, now: UnixMs) -> String {
     kept.join(" ")
 }
 
-/// Files that are named by their digest: name in the archive, path.
-pub fn files_in(folder: &Path, kind: &str) -> io::Result<Vec<(String, PathBuf)>> {
+/// Files in the folders of a folder of which `is_ours` says so by folder and name: name in an archive,
+/// path.
+pub fn files_in(
+    folder: &Path,
+    kind: &str,
+    is_ours: impl Fn(&str, &str) -> bool,
+) -> io::Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
     let groups = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
         groups => groups?,
     };
     for group in groups {
-        let group = group?.path();
-        if !group.is_dir() {
+        let group = group?;
+        if !group.file_type()?.is_dir() {
             continue;
         }
-        for file in fs::read_dir(&group)? {
+        let group_name = group.file_name().to_string_lossy().into_owned();
+        for file in fs::read_dir(group.path())? {
             let file = file?;
             let name = file.file_name().to_string_lossy().into_owned();
-            if name.parse::<Digest>().is_ok() {
-                found.push((format!("{kind}/{}/{name}", &name[..2]), file.path()));
+            if is_ours(&group_name, &name) {
+                found.push((format!("{kind}/{group_name}/{name}"), file.path()));
             }
         }
     }
     found.sort();
     Ok(found)
+}
+
+/// Whether a file is named as whole contents are.
+pub fn is_digest(name: &str) -> bool {
+    name.parse::<Digest>().is_ok()
 }
 
 /// Gives a new file to the owner of the store's folder: a command that root runs must not leave
