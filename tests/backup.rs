@@ -322,13 +322,28 @@ fn every_night_a_backup_and_a_share_that_is_not_there_is_said() {
         let text = fs::read(folder(rig).join("backup.json")).unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or_default()
     };
-    let fault = |rig: &Rig| results(rig)["fault"]["text"].as_str().map(str::to_owned);
+    let fault = |rig: &Rig| results(rig)["fault"]["text_vi"].as_str().map(str::to_owned);
     wait_for("the missing share is said", SOON, || fault(&rig).is_some());
     let text = fault(&rig).unwrap();
     assert!(text.contains("không có thư mục"), "{text}");
     assert!(!share.exists(), "it is never made");
     let events = rig.status(XA)["events"].clone();
     assert!(events.to_string().contains("backup_failed"), "{events}");
+    let told = rig.status(XA)["backup"].clone();
+    assert_eq!(told["fault"]["code"], "backup_no_folder", "{told}");
+    assert!(told["last"].is_null() && told["next"].is_string(), "{told}");
+    for (path, words) in [
+        ("/", ["Sao lưu không thành công", "Kiểm tra ổ mạng"]),
+        (
+            "/?lang=en",
+            ["The backup failed", "share or stick is mounted"],
+        ),
+    ] {
+        let page = page(&rig, path);
+        assert!(words.iter().all(|word| page.contains(word)), "{page}");
+    }
+    let text = said(&rig, &["status"], 0);
+    assert!(text.contains("chưa có lần nào; lỗi lúc"), "{text}");
     rig.kill_box(XA);
 
     fs::create_dir(&share).unwrap();
@@ -345,6 +360,29 @@ fn every_night_a_backup_and_a_share_that_is_not_there_is_said() {
     assert_eq!(path.parent().unwrap(), share);
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(fs::read_dir(&share).unwrap().count(), 1);
+    let told = rig.status(XA)["backup"].clone();
+    assert_eq!(told["last"], made["last"]);
+    let page = page(&rig, "/");
+    assert!(!page.contains("Sao lưu không thành công"), "{page}");
+    assert!(page.contains("đã khôi phục thử tốt"), "{page}");
+    assert!(page.contains("cùng đĩa với dữ liệu"), "{page}");
+    let text = said(&rig, &["status"], 0);
+    assert!(text.contains("10 bản ghi, đã khôi phục thử tốt"), "{text}");
+
+    // Nights went by without one.
+    rig.kill_box(XA);
+    let mut old = made.clone();
+    old["last"]["at"] = "2026-01-02T02:30:00.000+07:00".into();
+    fs::write(folder(&rig).join("backup.json"), old.to_string()).unwrap();
+    fs::rename(&share, rig.folder.path().join("thao-ra")).unwrap();
+    let text = said(&rig, &["status"], 0);
+    assert!(text.contains("QUÁ CŨ"), "{text}");
+}
+
+fn page(rig: &Rig, path: &str) -> String {
+    let url = format!("http://127.0.0.1:{}{path}", rig.boxes[XA].http_port);
+    let mut answer = agent().get(url).call().unwrap();
+    answer.body_mut().read_to_string().unwrap()
 }
 
 #[test]

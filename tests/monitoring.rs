@@ -264,6 +264,10 @@ fn what_rules_and_dashboard_name_is_really_exported() {
             absent.display()
         ),
     );
+    let share = rig.folder.path().join("saoluu");
+    fs::create_dir(&share).unwrap();
+    let backup = format!("[backup]\nfolder = \"{}\"\n", share.display());
+    configure(&rig, "30-backup.toml", &backup);
     rig.start_box(XA);
     let port = rig.boxes[XA].http_port;
     assert!(hand_in(port, AGENCY, 0..50));
@@ -272,6 +276,7 @@ fn what_rules_and_dashboard_name_is_really_exported() {
         let text = scrape(port);
         text.contains("lienthong_source_failed{source=\"can-bo\"} 1")
             && text.contains("lienthong_last_receipt_timestamp_seconds")
+            && text.contains("lienthong_backup_last_success_timestamp_seconds")
     });
     let mut found = families(&scrape(port));
     found.extend(families(&scrape(hub_port(&rig))));

@@ -5,6 +5,7 @@
 //! in it: keys, passwords, the configuration; a new box gets its own from the hub. What is restored
 //! begins a new epoch, so that nothing is sent again under old numbers.
 
+pub mod problem;
 pub mod schedule;
 
 use std::fs::{self, File};
@@ -14,6 +15,7 @@ use std::path::Path;
 use anyhow::{Context, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::edge::backup::problem::Problem;
 use crate::edge::commands::Failure;
 use crate::edge::config::load::{Loaded, load};
 use crate::edge::config::{Config, StoreConfig};
@@ -76,10 +78,7 @@ pub fn make(config: &Config, path: &Path, now: UnixMs) -> anyhow::Result<Made> {
         error => anyhow!(error),
     })?;
     if path.exists() {
-        bail!(
-            "{0} đã có; chọn tên khác / {0} exists already; choose another name",
-            path.display()
-        );
+        bail!(Problem::Exists(path.to_owned()));
     }
     let scratch = Scratch::make(&folder.join("backup.tmp"))?;
     let needed = [&store.path, &store.down_path()]
@@ -91,10 +90,10 @@ pub fn make(config: &Config, path: &Path, now: UnixMs) -> anyhow::Result<Made> {
     let free = disk_free_bytes(folder)?;
     ensure!(
         needed <= free,
-        "đĩa của trạm chỉ còn {0} MiB, sao lưu cần {1} MiB trong lúc làm / the box's disk has {0} MiB \
-         left, a backup needs {1} MiB while it is made; free some space",
-        free >> 20,
-        needed >> 20
+        Problem::NoRoom {
+            free_mib: free >> 20,
+            needed_mib: needed >> 20,
+        }
     );
     let (entries, waiting) = copy_stores(store, &scratch.0)?;
     let facts = Facts {
@@ -110,8 +109,7 @@ pub fn make(config: &Config, path: &Path, now: UnixMs) -> anyhow::Result<Made> {
     if tried.is_err() {
         fs::remove_file(path).context("a backup that is of no use cannot be removed")?;
     }
-    let files =
-        tried.context("bản sao lưu không khôi phục thử được / the backup failed its trial")?;
+    let files = tried.context(Problem::Trial)?;
     Ok(Made {
         facts,
         files,
@@ -145,8 +143,8 @@ fn waiting(store: &Path) -> Result<u64, StoreError> {
 }
 
 fn write(path: &Path, scratch: &Path, folder: &Path, facts: &Facts) -> anyhow::Result<u64> {
-    let shown = path.display();
-    let mut writer = Writer::create(path).with_context(|| format!("cannot write {shown}"))?;
+    let unwritable = || Problem::Unwritable(path.to_owned());
+    let mut writer = Writer::create(path).with_context(unwritable)?;
     let add = |writer: &mut Writer| -> io::Result<()> {
         for name in [BOX, DOWN] {
             let copy = scratch.join(name);
@@ -173,7 +171,7 @@ fn write(path: &Path, scratch: &Path, folder: &Path, facts: &Facts) -> anyhow::R
             Err(error)
         }
     }
-    .with_context(|| format!("cannot write {shown}"))
+    .with_context(unwritable)
 }
 
 /// Does with a backup what a restore does, in a folder of its own; returns how many files are in it.

@@ -28,6 +28,7 @@ pub fn render(status: &Status) -> String {
     catalogue(&mut out, status);
     clock_and_certificate(&mut out, status);
     machine(&mut out, status);
+    backup(&mut out, status);
     out
 }
 
@@ -325,6 +326,48 @@ fn machine(out: &mut String, status: &Status) {
     }
 }
 
+/// The nightly backup, where one is configured.
+fn backup(out: &mut String, status: &Status) {
+    let Some(backup) = &status.backup else {
+        return;
+    };
+    Family::gauge(
+        out,
+        "lienthong_backup_failed",
+        "1 while the last try of a backup has failed.",
+    )
+    .sample(&[], u8::from(backup.fault.is_some()));
+    let Some(last) = &backup.last else {
+        return;
+    };
+    Family::gauge(
+        out,
+        "lienthong_backup_last_success_timestamp_seconds",
+        "When the last backup was made that was restored on trial.",
+    )
+    .sample(&[], seconds(last.at));
+    let families = [
+        (
+            "lienthong_backup_last_size_bytes",
+            "Size of the last good backup.",
+            last.bytes,
+        ),
+        (
+            "lienthong_backup_last_entries",
+            "Entries in the last good backup.",
+            last.entries,
+        ),
+        (
+            "lienthong_backup_on_same_disk",
+            "1 while backups lie on the disk of the store itself.",
+            u64::from(last.same_disk),
+        ),
+    ];
+    for (name, help, value) in families {
+        Family::gauge(out, name, help).sample(&[], value);
+    }
+}
+
 /// What waits by source, where it was counted.
 fn waiting_by_source(out: &mut String, status: &Status) {
     let Some(counted) = &status.waiting_by_source else {
@@ -403,7 +446,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::edge::page::tests::{HOSTILE, bare, full};
+    use crate::edge::page::tests::{HOSTILE, bare, failed_backup, full};
     use crate::model::UnixMs;
 
     /// Reads the text as a scraper does: every sample after its HELP and TYPE, each family in one
@@ -484,6 +527,12 @@ mod tests {
             ("lienthong_memory_available_bytes", 629_145_600.0),
             ("lienthong_on_battery", 0.0),
             ("lienthong_battery_charge_ratio", 1.0),
+            ("lienthong_backup_failed", 0.0),
+            (
+                "lienthong_backup_last_success_timestamp_seconds",
+                1_789_964_000.0,
+            ),
+            ("lienthong_backup_last_size_bytes", 3_500_000.0),
         ] {
             assert_eq!(value(series), number, "{series}");
         }
@@ -502,6 +551,15 @@ mod tests {
         assert_eq!(samples["lienthong_store_up"], 0.0);
         assert!(!text.contains("lienthong_waiting_entries"), "{text}");
         assert!(!text.contains("certificate"), "{text}");
+    }
+
+    #[test]
+    fn a_backup_that_failed_is_told_and_none_that_nobody_wants() {
+        let mut status = full();
+        status.backup = Some(failed_backup());
+        assert_eq!(read(&render(&status))["lienthong_backup_failed"], 1.0);
+        status.backup = None;
+        assert!(!render(&status).contains("backup"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 pub mod ahead;
 mod backlog;
+mod backup;
 mod chart;
 mod down;
 mod events;

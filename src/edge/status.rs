@@ -3,6 +3,7 @@
 //! It is read from the store, which works while the daemon is down, and completed with what only
 //! the running daemon knows: the link and the clock. Its JSON is stable.
 
+pub mod backup;
 pub mod by_source;
 pub mod down;
 pub mod history;
@@ -14,6 +15,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::edge::published::CatalogueStatus;
+use crate::edge::status::backup::BackupStatus;
 use crate::edge::status::by_source::BySource;
 use crate::edge::status::down::DownStatus;
 use crate::edge::status::machine::MachineStatus;
@@ -43,6 +45,9 @@ pub struct Status {
     /// How the program last ended without being stopped in order.
     #[serde(default)]
     pub last_stop: Option<StopStatus>,
+    /// The nightly backup; none where none is configured.
+    #[serde(default)]
+    pub backup: Option<BackupStatus>,
     pub clock: ClockStatus,
     /// None when the certificate cannot be read.
     pub certificate: Option<CertificateStatus>,

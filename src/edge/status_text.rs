@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::edge::status::backup::BackupStatus;
 use crate::edge::status::down::DownStatus;
 use crate::edge::status::{CardStatus, LinkState, Status, card_life_vi, span_vi};
 use crate::engine::sending::Level;
@@ -147,6 +148,13 @@ pub fn render(status: &Status) -> String {
             None => "không đọc được".to_owned(),
         },
     );
+    line(
+        "Sao lưu",
+        match &status.backup {
+            Some(status) => backup(status),
+            None => "chưa đặt ([backup] folder)".to_owned(),
+        },
+    );
     for event in status.events.iter().take(EVENTS_MAX) {
         let level = match event.level {
             Level::Info => "Sự kiện",
@@ -159,6 +167,34 @@ pub fn render(status: &Status) -> String {
         );
     }
     text
+}
+
+fn backup(backup: &BackupStatus) -> String {
+    let mut value = match &backup.last {
+        Some(last) => format!(
+            "lần cuối {}, {}, {} bản ghi, đã khôi phục thử tốt: {}",
+            last.at,
+            rounded(last.bytes),
+            last.entries,
+            last.file
+        ),
+        None => "chưa có lần nào".to_owned(),
+    };
+    if backup.last.as_ref().is_some_and(|last| last.same_disk) {
+        value.push_str("; CÙNG ĐĨA với dữ liệu");
+    }
+    if backup.late {
+        value.push_str("; QUÁ CŨ");
+    }
+    if let Some(fault) = &backup.fault {
+        let at = fault.since.map_or(String::new(), |at| format!(" lúc {at}"));
+        write!(value, "; lỗi{at}: {}. {}", fault.text_vi, fault.hint_vi)
+            .expect("a string takes any text");
+    }
+    if let Some(next) = backup.next {
+        write!(value, "; lần tới {next}").expect("a string takes any text");
+    }
+    value
 }
 
 /// Copies, the inbox and commands.

@@ -13,10 +13,11 @@ use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::edge::backup::problem::Problem;
 use crate::edge::backup::{Made, make};
 use crate::edge::config::{BackupConfig, Config};
 use crate::edge::door::Door;
-use crate::edge::status::Stamp;
+use crate::edge::status::{Stamp, Trouble};
 use crate::engine::sending::Level;
 use crate::model::UnixMs;
 
@@ -31,8 +32,8 @@ const SUFFIX: &str = ".tar.zst";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Results {
     pub last: Option<LastBackup>,
-    /// Since the last good one; none: it was good.
-    pub fault: Option<BackupFault>,
+    /// Why there was none since the last good one; none: it was good.
+    pub fault: Option<Trouble>,
 }
 
 /// A backup that was made and restored on trial.
@@ -45,13 +46,6 @@ pub struct LastBackup {
     pub files: u64,
     /// It lies on the disk of the store, so it does not outlive that.
     pub same_disk: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BackupFault {
-    pub at: Stamp,
-    /// Vietnamese, then English.
-    pub text: String,
 }
 
 /// How the last backups went; nothing where there were none.
@@ -90,17 +84,25 @@ pub async fn run(config: Arc<Config>, door: Arc<Door>, mut stop: watch::Receiver
             let worker = Arc::clone(&config);
             let folder = plan.clone();
             let made = tokio::task::spawn_blocking(move || nightly(&worker, &folder, now)).await;
-            let (level, code, detail) = match made.expect("a backup does not panic") {
-                Ok(last) => (Level::Info, "backup_made", last.file),
-                Err(error) => (Level::Warning, "backup_failed", format!("{error:#}")),
-            };
-            door.intake().note(level, code, detail).await;
+            match made.expect("a backup does not panic") {
+                Err(error) if Problem::of(&error) == &Problem::Busy => {}
+                made => note(&door, &made).await,
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
             _ = stop.changed() => return,
         }
     }
+}
+
+/// Puts how a backup went among the events.
+async fn note(door: &Door, made: &anyhow::Result<LastBackup>) {
+    let (level, code, detail) = match made {
+        Ok(last) => (Level::Info, "backup_made", last.file.clone()),
+        Err(error) => (Level::Warning, "backup_failed", format!("{error:#}")),
+    };
+    door.intake().note(level, code, detail).await;
 }
 
 /// The moment of the plan that was last, at or before now.
@@ -115,17 +117,33 @@ fn is_due(plan: &BackupConfig, results: &Results, now: UnixMs) -> bool {
         // A clock that was set back makes no backup count for the future.
         (last_due(plan, now)..=now.0 + DAY_MS).contains(&last.at.0.0)
     });
-    let is_early = results
-        .fault
-        .as_ref()
-        .is_some_and(|fault| (fault.at.0.0..fault.at.0.0 + RETRY_MS).contains(&now.0));
+    let failed = results.fault.as_ref().and_then(|fault| fault.since);
+    let is_early = failed.is_some_and(|at| (at.0.0..at.0.0 + RETRY_MS).contains(&now.0));
     !is_made && !is_early
+}
+
+/// When the next one is made; now, where it is due.
+pub fn next_due(plan: &BackupConfig, results: &Results, now: UnixMs) -> UnixMs {
+    if is_due(plan, results, now) {
+        return now;
+    }
+    let failed = results.fault.as_ref().and_then(|fault| fault.since);
+    let next = last_due(plan, now) + DAY_MS;
+    // A failure after the plan's moment is tried again before its next one.
+    let retry = failed.map_or(next, |at| at.0.0 + RETRY_MS);
+    UnixMs(next.min(retry).max(now.0))
 }
 
 /// One backup with everything around it; the result is written down.
 fn nightly(config: &Config, plan: &BackupConfig, now: UnixMs) -> anyhow::Result<LastBackup> {
     let store = &config.store.path;
     let made = into_folder(config, plan, now);
+    // The one that is being made says how it went.
+    if let Err(error) = &made
+        && Problem::of(error) == &Problem::Busy
+    {
+        return made;
+    }
     let before = results(store);
     let after = match &made {
         Ok(last) => Results {
@@ -133,10 +151,7 @@ fn nightly(config: &Config, plan: &BackupConfig, now: UnixMs) -> anyhow::Result<
             fault: None,
         },
         Err(error) => Results {
-            fault: Some(BackupFault {
-                at: Stamp(now),
-                text: format!("{error:#}"),
-            }),
+            fault: Some(Problem::trouble(error, Stamp(now))),
             ..before
         },
     };
@@ -147,12 +162,7 @@ fn nightly(config: &Config, plan: &BackupConfig, now: UnixMs) -> anyhow::Result<
 fn into_folder(config: &Config, plan: &BackupConfig, now: UnixMs) -> anyhow::Result<LastBackup> {
     let folder = &plan.folder;
     // Never made: where a share is not mounted the archive would land on the box's own disk.
-    ensure!(
-        folder.is_dir(),
-        "không có thư mục {0}; kiểm tra ổ mạng hoặc USB đã gắn chưa / there is no folder {0}; see whether the \
-         share or stick is mounted",
-        folder.display()
-    );
+    ensure!(folder.is_dir(), Problem::NoFolder(folder.clone()));
     let same_disk = fs::metadata(folder)?.dev() == fs::metadata(&config.store.path)?.dev();
     let prefix = format!("{}-", config.box_id);
     let file = folder.join(format!("{prefix}{}{SUFFIX}", file_time(now)));
@@ -253,13 +263,20 @@ mod tests {
     fn a_failed_one_is_tried_again_after_an_hour() {
         let plan = plan(Path::new("/x"));
         let mut results = made("2026-11-21T02:30:10+07:00");
-        results.fault = Some(BackupFault {
-            at: Stamp(at("2026-11-22T02:30:00+07:00")),
-            text: String::new(),
-        });
+        let failed = Stamp(at("2026-11-22T02:30:00+07:00"));
+        results.fault = Some(Problem::trouble(&Problem::Busy.into(), failed));
         let due = |text| is_due(&plan, &results, at(text));
         assert!(!due("2026-11-22T03:29:00+07:00"));
         assert!(due("2026-11-22T03:30:00+07:00"));
+        let next = |results: &Results, text| next_due(&plan, results, at(text));
+        let retry = at("2026-11-22T03:30:00+07:00");
+        assert_eq!(next(&results, "2026-11-22T03:00:00+07:00"), retry);
+        assert_eq!(next(&results, "2026-11-22T03:30:00+07:00"), retry);
+        let good = made("2026-11-22T02:30:10+07:00");
+        assert_eq!(
+            next(&good, "2026-11-22T09:00:00+07:00"),
+            at("2026-11-23T02:30:00+07:00")
+        );
     }
 
     #[test]

@@ -43,6 +43,7 @@ pub fn ahead(status: &Status) -> Light {
     found.extend(fill(status));
     found.extend(clock_and_alarms(status));
     found.extend(documents(status));
+    found.extend(backup(status));
     found.extend(machine(status));
     // The first of the worst: the order above is the order of what cannot wait.
     found.reverse();
@@ -212,6 +213,28 @@ fn documents(status: &Status) -> Option<Light> {
     })
 }
 
+/// Backups that do not come about. They are not urgent: what was accepted lies safely in the box.
+fn backup(status: &Status) -> Option<Light> {
+    let backup = status.backup.as_ref()?;
+    if let Some(fault) = &backup.fault {
+        return Some(Light::new(
+            Colour::Amber,
+            format!(
+                "Sao lưu không thành công: {}. {}",
+                fault.text_vi, fault.hint_vi
+            ),
+            format!("The backup failed: {}. {}", fault.text_en, fault.hint_en),
+        ));
+    }
+    backup.late.then(|| {
+        Light::new(
+            Colour::Amber,
+            "Quá 2 ngày chưa có bản sao lưu nào tốt. Xem nhật ký (journalctl -u tramd), thử: tramd backup TỆP.",
+            "No good backup for more than two days; see the log (journalctl -u tramd), try: tramd backup FILE.",
+        )
+    })
+}
+
 /// A machine that is too hot, lives on a battery, or has no memory left.
 fn machine(status: &Status) -> Vec<Light> {
     let machine = &status.machine;
@@ -263,7 +286,7 @@ fn machine(status: &Status) -> Vec<Light> {
 mod tests {
     use super::*;
     use crate::edge::page::lights::tests::check;
-    use crate::edge::page::tests::{alarm, full};
+    use crate::edge::page::tests::{alarm, failed_backup, full};
     use crate::edge::status::machine::{MemoryStatus, SupplyKind, SupplyStatus};
 
     #[test]
@@ -339,6 +362,17 @@ mod tests {
                     |s| s.down.as_mut().expect("there").inbox.oldest_s = UNREAD_AMBER_S - 1,
                     Colour::Green,
                 ),
+                (
+                    "Sao lưu không thành công: không có thư mục /mnt/saoluu. Kiểm tra ổ mạng",
+                    |s| s.backup = Some(failed_backup()),
+                    Colour::Amber,
+                ),
+                (
+                    "Quá 2 ngày",
+                    |s| s.backup.as_mut().expect("there").late = true,
+                    Colour::Amber,
+                ),
+                ("Không thấy", |s| s.backup = None, Colour::Green),
                 // The worst is told, whatever else there is.
                 (
                     "Đĩa",

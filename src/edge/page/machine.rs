@@ -1,7 +1,8 @@
-//! The page's section on the machine: store, disk, card, memory, heat, power, clock, certificate. What
+//! The page's section on the machine: store, disk, card, memory, heat, power, clock, certificate, backup. What
 //! the machine lacks is left out.
 
 use super::MACHINE;
+use super::backup::backup;
 use super::sources::trouble_text;
 use crate::edge::page::frame::{open, term};
 use crate::edge::page::lang::{Lang, time};
@@ -40,6 +41,7 @@ pub(super) fn machine(out: &mut String, status: &Status, lang: Lang) {
     term(out, lang.of(["Đồng hồ", "Clock"]), &clock);
     let certificate = certificate(status.certificate.as_ref(), lang);
     term(out, lang.of(["Chứng thư", "Certificate"]), &certificate);
+    backup(out, status, lang);
     out.push_str("</dl></section>\n");
 }
 

@@ -5,8 +5,11 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 
 use super::*;
+use crate::edge::backup::problem::Problem;
+use crate::edge::backup::schedule::LastBackup;
 use crate::edge::page::frame::{CSP, CSP_FORMS, SCRIPT, STYLE};
 use crate::edge::published::CatalogueStatus;
+use crate::edge::status::backup::BackupStatus;
 use crate::edge::status::by_source::{BySource, SourceWaiting};
 use crate::edge::status::down::{
     CommandStatus, ComparedStatus, CopyStatus, DownStatus, FileStatus, FilesStatus, InboxStatus,
@@ -123,6 +126,7 @@ pub fn full() -> Status {
             after: Stamp(UnixMs(AT - 200_000_000)),
             before: Stamp(UnixMs(AT - 199_000_000)),
         }),
+        backup: Some(good_backup()),
         clock: ClockStatus {
             quality: ClockQuality::Synchronized,
             floor: Stamp(UnixMs(AT)),
@@ -209,6 +213,36 @@ fn down() -> DownStatus {
             since: Stamp(UnixMs(AT - 8_000)),
             detail: String::new(),
         }],
+    }
+}
+
+fn good_backup() -> BackupStatus {
+    BackupStatus {
+        folder: "/mnt/saoluu".to_owned(),
+        keep: 14,
+        next: Some(Stamp(UnixMs(AT + 50_000_000))),
+        last: Some(LastBackup {
+            at: Stamp(UnixMs(AT - 36_000_000)),
+            file: "/mnt/saoluu/xa-tan-bien-20260921-0230.tar.zst".to_owned(),
+            bytes: 3_500_000,
+            entries: 12_345,
+            files: 8,
+            same_disk: false,
+        }),
+        fault: None,
+        late: false,
+    }
+}
+
+/// The share was not there when a backup was due.
+pub fn failed_backup() -> BackupStatus {
+    let problem = Problem::NoFolder("/mnt/saoluu".into());
+    BackupStatus {
+        fault: Some(Problem::trouble(
+            &problem.into(),
+            Stamp(UnixMs(AT - 3_000_000)),
+        )),
+        ..good_backup()
     }
 }
 
@@ -698,6 +732,11 @@ fn foreign_text_stays_text() {
     status.sources[0].last_reason = Some(long.clone());
     status.sources[0].last_refused = Some(status.at);
     status.link.address = Some(long.clone());
+    let mut backup = failed_backup();
+    backup.folder = HOSTILE.to_owned();
+    backup.last.as_mut().expect("there").file = HOSTILE.to_owned();
+    backup.fault.as_mut().expect("there").text_vi = HOSTILE.to_owned();
+    status.backup = Some(backup);
     status.events = (0..100)
         .map(|_| EventStatus {
             detail: "việc ".repeat(99),

@@ -11,6 +11,7 @@ use crate::edge::live::{self, Live};
 use crate::edge::orders;
 use crate::edge::published::CatalogueStatus;
 use crate::edge::reserve::disk_free_bytes;
+use crate::edge::status::backup::BackupStatus;
 use crate::edge::status::by_source::Counter;
 use crate::edge::status::down::DownStatus;
 use crate::edge::status::history::History;
@@ -118,6 +119,11 @@ impl Reader {
             store,
             machine: MachineStatus::read(&self.root),
             last_stop,
+            backup: BackupStatus::read(
+                &self.config,
+                self.live.as_ref().map(|live| live.running_since),
+                now.wall,
+            ),
             clock: ClockStatus {
                 quality: now.quality,
                 floor: Stamp(self.clock.floor()),
