@@ -11,6 +11,8 @@
 mod browser;
 #[path = "account/deeds.rs"]
 mod deeds;
+#[path = "account/language.rs"]
+mod language;
 #[path = "account/link_test.rs"]
 mod link_test;
 #[path = "bed/one_box.rs"]

@@ -2,7 +2,8 @@
 //!
 //! Every request passes [`serve`], which knows the closed list [`ROUTES`] and checks session, origin
 //! and the form's token before a page sees anything. Nothing changes by GET: it shows what would
-//! happen, and a form that is posted does it. What is done stands in the audit.
+//! happen, and a form that is posted does it. What is done stands in the audit. The language of the
+//! address (`lang=en`) is that of the page and of everything that it leads to.
 
 mod audit;
 mod bandwidth;
@@ -33,6 +34,7 @@ use crate::edge::config::Config;
 use crate::edge::http::App;
 use crate::edge::listen::Peer;
 use crate::edge::orders::local::{self, By};
+use crate::edge::page::lang::Lang;
 use crate::model::{Now, UnixMs};
 use form::{Cookies, Fields};
 use html::{Both, Frame};
@@ -44,6 +46,8 @@ const FORM_TIMEOUT: Duration = Duration::from_secs(15);
 /// The field that carries a form's token, and the one that says that a person has confirmed.
 const TOKEN_FIELD: &str = "ma_bieu_mau";
 const CONFIRMED: &str = "xac_nhan";
+/// Fields by which a page's subject is named: source, number, file or account, and where a list goes on.
+const NAMED: [&str; 4] = ["nguon", "so", "ten", "sau"];
 const HOME: &str = "/ky-thuat";
 const LOGIN: &str = "/ky-thuat/dang-nhap";
 
@@ -190,6 +194,7 @@ pub const ROUTES: &[Route] = &[
 /// A request that has passed the checks.
 struct Visit {
     app: Arc<App>,
+    lang: Lang,
     path: &'static str,
     is_post: bool,
     query: Fields,
@@ -226,9 +231,9 @@ impl Answer {
         }
     }
 
-    fn go(path: &str) -> Answer {
+    fn go(lang: Lang, path: &str) -> Answer {
         Answer {
-            location: Some(path.to_owned()),
+            location: Some(html::address(lang, path)),
             ..Answer::html(StatusCode::SEE_OTHER, String::new())
         }
     }
@@ -283,7 +288,8 @@ pub async fn serve(
 
 async fn answer(app: Arc<App>, address: IpAddr, request: Request) -> Answer {
     let (head, body) = request.into_parts();
-    let plain = |status, texts: Both<'_>| plain(&app.area.config, status, texts);
+    let lang = Lang::of_query(head.uri.query());
+    let plain = |status, texts: Both<'_>| plain(&app.area.config, lang, status, texts);
     let path = head.uri.path().trim_end_matches('/');
     let Some(route) = ROUTES.iter().find(|route| route.path == path) else {
         let texts = ["Không có trang này.", "There is no such page."];
@@ -307,7 +313,7 @@ async fn answer(app: Arc<App>, address: IpAddr, request: Request) -> Answer {
     };
     if visitor.is_none() && !route.is_open {
         return match is_post {
-            false => Answer::go(LOGIN),
+            false => Answer::go(lang, LOGIN),
             true => plain(
                 StatusCode::UNAUTHORIZED,
                 [
@@ -328,6 +334,7 @@ async fn answer(app: Arc<App>, address: IpAddr, request: Request) -> Answer {
         }
     };
     let mut visit = Visit {
+        lang,
         path: route.path,
         is_post,
         query: Fields::parse(head.uri.query().unwrap_or_default().as_bytes()),
@@ -399,8 +406,10 @@ async fn show(page: Page, visit: &Visit) -> Answer {
 }
 
 /// A page for who is perhaps nobody that we know.
-fn plain(config: &Config, status: StatusCode, texts: Both<'_>) -> Answer {
+fn plain(config: &Config, lang: Lang, status: StatusCode, texts: Both<'_>) -> Answer {
     let frame = Frame {
+        lang,
+        other: HOME,
         title: ["Kỹ thuật", "Technician"],
         box_id: config.box_id.as_str(),
         visitor: None,
@@ -408,8 +417,8 @@ fn plain(config: &Config, status: StatusCode, texts: Both<'_>) -> Answer {
     };
     let body = format!(
         "{}<p>{}</p>\n",
-        html::error(texts),
-        html::link(HOME, ["Trang kỹ thuật", "The technician's page"])
+        html::error(lang, texts),
+        html::link(lang, HOME, ["Trang kỹ thuật", "The technician's page"])
     );
     Answer::html(status, html::page(&frame, &body))
 }
@@ -451,13 +460,28 @@ impl Visit {
         }
     }
 
+    /// Where this page is, without its language: what was named by the address, or by the form that led
+    /// here. Nothing else of a form may stand in an address.
+    fn path_again(&self) -> String {
+        let mut path = self.path.to_owned();
+        let known = NAMED.iter().filter(|_| self.visitor.is_some());
+        for name in known.filter(|name| !self.field(name).is_empty()) {
+            let mark = if path.contains('?') { '&' } else { '?' };
+            path.push_str(&format!("{mark}{name}={}", form::encoded(self.field(name))));
+        }
+        path
+    }
+
     fn page(&self, title: Both<'_>, body: &str) -> Answer {
         self.page_with(StatusCode::OK, title, body)
     }
 
     fn page_with(&self, status: StatusCode, title: Both<'_>, body: &str) -> Answer {
         let visitor = self.visitor.as_ref();
+        let other = self.path_again();
         let frame = Frame {
+            lang: self.lang,
+            other: &other,
             title,
             box_id: self.config().box_id.as_str(),
             visitor: visitor.map(|visitor| (visitor.account.as_str(), self.token.as_str())),
@@ -479,10 +503,14 @@ impl Visit {
         for (field, value) in fields {
             inside.push_str(&html::hidden(field, value));
         }
-        inside.push_str(&html::button(name));
-        inside.push_str(&html::link(back, ["Không, quay lại", "No, back"]));
-        let body = format!("{what}{}", html::form(self.path, &self.token, &inside));
-        self.page(title, &html::section(title, &body))
+        inside.push_str(&html::button(self.lang, name));
+        let no = ["Không, quay lại", "No, back"];
+        inside.push_str(&html::link(self.lang, back, no));
+        let form = html::form(self.lang, self.path, &self.token, &inside);
+        self.page(
+            title,
+            &html::section(self.lang, title, &format!("{what}{form}")),
+        )
     }
 
     /// Tells on the next page how it went, and goes there.
@@ -491,7 +519,7 @@ impl Visit {
             let notice = Notice { is_good, vi, en };
             self.accounts().set_notice(visitor, notice);
         }
-        Answer::go(next)
+        Answer::go(self.lang, next)
     }
 
     /// Writes into the audit what was done here.

@@ -89,8 +89,7 @@ impl Browser {
         for (name, value) in fields {
             all.push(((*name).to_owned(), (*value).to_owned()));
         }
-        let action = path.split('?').next().unwrap().to_owned();
-        self.follow(&action, all)
+        self.follow(&action(&page.body), all)
     }
 
     #[track_caller]
@@ -167,6 +166,7 @@ impl Browser {
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         if path.starts_with("/ky-thuat") && [200, 409, 422].contains(&status) {
             assert_usable(body);
+            assert_language(path.contains("lang=en"), body);
         }
         Page {
             status,
@@ -187,6 +187,25 @@ fn joined(mut body: &str) -> String {
                 whole.push_str(&rest[..length]);
                 body = &rest[length + 2..];
             }
+        }
+    }
+}
+
+/// The page speaks the language that was asked for, and everything that it leads to within the box does,
+/// except for the way to the other language.
+#[track_caller]
+fn assert_language(is_english: bool, html: &str) {
+    let code = if is_english { "en" } else { "vi" };
+    assert!(html.contains(&format!("<html lang=\"{code}\">")), "{html}");
+    for mark in [" href=\"", " action=\""] {
+        for rest in html.split(mark).skip(1) {
+            let (address, rest) = rest.split_once('"').unwrap();
+            let is_switch = rest.starts_with(" hreflang=");
+            assert_eq!(
+                address.contains("lang=en"),
+                is_english != is_switch,
+                "{address} in {html}"
+            );
         }
     }
 }
@@ -224,6 +243,14 @@ fn assert_usable(html: &str) {
     let output = tidy.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.is_empty(), "{said}\n{html}");
+}
+
+/// Where the form in a page's main part is sent.
+pub fn action(body: &str) -> String {
+    let main = body.split("<main>").nth(1).unwrap();
+    let rest = main.split("<form method=\"post\" action=\"").nth(1);
+    let rest = rest.unwrap_or_else(|| panic!("no form in {body}"));
+    unescaped(rest.split('"').next().unwrap())
 }
 
 /// The hidden fields of a page, without those of the bar's own form.

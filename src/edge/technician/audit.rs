@@ -43,5 +43,8 @@ pub(super) async fn audit(visit: &Visit) -> Answer {
         ["Chi tiết", "Detail"],
         ["Từ đâu", "From where"],
     ];
-    visit.page(TITLE, &section(TITLE, &table(&heads, &rows)))
+    visit.page(
+        TITLE,
+        &section(visit.lang, TITLE, &table(visit.lang, &heads, &rows)),
+    )
 }

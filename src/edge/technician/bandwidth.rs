@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 
-use super::html::{Both, Field, button, form, section};
+use super::html::{Both, Field, button, form, paragraph, section, words};
 use super::login::unavailable;
 use super::sources::set;
 use super::{Answer, Visit};
 use crate::edge::orders::local::{self, InForce};
+use crate::edge::page::lang::Lang;
 use crate::edge::page::text::{self, Text};
 use crate::edge::status::Stamp;
 use crate::model::order::{Order, Timetable};
@@ -17,7 +18,7 @@ const TITLE: Both<'_> = ["Lịch băng thông", "Bandwidth timetable"];
 const PATH: &str = "/ky-thuat/bang-thong";
 
 pub(super) async fn bandwidth(visit: &Visit) -> Answer {
-    let config = Arc::clone(visit.config());
+    let (config, lang) = (Arc::clone(visit.config()), visit.lang);
     let in_force = tokio::task::spawn_blocking(move || local::bandwidth(&config)).await;
     let in_force = match in_force.expect("reading neither panics nor is cancelled") {
         Ok(in_force) => in_force,
@@ -39,8 +40,16 @@ pub(super) async fn bandwidth(visit: &Visit) -> Answer {
     };
     if !visit.is_confirmed() {
         let what = format!(
-            "<p>Làn P2–P4 được dùng: <small lang=\"en\">Lanes P2 to P4 may use:</small></p>{}<p>Lịch này thay cho lịch đang dùng, kể cả lịch do trục đặt; trục có thể đặt lại. <small lang=\"en\">It takes the place of what holds now, the hub's too; the hub may set it again.</small></p>",
-            list(&timetable)
+            "{}{}{}",
+            paragraph(lang, ["Làn P2–P4 được dùng:", "Lanes P2 to P4 may use:"]),
+            list(lang, &timetable),
+            paragraph(
+                lang,
+                [
+                    "Lịch này thay cho lịch đang dùng, kể cả lịch do trục đặt; trục có thể đặt lại.",
+                    "It takes the place of what holds now, the hub's too; the hub may set it again.",
+                ]
+            )
         );
         return visit.confirm(
             TITLE,
@@ -70,12 +79,16 @@ fn page(
 ) -> Answer {
     let whose = match &in_force.by {
         Some((by, at)) => format!(
-            "do {} đặt lúc {} <small lang=\"en\">set by, at</small>",
+            "{} {} {} {}",
+            visit.lang.of(["do", "set by"]),
             Text(by),
+            visit.lang.of(["đặt lúc", "at"]),
             text::time(Stamp(*at))
         ),
-        None => "theo cấu hình của trạm <small lang=\"en\">as the box's configuration says</small>"
-            .to_owned(),
+        None => words(
+            visit.lang,
+            ["theo cấu hình của trạm", "as the box's configuration says"],
+        ),
     };
     let fault_vi = fault.map(|_| "Có dòng không đúng mẫu; xem ví dụ ở trên.");
     let field = Field {
@@ -93,18 +106,27 @@ fn page(
         ]),
         fault: fault_vi.zip(fault).map(|(vi, en)| [vi, en]),
     };
-    let inside = format!("{}{}", field.area(6), button(["Xem trước", "Preview"]));
-    let html = format!(
-        "<p>Đang dùng, {whose}:</p>{}{}",
-        list(&in_force.timetable),
-        form(PATH, &visit.token, &inside)
+    let inside = format!(
+        "{}{}",
+        field.area(visit.lang, 6),
+        button(visit.lang, ["Xem trước", "Preview"])
     );
-    visit.page_with(status, TITLE, &section(TITLE, &html))
+    let html = format!(
+        "<p>{}, {whose}:</p>{}{}",
+        visit.lang.of(["Đang dùng", "In force"]),
+        list(visit.lang, &in_force.timetable),
+        form(visit.lang, PATH, &visit.token, &inside)
+    );
+    visit.page_with(status, TITLE, &section(visit.lang, TITLE, &html))
 }
 
-fn list(timetable: &Timetable) -> String {
+fn list(lang: Lang, timetable: &Timetable) -> String {
     if timetable.is_empty() {
-        return "<p>Không giới hạn, hoặc theo cấu hình của trạm. <small lang=\"en\">No limit, or as the configuration says.</small></p>".to_owned();
+        let texts = [
+            "Không giới hạn, hoặc theo cấu hình của trạm.",
+            "No limit, or as the box's configuration says.",
+        ];
+        return paragraph(lang, texts);
     }
     let lines: Vec<String> = timetable
         .texts()

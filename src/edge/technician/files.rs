@@ -7,12 +7,12 @@ use std::os::unix::ffi::OsStrExt;
 use axum::http::StatusCode;
 
 use super::form::encoded;
-use super::html::{Both, error, link, section, table};
+use super::html::{Both, error, link, paragraph, section, table};
 use super::login::unavailable;
 use super::sources::{folder_of, named};
 use super::{Answer, HOME, Visit};
 use crate::edge::folder::files::{Folder, RefusedFile};
-use crate::edge::page::text::{self, Text};
+use crate::edge::page::text::Text;
 use crate::model::SourceName;
 
 const TITLE: Both<'_> = ["Tệp bị từ chối", "Refused files"];
@@ -26,7 +26,7 @@ fn folder(visit: &Visit, title: Both<'_>) -> Result<(SourceName, Folder), Answer
         Some(folder) => Ok((name, Folder::new(&folder.path, &folder.patterns))),
         None => {
             let texts = ["Nguồn này không nhận tệp.", "This source takes no files."];
-            Err(visit.page_with(StatusCode::NOT_FOUND, title, &error(texts)))
+            Err(visit.page_with(StatusCode::NOT_FOUND, title, &error(visit.lang, texts)))
         }
     }
 }
@@ -51,9 +51,9 @@ pub(super) async fn list(visit: &Visit) -> Answer {
             );
             vec![
                 Text(&file.name.to_string_lossy()).to_string(),
-                text::bytes(file.bytes),
-                format!("<pre>{}</pre>", lines(&file.reason)),
-                link(&path, REPLAY_TITLE),
+                visit.lang.bytes(file.bytes),
+                format!("<pre lang=\"vi\">{}</pre>", lines(&file.reason)),
+                link(visit.lang, &path, REPLAY_TITLE),
             ]
         })
         .collect();
@@ -65,13 +65,17 @@ pub(super) async fn list(visit: &Visit) -> Answer {
     ];
     let mut html = format!("<p>{}</p>\n", Text(name.as_str()));
     match rows.is_empty() {
-        true => html.push_str(
-            "<p>Không có tệp nào bị từ chối. <small lang=\"en\">No file was refused.</small></p>\n",
-        ),
-        false => html.push_str(&table(&heads, &rows)),
+        true => html.push_str(&paragraph(
+            visit.lang,
+            ["Không có tệp nào bị từ chối.", "No file was refused."],
+        )),
+        false => html.push_str(&table(visit.lang, &heads, &rows)),
     }
-    html.push_str(&format!("<p>{}</p>\n", link(HOME, ["Quay lại", "Back"])));
-    visit.page(TITLE, &section(TITLE, &html))
+    html.push_str(&format!(
+        "<p>{}</p>\n",
+        link(visit.lang, HOME, ["Quay lại", "Back"])
+    ));
+    visit.page(TITLE, &section(visit.lang, TITLE, &html))
 }
 
 pub(super) async fn replay(visit: &Visit) -> Answer {
@@ -86,11 +90,15 @@ pub(super) async fn replay(visit: &Visit) -> Answer {
     };
     let shown = file.to_string_lossy().into_owned();
     if !visit.is_confirmed() {
-        let what = format!(
-            "<p>Tệp <strong>{0}</strong> trở lại thư mục của nguồn {1} và được đọc lại từ đầu; lý do cũ bị xóa. Nếu vẫn sai, tệp lại nằm ở đây. <small lang=\"en\">The file {0} goes back to the folder of {1} and is read anew. If it is still wrong it comes back here.</small></p>",
-            Text(&shown),
-            Text(name.as_str())
-        );
+        let (file, source) = (Text(&shown), Text(name.as_str()));
+        let what = visit.lang.of([
+            format!(
+                "<p>Tệp <strong>{file}</strong> trở lại thư mục của nguồn {source} và được đọc lại từ đầu; lý do cũ bị xóa. Nếu vẫn sai, tệp lại nằm ở đây.</p>"
+            ),
+            format!(
+                "<p>The file <strong>{file}</strong> goes back to the folder of {source} and is read anew; the old reason is removed. If it is still wrong it comes back here.</p>"
+            ),
+        ]);
         let fields = [("nguon", name.as_str()), ("ten", visit.field("ten"))];
         return visit.confirm(REPLAY_TITLE, &what, &fields, REPLAY_TITLE, &back);
     }

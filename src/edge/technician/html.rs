@@ -1,5 +1,5 @@
-//! The frame of the technician's pages, and the parts that they are made of. Every text is in
-//! Vietnamese with English beside it; whatever is not our own goes through [`Text`].
+//! The frame of the technician's pages, and the parts that they are made of. A page speaks one language,
+//! which its links and forms carry on; whatever is not our own goes through [`Text`].
 
 use std::sync::OnceLock;
 
@@ -7,7 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::edge::accounts::sessions::Notice;
-use crate::edge::page::text::Text;
+use crate::edge::page::lang::Lang;
+use crate::edge::page::text::{Text, vietnamese};
 use crate::evidence::sha256;
 
 const STYLE: &str = concat!(include_str!("../page/style.css"), include_str!("style.css"));
@@ -26,13 +27,25 @@ pub fn csp() -> &'static str {
     })
 }
 
-/// Both languages, the second one small.
-pub fn both([vi, en]: Both<'_>) -> String {
-    format!("{} <small lang=\"en\">{}</small>", Text(vi), Text(en))
+/// The page's language of two.
+pub fn words(lang: Lang, texts: Both<'_>) -> String {
+    Text(lang.of(texts)).to_string()
+}
+
+/// A path of the area as it stands in a page of this language: what is behind it speaks it, too.
+pub fn address(lang: Lang, path: &str) -> String {
+    match lang {
+        Lang::Vi => path.to_owned(),
+        Lang::En if path.contains('?') => format!("{path}&lang=en"),
+        Lang::En => format!("{path}?lang=en"),
+    }
 }
 
 /// What stands around every page.
 pub struct Frame<'a> {
+    pub lang: Lang,
+    /// The same page in the other language.
+    pub other: &'a str,
     pub title: Both<'a>,
     pub box_id: &'a str,
     /// Who is logged in, and the token of his forms.
@@ -41,18 +54,23 @@ pub struct Frame<'a> {
 }
 
 pub fn page(frame: &Frame<'_>, body: &str) -> String {
+    let lang = frame.lang;
+    let other = lang.other();
+    let title = words(lang, frame.title);
     let mut out = format!(
         concat!(
-            "<!DOCTYPE html>\n<html lang=\"vi\"><head><meta charset=\"utf-8\">",
+            "<!DOCTYPE html>\n<html lang=\"{}\"><head><meta charset=\"utf-8\">",
             "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">",
-            "<title>{} – Trạm {}</title><style>{}</style></head>\n<body>\n",
-            "<header><h1>{}</h1>\n<nav class=\"bar\"><a href=\"/\">{}</a>"
+            "<title>{} – {} {}</title><style>{}</style></head>\n<body>\n",
+            "<header><h1>{}</h1>\n<nav class=\"bar\">{}"
         ),
-        Text(frame.title[0]),
+        lang.code(),
+        title,
+        lang.of(["Trạm", "Box"]),
         Text(frame.box_id),
         STYLE,
-        both(frame.title),
-        both(["Trang trạng thái", "Status"]),
+        title,
+        link(lang, "/", ["Trang trạng thái", "Status"]),
     );
     if let Some((account, token)) = frame.visitor {
         for (path, name) in [
@@ -65,16 +83,22 @@ pub fn page(frame: &Frame<'_>, body: &str) -> String {
             ("/ky-thuat/nhat-ky", ["Nhật ký", "Audit log"]),
             ("/ky-thuat/tai-khoan", ["Tài khoản", "Accounts"]),
         ] {
-            out.push_str(&format!("<a href=\"{path}\">{}</a>", both(name)));
+            out.push_str(&link(lang, path, name));
         }
         out.push_str(&format!(
-            "<span>{}</span><form method=\"post\" action=\"/ky-thuat/dang-xuat\">{}<button class=\"plain\">{}</button></form>",
+            "<span>{}</span><form method=\"post\" action=\"{}\">{}<button class=\"plain\">{}</button></form>",
             Text(account),
+            address(lang, "/ky-thuat/dang-xuat"),
             hidden("ma_bieu_mau", token),
-            both(["Đăng xuất", "Log out"])
+            lang.of(["Đăng xuất", "Log out"])
         ));
     }
-    out.push_str("</nav></header>\n<main>\n");
+    out.push_str(&format!(
+        "<a href=\"{}\" hreflang=\"{2}\" lang=\"{2}\">{1}</a></nav></header>\n<main>\n",
+        Text(&address(other, frame.other)),
+        other.of(["Tiếng Việt", "English"]),
+        other.code()
+    ));
     if let Some(notice) = &frame.notice {
         let class = if notice.is_good {
             "notice"
@@ -83,7 +107,7 @@ pub fn page(frame: &Frame<'_>, body: &str) -> String {
         };
         out.push_str(&format!(
             "<section class=\"{class}\" role=\"status\"><p>{}</p></section>\n",
-            both([&notice.vi, &notice.en])
+            words(lang, [&notice.vi, &notice.en])
         ));
     }
     out.push_str(body);
@@ -91,16 +115,24 @@ pub fn page(frame: &Frame<'_>, body: &str) -> String {
     out
 }
 
-pub fn section(name: Both<'_>, html: &str) -> String {
-    format!("<section><h2>{}</h2>\n{html}</section>\n", both(name))
+pub fn section(lang: Lang, name: Both<'_>, html: &str) -> String {
+    format!(
+        "<section><h2>{}</h2>\n{html}</section>\n",
+        words(lang, name)
+    )
 }
 
 /// A section that says what is wrong.
-pub fn error(texts: Both<'_>) -> String {
+pub fn error(lang: Lang, texts: Both<'_>) -> String {
     format!(
         "<section class=\"error\" role=\"alert\"><p>{}</p></section>\n",
-        both(texts)
+        words(lang, texts)
     )
+}
+
+/// A sentence of its own.
+pub fn paragraph(lang: Lang, texts: Both<'_>) -> String {
+    format!("<p>{}</p>\n", words(lang, texts))
 }
 
 pub fn hidden(name: &str, value: &str) -> String {
@@ -112,21 +144,22 @@ pub fn hidden(name: &str, value: &str) -> String {
 }
 
 /// A form of this page's own; `html` is its inside, without the token.
-pub fn form(action: &str, token: &str, html: &str) -> String {
+pub fn form(lang: Lang, action: &str, token: &str, html: &str) -> String {
     format!(
         "<form method=\"post\" action=\"{}\">{}{html}</form>\n",
-        Text(action),
+        Text(&address(lang, action)),
         hidden("ma_bieu_mau", token)
     )
 }
 
-pub fn button(name: Both<'_>) -> String {
-    format!("<button>{}</button>", both(name))
+pub fn button(lang: Lang, name: Both<'_>) -> String {
+    format!("<button>{}</button>", words(lang, name))
 }
 
 /// One field of a form, with what is wrong with it beside it.
 pub struct Field<'a> {
     pub name: &'a str,
+    /// The same in both: a name that the data have themselves.
     pub label: Both<'a>,
     /// `text`, `password`, …
     pub kind: &'a str,
@@ -138,13 +171,13 @@ pub struct Field<'a> {
 }
 
 impl Field<'_> {
-    pub fn html(&self) -> String {
+    pub fn html(&self, lang: Lang) -> String {
         let name = Text(self.name).to_string();
         let id = name.replace(' ', "_");
-        let (beside, described) = self.beside(&id);
+        let (beside, described) = self.beside(lang, &id);
         format!(
             "<label for=\"{id}\">{}</label><input id=\"{id}\" name=\"{name}\" type=\"{}\" value=\"{}\" autocomplete=\"{}\"{described}>{beside}\n",
-            both(self.label),
+            self.label(lang),
             self.kind,
             Text(self.value),
             self.autocomplete
@@ -152,10 +185,10 @@ impl Field<'_> {
     }
 
     /// The same over several lines.
-    pub fn area(&self, rows: usize) -> String {
+    pub fn area(&self, lang: Lang, rows: usize) -> String {
         let name = Text(self.name).to_string();
         let id = name.replace(' ', "_");
-        let (beside, described) = self.beside(&id);
+        let (beside, described) = self.beside(lang, &id);
         let value: Vec<String> = self
             .value
             .lines()
@@ -163,22 +196,29 @@ impl Field<'_> {
             .collect();
         format!(
             "<label for=\"{id}\">{}</label><textarea id=\"{id}\" name=\"{name}\" rows=\"{rows}\"{described}>\n{}</textarea>{beside}\n",
-            both(self.label),
+            self.label(lang),
             value.join("\n")
         )
     }
 
-    fn beside(&self, id: &str) -> (String, String) {
+    fn label(&self, lang: Lang) -> String {
+        match self.label[0] == self.label[1] {
+            true => vietnamese(lang, self.label[0]),
+            false => words(lang, self.label),
+        }
+    }
+
+    fn beside(&self, lang: Lang, id: &str) -> (String, String) {
         let mut html = String::new();
         let mut ids = Vec::new();
         if let Some(hint) = self.hint {
-            html.push_str(&format!("<p id=\"{id}-cach\">{}</p>", both(hint)));
+            html.push_str(&format!("<p id=\"{id}-cach\">{}</p>", words(lang, hint)));
             ids.push(format!("{id}-cach"));
         }
         if let Some(fault) = self.fault {
             html.push_str(&format!(
                 "<p id=\"{id}-loi\" class=\"fault\">{}</p>",
-                both(fault)
+                words(lang, fault)
             ));
             ids.push(format!("{id}-loi"));
         }
@@ -194,10 +234,10 @@ impl Field<'_> {
 }
 
 /// A table; the cells are HTML already.
-pub fn table(heads: &[Both<'_>], rows: &[Vec<String>]) -> String {
+pub fn table(lang: Lang, heads: &[Both<'_>], rows: &[Vec<String>]) -> String {
     let mut out = String::from("<table><thead><tr>");
     for head in heads {
-        out.push_str(&format!("<th scope=\"col\">{}</th>", both(*head)));
+        out.push_str(&format!("<th scope=\"col\">{}</th>", words(lang, *head)));
     }
     out.push_str("</tr></thead><tbody>\n");
     for row in rows {
@@ -211,6 +251,7 @@ pub fn table(heads: &[Both<'_>], rows: &[Vec<String>]) -> String {
     out
 }
 
-pub fn link(path: &str, name: Both<'_>) -> String {
-    format!("<a href=\"{}\">{}</a>", Text(path), both(name))
+pub fn link(lang: Lang, path: &str, name: Both<'_>) -> String {
+    let path = address(lang, path);
+    format!("<a href=\"{}\">{}</a>", Text(&path), words(lang, name))
 }

@@ -12,12 +12,12 @@ use bytes::Bytes;
 use futures_core::Stream;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::html::{self, both};
+use super::html::{self, words};
 use super::{Answer, HOME, Visit};
 use crate::edge::check::{Check, Outcome, both as told, local, network};
 use crate::edge::http::App;
 use crate::edge::identity::Keys;
-use crate::edge::page::lang::Words;
+use crate::edge::page::lang::{Lang, Words};
 use crate::edge::page::text::Text;
 use crate::edge::status::{LinkState, Stamp, Status};
 
@@ -33,12 +33,12 @@ static TURN: Semaphore = Semaphore::const_new(1);
 
 pub(super) async fn link_test(visit: &Visit) -> Answer {
     if !visit.is_confirmed() {
-        let what = format!(
-            "<p>{}</p>",
-            both([
+        let what = html::paragraph(
+            visit.lang,
+            [
                 "Trạm thử từng bước tới trục, rồi nối lại với trục và chờ biên nhận. Việc nhận dữ liệu không gián đoạn. Mất nhiều nhất một phút.",
                 "The box tries each step of the way to the hub, then connects anew and waits for a receipt. Data is taken in all the while. It takes a minute at most.",
-            ])
+            ],
         );
         let start = ["Bắt đầu kiểm tra", "Start the test"];
         return visit.confirm(TITLE, &what, &[], start, HOME);
@@ -48,20 +48,26 @@ pub(super) async fn link_test(visit: &Visit) -> Answer {
             "Đang có một lần kiểm tra khác; chờ nó xong rồi thử lại.",
             "Another test is going on; wait for its end and try again.",
         ];
-        return visit.page_with(StatusCode::CONFLICT, TITLE, &html::error(texts));
+        return visit.page_with(StatusCode::CONFLICT, TITLE, &html::error(visit.lang, texts));
     };
     visit.record(visit.by(), "link_test", "done", "").await;
-    let list = html::section(TITLE, &format!("<ol class=\"steps\">{STEPS}</ol>"));
-    let again = html::link(visit.path, ["Kiểm tra lại", "Test again"]);
+    let list = html::section(
+        visit.lang,
+        TITLE,
+        &format!("<ol class=\"steps\">{STEPS}</ol>"),
+    );
+    let again = html::link(visit.lang, visit.path, ["Kiểm tra lại", "Test again"]);
     let answer = visit.page(TITLE, &format!("{list}<p>{again}</p>"));
     let (before, after) = answer.body.split_once(STEPS).expect("the steps' place");
     let (sender, receiver) = mpsc::channel(4);
     let parts = Parts(receiver);
-    let (app, begin, end) = (Arc::clone(&visit.app), before.to_owned(), after.to_owned());
+    let (app, lang) = (Arc::clone(&visit.app), visit.lang);
+    let (begin, end) = (before.to_owned(), after.to_owned());
+    let said = Steps { sender, lang };
     tokio::spawn(async move {
         // A browser that has gone away ends the test at its next step.
-        if sender.send(begin).await.is_ok() && walk(&app, &sender).await.is_some() {
-            let _ = sender.send(end).await;
+        if said.sender.send(begin).await.is_ok() && walk(&app, &said).await.is_some() {
+            let _ = said.sender.send(end).await;
         }
         drop(turn);
     });
@@ -72,7 +78,7 @@ pub(super) async fn link_test(visit: &Visit) -> Answer {
 }
 
 /// All steps, one after the other; none when nobody listens any more.
-async fn walk(app: &Arc<App>, sender: &mpsc::Sender<String>) -> Option<()> {
+async fn walk(app: &Arc<App>, steps: &Steps) -> Option<()> {
     let (config, clock) = (Arc::clone(&app.area.config), app.door.clock().clone());
     let loaded = {
         let (config, clock) = (Arc::clone(&config), clock.clone());
@@ -82,9 +88,9 @@ async fn walk(app: &Arc<App>, sender: &mpsc::Sender<String>) -> Option<()> {
     let mut is_open = false;
     if let Ok(keys) = &keys {
         let mut way = network::Way::new(&config, keys, &clock);
-        say(sender, &way.look_up().await).await?;
-        say(sender, &way.connect().await).await?;
-        say(sender, &way.secure().await).await?;
+        steps.say(&way.look_up().await).await?;
+        steps.say(&way.connect().await).await?;
+        steps.say(&way.secure().await).await?;
         is_open = way.is_open();
     }
     let own = {
@@ -97,14 +103,14 @@ async fn walk(app: &Arc<App>, sender: &mpsc::Sender<String>) -> Option<()> {
         })
     };
     for check in own.await.expect("looking at the clock does not panic") {
-        say(sender, &check).await?;
+        steps.say(&check).await?;
     }
-    round_trip(app, sender, is_open).await
+    round_trip(app, steps, is_open).await
 }
 
 /// Has the daemon log in anew, which greets the hub, and waits for the receipt that answers; where
 /// there is no way to the hub, nothing is waited for.
-async fn round_trip(app: &Arc<App>, sender: &mpsc::Sender<String>, is_open: bool) -> Option<()> {
+async fn round_trip(app: &Arc<App>, steps: &Steps, is_open: bool) -> Option<()> {
     let start = Stamp(app.door.now().wall);
     app.door.steering().send_now.notify_one();
     let is_new = |status: &Status| {
@@ -123,7 +129,7 @@ async fn round_trip(app: &Arc<App>, sender: &mpsc::Sender<String>, is_open: bool
             (false, false) => 0,
         };
         for check in checks.iter().take(ready).skip(said) {
-            say(sender, check).await?;
+            steps.say(check).await?;
         }
         said = said.max(ready);
         if is_through || is_late {
@@ -131,7 +137,7 @@ async fn round_trip(app: &Arc<App>, sender: &mpsc::Sender<String>, is_open: bool
                 true => Some(()),
                 false => {
                     let why = told("bước trước chưa thông", "the step before it failed");
-                    say(sender, &Check::skipped("receipt", why)).await
+                    steps.say(&Check::skipped("receipt", why)).await
                 }
             };
         }
@@ -140,31 +146,35 @@ async fn round_trip(app: &Arc<App>, sender: &mpsc::Sender<String>, is_open: bool
     }
 }
 
-async fn say(sender: &mpsc::Sender<String>, check: &Check) -> Option<()> {
-    sender.send(item(check)).await.ok()
+/// Who listens to the steps, and in which language.
+struct Steps {
+    sender: mpsc::Sender<String>,
+    lang: Lang,
+}
+
+impl Steps {
+    /// None when nobody listens any more.
+    async fn say(&self, check: &Check) -> Option<()> {
+        self.sender.send(item(self.lang, check)).await.ok()
+    }
 }
 
 /// One step with its result in words, and what to do.
-fn item(check: &Check) -> String {
+fn item(lang: Lang, check: &Check) -> String {
     let (class, word) = match check.outcome {
         Outcome::Ok => ("green", ["ĐẠT", "ok"]),
         Outcome::Warning => ("amber", ["CHÚ Ý", "attention"]),
         Outcome::Failed => ("red", ["HỎNG", "failed"]),
         Outcome::Skipped => ("none", ["BỎ QUA", "skipped"]),
     };
-    let lines = |vi: &str, en: &str| match (vi, en) {
-        ("", _) => String::new(),
-        (vi, en) if vi == en => format!("<p>{}</p>", broken(vi)),
-        (vi, en) => format!(
-            "<p>{}</p><p><small lang=\"en\">{}</small></p>",
-            broken(vi),
-            broken(en)
-        ),
+    let lines = |vi: &str, en: &str| match lang.of([vi, en]) {
+        "" => String::new(),
+        text => format!("<p>{}</p>", broken(text)),
     };
     format!(
         "<li class=\"{class}\"><strong>{}</strong> {}{}{}</li>\n",
-        both(word),
-        both([check.name_vi, check.name_en]),
+        words(lang, word),
+        words(lang, [check.name_vi, check.name_en]),
         lines(&check.detail_vi, &check.detail_en),
         lines(&check.hint_vi, &check.hint_en),
     )
@@ -199,16 +209,19 @@ mod tests {
             "Xem cáp.\nGọi nhà mạng.",
             "Look at the cable.\nCall the provider.",
         );
-        let html = item(&Check::new("tcp", Outcome::Failed, detail, hint));
-        for part in [
-            "class=\"red\"",
-            "HỎNG",
-            "&lt;b&gt;",
-            "Xem cáp.<br>Gọi nhà mạng.",
-            "Call the provider.",
+        let check = Check::new("tcp", Outcome::Failed, detail, hint);
+        for (lang, parts) in [
+            (Lang::Vi, ["HỎNG", "Xem cáp.<br>Gọi nhà mạng."]),
+            (
+                Lang::En,
+                ["failed", "Look at the cable.<br>Call the provider."],
+            ),
         ] {
-            assert!(html.contains(part), "{part} in {html}");
+            let html = item(lang, &check);
+            for part in [parts[0], parts[1], "class=\"red\"", "&lt;b&gt;"] {
+                assert!(html.contains(part), "{part} in {html}");
+            }
+            assert!(!html.contains("<b>"));
         }
-        assert!(!html.contains("<b>"));
     }
 }

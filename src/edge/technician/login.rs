@@ -7,6 +7,7 @@ use super::html::{Both, Field, button, error, form, link, section};
 use super::{Answer, HOME, LOGIN, Visit};
 use crate::edge::accounts::{Denied, FIRST_PATH};
 use crate::edge::orders::local::By;
+use crate::edge::page::lang::Lang;
 
 const LOGIN_TITLE: Both<'_> = ["Đăng nhập kỹ thuật viên", "Technician's login"];
 const FIRST_TITLE: Both<'_> = ["Tài khoản bằng mã", "Account by a code"];
@@ -14,7 +15,7 @@ const FIRST_TITLE: Both<'_> = ["Tài khoản bằng mã", "Account by a code"];
 pub(super) async fn login(visit: &Visit) -> Answer {
     if !visit.is_post {
         return match &visit.visitor {
-            Some(_) => Answer::go(HOME),
+            Some(_) => Answer::go(visit.lang, HOME),
             None => login_page(visit, StatusCode::OK, None),
         };
     }
@@ -53,7 +54,7 @@ async fn enter(visit: &Visit, token: &str, name: &str, deed: &'static str) -> An
         ..visit.by()
     };
     visit.record(by, deed, "done", "").await;
-    Answer::go(HOME).with_cookie(session_cookie(token, visit.app.area.is_secure()))
+    Answer::go(visit.lang, HOME).with_cookie(session_cookie(token, visit.app.area.is_secure()))
 }
 
 fn login_page(visit: &Visit, status: StatusCode, fault: Option<Both<'_>>) -> Answer {
@@ -77,19 +78,27 @@ fn login_page(visit: &Visit, status: StatusCode, fault: Option<Both<'_>>) -> Ans
     };
     let inside = format!(
         "{}{}{}",
-        name.html(),
-        password.html(),
-        button(["Đăng nhập", "Log in"])
+        name.html(visit.lang),
+        password.html(visit.lang),
+        button(visit.lang, ["Đăng nhập", "Log in"])
     );
     let help = link(
+        visit.lang,
         FIRST_PATH,
         [
             "Chưa có tài khoản, quên mật khẩu hoặc bị khóa: dùng mã từ máy trạm (tramd account code)",
             "No account, a forgotten password, or locked out: a code from the box's console",
         ],
     );
-    let html = format!("{}<p>{help}</p>\n", form(LOGIN, &visit.token, &inside));
-    visit.page_with(status, LOGIN_TITLE, &section(LOGIN_TITLE, &html))
+    let html = format!(
+        "{}<p>{help}</p>\n",
+        form(visit.lang, LOGIN, &visit.token, &inside)
+    );
+    visit.page_with(
+        status,
+        LOGIN_TITLE,
+        &section(visit.lang, LOGIN_TITLE, &html),
+    )
 }
 
 pub(super) async fn first_account(visit: &Visit) -> Answer {
@@ -140,15 +149,22 @@ fn first_page(visit: &Visit, status: StatusCode, fault: Option<&Fault<'_>>) -> A
     };
     let inside = format!(
         "{}{}{}",
-        code.html(),
+        code.html(visit.lang),
         account_fields(visit, fault),
-        button([
-            "Tạo tài khoản hoặc đặt lại mật khẩu",
-            "Make the account, or set its password"
-        ])
+        button(
+            visit.lang,
+            [
+                "Tạo tài khoản hoặc đặt lại mật khẩu",
+                "Make the account, or set its password"
+            ]
+        )
     );
-    let html = form(FIRST_PATH, &visit.token, &inside);
-    visit.page_with(status, FIRST_TITLE, &section(FIRST_TITLE, &html))
+    let html = form(visit.lang, FIRST_PATH, &visit.token, &inside);
+    visit.page_with(
+        status,
+        FIRST_TITLE,
+        &section(visit.lang, FIRST_TITLE, &html),
+    )
 }
 
 /// Name and password of an account that is to be, each with what is wrong with it.
@@ -174,11 +190,15 @@ pub(super) fn account_fields(visit: &Visit, fault: Option<&Fault<'_>>) -> String
             _ => None,
         },
     };
-    format!("{}{}", name.html(), password_fields(fault))
+    format!(
+        "{}{}",
+        name.html(visit.lang),
+        password_fields(visit.lang, fault)
+    )
 }
 
 /// A new password, twice.
-pub(super) fn password_fields(fault: Option<&Fault<'_>>) -> String {
+pub(super) fn password_fields(lang: Lang, fault: Option<&Fault<'_>>) -> String {
     let password = Field {
         name: "mat_khau",
         label: ["Mật khẩu mới", "New password"],
@@ -206,7 +226,7 @@ pub(super) fn password_fields(fault: Option<&Fault<'_>>) -> String {
             "The two are not the same.",
         ]),
     };
-    format!("{}{}", password.html(), again.html())
+    format!("{}{}", password.html(lang), again.html(lang))
 }
 
 /// Why somebody was not let in, as a page that `page` makes.
@@ -274,7 +294,7 @@ pub(super) fn logout(visit: &Visit) -> Answer {
     if let Some(visitor) = &visit.visitor {
         visit.accounts().log_out(&visitor.token);
     }
-    Answer::go(LOGIN).with_cookie(no_session_cookie(visit.app.area.is_secure()))
+    Answer::go(visit.lang, LOGIN).with_cookie(no_session_cookie(visit.app.area.is_secure()))
 }
 
 /// Shown where a page cannot be made now.
@@ -283,9 +303,12 @@ pub(super) fn unavailable(visit: &Visit, title: Both<'_>, why: &dyn std::fmt::Di
     visit.page_with(
         StatusCode::SERVICE_UNAVAILABLE,
         title,
-        &error([
-            "Chưa đọc được dữ liệu của trạm; thử lại sau vài giây.",
-            "The box's data cannot be read now; try again in a few seconds.",
-        ]),
+        &error(
+            visit.lang,
+            [
+                "Chưa đọc được dữ liệu của trạm; thử lại sau vài giây.",
+                "The box's data cannot be read now; try again in a few seconds.",
+            ],
+        ),
     )
 }

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::html::{Both, error, section};
+use super::html::{Both, error, link, paragraph, section};
 use super::{Answer, HOME, Visit};
 
 const RESTART_TITLE: Both<'_> = ["Khởi động lại chương trình", "Restart the program"];
@@ -23,21 +23,35 @@ pub(super) async fn restart(visit: &Visit) -> Answer {
     if std::env::var_os("INVOCATION_ID").is_none() {
         return visit.page(
             RESTART_TITLE,
-            &error([
+            &error(visit.lang, [
                 "Chương trình không do systemd chạy, nên không khởi động lại được từ đây; hãy khởi động lại tại máy trạm.",
                 "systemd does not run this program, so it cannot be restarted from here.",
             ]),
         );
     }
     if !visit.is_confirmed() {
-        let what = "<p>Chương trình ghi xong việc đang làm, dừng lại rồi chạy lại sau vài giây. Không mất dữ liệu. Mọi người phải đăng nhập lại. <small lang=\"en\">The program ends in order and is back in a few seconds. Nothing is lost. Everybody has to log in again.</small></p>";
-        return visit.confirm(RESTART_TITLE, what, &[], RESTART_TITLE, HOME);
+        let what = paragraph(
+            visit.lang,
+            [
+                "Chương trình ghi xong việc đang làm, dừng lại rồi chạy lại sau vài giây. Không mất dữ liệu. Mọi người phải đăng nhập lại.",
+                "The program ends in order and is back in a few seconds. Nothing is lost. Everybody has to log in again.",
+            ],
+        );
+        return visit.confirm(RESTART_TITLE, &what, &[], RESTART_TITLE, HOME);
     }
     // The audit is written before, because the program may be gone at once.
     visit.record(visit.by(), "restart", "done", "").await;
     visit.app.door.steering().restart.notify_one();
-    let html = "<p>Chương trình đang khởi động lại. Chờ khoảng 10 giây rồi <a href=\"/ky-thuat\">mở lại trang này</a>. <small lang=\"en\">The program restarts; open the page again in ten seconds.</small></p>\n";
-    visit.page(RESTART_TITLE, &section(RESTART_TITLE, html))
+    let wait = paragraph(
+        visit.lang,
+        [
+            "Chương trình đang khởi động lại. Chờ khoảng 10 giây rồi mở lại trang.",
+            "The program restarts. Wait for about ten seconds, then open the page again.",
+        ],
+    );
+    let again = link(visit.lang, HOME, ["Mở lại trang", "Open the page again"]);
+    let html = format!("{wait}<p>{again}</p>\n");
+    visit.page(RESTART_TITLE, &section(visit.lang, RESTART_TITLE, &html))
 }
 
 pub(super) async fn power_off(visit: &Visit) -> Answer {
@@ -56,31 +70,46 @@ pub(super) async fn power_off(visit: &Visit) -> Answer {
         tracing::info!(why, "the machine cannot be shut down from the page");
         return visit.page(
             OFF_TITLE,
-            &error([
+            &error(visit.lang, [
                 "Máy này chưa cho phép tắt từ trang; hãy tắt tại máy bằng lệnh sudo systemctl poweroff. Để cho phép, cài tệp lienthong.polkit.rules.",
                 "This machine does not let the page shut it down; use sudo systemctl poweroff. The file lienthong.polkit.rules allows it.",
             ]),
         );
     }
     if !visit.is_confirmed() {
-        let what = "<p>Chương trình ghi xong việc đang làm, rồi máy tắt hẳn. Phải có người bấm nút nguồn tại máy để bật lại; trong lúc tắt, trạm không nhận và không gửi gì. <small lang=\"en\">The program ends in order and the machine goes off. Somebody has to press its button to start it again.</small></p>";
-        return visit.confirm(OFF_TITLE, what, &[], OFF_TITLE, HOME);
+        let what = paragraph(
+            visit.lang,
+            [
+                "Chương trình ghi xong việc đang làm, rồi máy tắt hẳn. Phải có người bấm nút nguồn tại máy để bật lại; trong lúc tắt, trạm không nhận và không gửi gì.",
+                "The program ends in order and the machine goes off. Somebody has to press its button to start it again; until then the box takes nothing in and sends nothing.",
+            ],
+        );
+        return visit.confirm(OFF_TITLE, &what, &[], OFF_TITLE, HOME);
     }
     visit.record(visit.by(), "power_off", "begun", "").await;
     match blocking(&["systemctl", "poweroff"]).await {
         Ok(_) => {
-            let html = "<p>Máy đang tắt. Chỉ rút điện khi đèn nguồn đã tắt. <small lang=\"en\">The machine goes off. Unplug it only when its light is out.</small></p>\n";
-            visit.page(OFF_TITLE, &section(OFF_TITLE, html))
+            let html = paragraph(
+                visit.lang,
+                [
+                    "Máy đang tắt. Chỉ rút điện khi đèn nguồn đã tắt.",
+                    "The machine goes off. Unplug it only when its light is out.",
+                ],
+            );
+            visit.page(OFF_TITLE, &section(visit.lang, OFF_TITLE, &html))
         }
         Err(why) => {
             tracing::warn!(why, "the machine could not be shut down");
             visit.record(visit.by(), "power_off", "failed", "").await;
             visit.page(
                 OFF_TITLE,
-                &error([
-                    "Máy không tắt được; hãy tắt tại máy.",
-                    "The machine could not be shut down; do it at the machine.",
-                ]),
+                &error(
+                    visit.lang,
+                    [
+                        "Máy không tắt được; hãy tắt tại máy.",
+                        "The machine could not be shut down; do it at the machine.",
+                    ],
+                ),
             )
         }
     }

@@ -4,11 +4,12 @@
 use axum::http::StatusCode;
 
 use super::form::encoded;
-use super::html::{Both, Field, button, error, form, link, section, table};
+use super::html::{Both, Field, button, error, form, link, paragraph, section, table, words};
 use super::sources::named;
 use super::{Answer, HOME, Visit};
 use crate::edge::connectors::Fault;
-use crate::edge::page::text::{self, Text};
+use crate::edge::page::lang::Lang;
+use crate::edge::page::text::{self, Text, vietnamese};
 use crate::edge::rows::parked::{self, Retried, Which};
 use crate::edge::status::Stamp;
 use crate::edge::technician::repair::{self, Content};
@@ -43,7 +44,10 @@ pub(super) async fn list(visit: &Visit) -> Answer {
         Ok(rows) => rows,
         Err(fault) => return faulty(visit, LIST_TITLE, &fault),
     };
-    let lines: Vec<Vec<String>> = rows.iter().map(|row| line(&source, row)).collect();
+    let lines: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| line(visit.lang, &source, row))
+        .collect();
     let heads: [Both<'_>; 5] = [
         ["Số", "Number"],
         ["Lúc", "At"],
@@ -53,48 +57,60 @@ pub(super) async fn list(visit: &Visit) -> Answer {
     ];
     let mut html = format!("<p>{}</p>\n", Text(source.as_str()));
     if rows.is_empty() {
-        html.push_str(
-            "<p>Không có dòng nào bị giữ lại. <small lang=\"en\">No row is parked.</small></p>\n",
-        );
+        html.push_str(&paragraph(
+            visit.lang,
+            ["Không có dòng nào bị giữ lại.", "No row is parked."],
+        ));
     } else {
         let all = format!(
             "/ky-thuat/giu-lai/dua-lai?nguon={}",
             encoded(source.as_str())
         );
-        html.push_str(&table(&heads, &lines));
+        html.push_str(&table(visit.lang, &heads, &lines));
         html.push_str(&format!(
             "<p class=\"deeds\">{}</p>\n",
-            link(&all, ["Đưa lại tất cả", "Hand all in again"])
+            link(visit.lang, &all, ["Đưa lại tất cả", "Hand all in again"])
         ));
     }
     if let Some(last) = rows.last().filter(|_| rows.len() == PAGE_ROWS as usize) {
         let next = format!("{}&sau={}", list_path(&source), last.number);
         html.push_str(&format!(
             "<p>{}</p>\n",
-            link(&next, ["Trang sau", "Next page"])
+            link(visit.lang, &next, ["Trang sau", "Next page"])
         ));
     }
-    html.push_str(&format!("<p>{}</p>\n", link(HOME, ["Quay lại", "Back"])));
-    visit.page(LIST_TITLE, &section(LIST_TITLE, &html))
+    html.push_str(&format!(
+        "<p>{}</p>\n",
+        link(visit.lang, HOME, ["Quay lại", "Back"])
+    ));
+    visit.page(LIST_TITLE, &section(visit.lang, LIST_TITLE, &html))
 }
 
-fn line(source: &SourceName, row: &Parked) -> Vec<String> {
+fn line(lang: Lang, source: &SourceName, row: &Parked) -> Vec<String> {
     let deeds = [
-        link(&deed_path("xem", source, row.number), ["Xem", "Look"]),
-        link(&deed_path("sua", source, row.number), ["Sửa", "Put right"]),
-        link(&deed_path("dua-lai", source, row.number), RETRY_TITLE),
-        link(&deed_path("bo", source, row.number), ["Bỏ", "Give up"]),
+        link(lang, &deed_path("xem", source, row.number), ["Xem", "Look"]),
+        link(
+            lang,
+            &deed_path("sua", source, row.number),
+            ["Sửa", "Put right"],
+        ),
+        link(lang, &deed_path("dua-lai", source, row.number), RETRY_TITLE),
+        link(
+            lang,
+            &deed_path("bo", source, row.number),
+            ["Bỏ", "Give up"],
+        ),
     ];
     vec![
         row.number.to_string(),
         text::time(Stamp(row.at)),
         Text(&row.dataset).to_string(),
-        reason(row),
+        reason(lang, row),
         format!("<span class=\"deeds\">{}</span>", deeds.join(" ")),
     ]
 }
 
-fn reason(row: &Parked) -> String {
+fn reason(lang: Lang, row: &Parked) -> String {
     let texts = match row.reason_vi.is_empty() {
         true => [
             "Chờ sau một dòng khác của cùng đối tượng.",
@@ -102,7 +118,7 @@ fn reason(row: &Parked) -> String {
         ],
         false => [row.reason_vi.as_str(), row.reason_en.as_str()],
     };
-    super::html::both(texts)
+    words(lang, texts)
 }
 
 /// The row that a request names; else the page that says why there is none.
@@ -116,20 +132,24 @@ async fn row(visit: &Visit, title: Both<'_>) -> Result<(SourceName, Parked), Ans
 }
 
 fn faulty(visit: &Visit, title: Both<'_>, fault: &Fault) -> Answer {
-    let html = error([&fault.vi, &fault.en]);
+    let html = error(visit.lang, [&fault.vi, &fault.en]);
     visit.page_with(StatusCode::CONFLICT, title, &html)
 }
 
 /// What a page shows of a row before it says anything of its own.
-fn about(source: &SourceName, row: &Parked) -> String {
-    format!(
-        "<dl><dt>Nguồn</dt><dd>{}</dd><dt>Số</dt><dd>{}</dd><dt>Lúc</dt><dd>{}</dd><dt>Bộ dữ liệu</dt><dd>{}</dd><dt>Lý do</dt><dd>{}</dd></dl>\n",
-        Text(source.as_str()),
-        row.number,
-        text::time(Stamp(row.at)),
-        Text(&row.dataset),
-        reason(row)
-    )
+fn about(lang: Lang, source: &SourceName, row: &Parked) -> String {
+    let facts = [
+        (["Nguồn", "Source"], Text(source.as_str()).to_string()),
+        (["Số", "Number"], row.number.to_string()),
+        (["Lúc", "At"], text::time(Stamp(row.at))),
+        (["Bộ dữ liệu", "Dataset"], Text(&row.dataset).to_string()),
+        (["Lý do", "Reason"], reason(lang, row)),
+    ];
+    let terms: Vec<String> = facts
+        .iter()
+        .map(|(name, html)| format!("<dt>{}</dt><dd>{html}</dd>", lang.of(*name)))
+        .collect();
+    format!("<dl>{}</dl>\n", terms.concat())
 }
 
 const NOT_SHOWN: Both<'_> = [
@@ -142,7 +162,7 @@ pub(super) async fn look(visit: &Visit) -> Answer {
         Ok(found) => found,
         Err(answer) => return answer,
     };
-    let mut html = about(&source, &row);
+    let mut html = about(visit.lang, &source, &row);
     match Content::of(&visit.app.door, &row) {
         Some(content) => {
             let heads: [Both<'_>; 2] = [["Trường", "Field"], ["Giá trị (đã che)", "Value, masked"]];
@@ -151,18 +171,34 @@ pub(super) async fn look(visit: &Visit) -> Answer {
                 .iter()
                 .filter_map(|field| {
                     let shown = field.shown.as_ref()?;
-                    Some(vec![label(field), Text(shown).to_string()])
+                    let name = label(&field.title, &field.pointer);
+                    Some(vec![
+                        vietnamese(visit.lang, &name),
+                        vietnamese(visit.lang, shown),
+                    ])
                 })
                 .collect();
-            html.push_str(&table(&heads, &lines));
+            html.push_str(&table(visit.lang, &heads, &lines));
         }
-        None => html.push_str(&error(NOT_SHOWN)),
+        None => html.push_str(&error(visit.lang, NOT_SHOWN)),
     }
     let deeds = [
-        link(&deed_path("sua", &source, row.number), MEND_TITLE),
-        link(&deed_path("dua-lai", &source, row.number), RETRY_TITLE),
-        link(&deed_path("bo", &source, row.number), DROP_TITLE),
-        link(&list_path(&source), ["Quay lại", "Back"]),
+        link(
+            visit.lang,
+            &deed_path("sua", &source, row.number),
+            MEND_TITLE,
+        ),
+        link(
+            visit.lang,
+            &deed_path("dua-lai", &source, row.number),
+            RETRY_TITLE,
+        ),
+        link(
+            visit.lang,
+            &deed_path("bo", &source, row.number),
+            DROP_TITLE,
+        ),
+        link(visit.lang, &list_path(&source), ["Quay lại", "Back"]),
     ];
     html.push_str(&format!("<p class=\"deeds\">{}</p>\n", deeds.join(" ")));
     visit
@@ -173,11 +209,12 @@ pub(super) async fn look(visit: &Visit) -> Answer {
             &format!("{source} #{}", row.number),
         )
         .await;
-    visit.page(LOOK_TITLE, &section(LOOK_TITLE, &html))
+    visit.page(LOOK_TITLE, &section(visit.lang, LOOK_TITLE, &html))
 }
 
-fn label(field: &repair::Field) -> String {
-    super::html::both([&field.title, &field.pointer])
+/// A field's name as the schema has it, which is Vietnamese, and its place.
+fn label(title: &str, pointer: &str) -> String {
+    format!("{title} ({pointer})")
 }
 
 pub(super) async fn retry(visit: &Visit) -> Answer {
@@ -192,14 +229,21 @@ pub(super) async fn retry(visit: &Visit) -> Answer {
         Err(_) => Which::Number(0),
     };
     if !visit.is_confirmed() {
-        let meant = match which {
-            Which::All => "Mọi dòng bị giữ lại".to_owned(),
-            Which::Number(number) => format!("Dòng số {number} và các dòng chờ sau nó"),
+        let [meant, meant_en] = match which {
+            Which::All => [
+                "Mọi dòng bị giữ lại".to_owned(),
+                "All parked rows".to_owned(),
+            ],
+            Which::Number(number) => [
+                format!("Dòng số {number} và các dòng chờ sau nó"),
+                format!("Row {number} and those that wait behind it"),
+            ],
         };
-        let what = format!(
-            "<p>{meant} của nguồn <strong>{}</strong> được kiểm tra lại theo danh mục đang dùng; dòng nào đúng thì được nhận, dòng nào sai vẫn giữ lại. <small lang=\"en\">They are checked again; what fits is taken, what does not stays parked.</small></p>",
-            Text(source.as_str())
-        );
+        let name = Text(source.as_str());
+        let what = visit.lang.of([
+            format!("<p>{meant} của nguồn <strong>{name}</strong> được kiểm tra lại theo danh mục đang dùng; dòng nào đúng thì được nhận, dòng nào sai vẫn giữ lại.</p>"),
+            format!("<p>{meant_en} of <strong>{name}</strong> are checked again by the catalogue in force; what fits is taken, what does not stays parked.</p>"),
+        ]);
         let fields = [("nguon", source.as_str()), ("so", number.as_str())];
         return visit.confirm(
             RETRY_TITLE,
@@ -239,22 +283,22 @@ pub(super) async fn drop_row(visit: &Visit) -> Answer {
             "{}{}{}{}",
             super::html::hidden("nguon", source.as_str()),
             super::html::hidden("so", &number),
-            field.html(),
-            button(["Tiếp tục", "Go on"])
+            field.html(visit.lang),
+            button(visit.lang, ["Tiếp tục", "Go on"])
         );
         let html = format!(
             "{}{}",
-            about(&source, &row),
-            form(visit.path, &visit.token, &inside)
+            about(visit.lang, &source, &row),
+            form(visit.lang, visit.path, &visit.token, &inside)
         );
-        return visit.page(DROP_TITLE, &section(DROP_TITLE, &html));
+        return visit.page(DROP_TITLE, &section(visit.lang, DROP_TITLE, &html));
     }
     if !visit.is_confirmed() {
-        let what = format!(
-            "{}<p><strong>Dòng này bị xóa hẳn khỏi trạm</strong> và không được gửi về trục; các dòng chờ sau nó được đưa lại. Lý do: {}. <small lang=\"en\">The row is deleted for good and never sent; what waits behind it is handed in.</small></p>",
-            about(&source, &row),
-            Text(&reason)
-        );
+        let (about, why) = (about(visit.lang, &source, &row), Text(&reason));
+        let what = visit.lang.of([
+            format!("{about}<p><strong>Dòng này bị xóa hẳn khỏi trạm</strong> và không được gửi về trục; các dòng chờ sau nó được đưa lại. Lý do: {why}.</p>"),
+            format!("{about}<p><strong>The row is deleted for good</strong> and never sent to the hub; what waits behind it is handed in. Reason: {why}.</p>"),
+        ]);
         let fields = [
             ("nguon", source.as_str()),
             ("so", &number),
@@ -274,8 +318,12 @@ pub(super) async fn mend(visit: &Visit) -> Answer {
     };
     let number = row.number.to_string();
     let Some(content) = Content::of(&visit.app.door, &row) else {
-        let html = format!("{}{}", about(&source, &row), error(NOT_SHOWN));
-        return visit.page(MEND_TITLE, &section(MEND_TITLE, &html));
+        let html = format!(
+            "{}{}",
+            about(visit.lang, &source, &row),
+            error(visit.lang, NOT_SHOWN)
+        );
+        return visit.page(MEND_TITLE, &section(visit.lang, MEND_TITLE, &html));
     };
     if !visit.is_post {
         return mend_page(visit, &source, &row, &content, &[]);
@@ -294,16 +342,23 @@ pub(super) async fn mend(visit: &Visit) -> Answer {
             .iter()
             .map(|change| {
                 vec![
-                    super::html::both([&change.title, &change.pointer]),
-                    Text(&change.before).to_string(),
-                    Text(&change.after).to_string(),
+                    vietnamese(visit.lang, &label(&change.title, &change.pointer)),
+                    vietnamese(visit.lang, &change.before),
+                    vietnamese(visit.lang, &change.after),
                 ]
             })
             .collect();
         let what = format!(
-            "{}{}<p>Dòng được sửa như trên rồi đưa lại; nếu vẫn sai thì được giữ lại với nội dung mới. Nhớ sửa cả ở phần mềm nguồn. <small lang=\"en\">The row is changed and handed in; if it is still wrong it stays parked as changed. Put it right at the source, too.</small></p>",
-            about(&source, &row),
-            table(&heads, &lines)
+            "{}{}{}",
+            about(visit.lang, &source, &row),
+            table(visit.lang, &heads, &lines),
+            paragraph(
+                visit.lang,
+                [
+                    "Dòng được sửa như trên rồi đưa lại; nếu vẫn sai thì được giữ lại với nội dung mới. Nhớ sửa cả ở phần mềm nguồn.",
+                    "The row is changed as above and handed in; if it is still wrong it stays parked as changed. Put it right at the source, too.",
+                ]
+            )
         );
         let mut fields = vec![("nguon", source.as_str()), ("so", number.as_str())];
         fields.extend(visit.form.iter().filter(|(name, value)| {
@@ -342,35 +397,44 @@ fn mend_page(
             true => String::new(),
             false => format!(" · {}", field.allowed.join(", ")),
         };
-        let hint = [format!("{}{allowed}", now[0]), now[1].clone()];
+        let hint = now.map(|now| format!("{now}{allowed}"));
+        let label = label(&field.title, &field.pointer);
         let html = Field {
             name: &name,
-            label: [&field.title, &field.pointer],
+            label: [&label, &label],
             kind: "text",
             value: visit.form.get(&name),
             autocomplete: "off",
             hint: Some([&hint[0], &hint[1]]),
             fault: fault.map(|(_, [vi, en])| [vi.as_str(), en.as_str()]),
         };
-        inside.push_str(&html.html());
+        inside.push_str(&html.html(visit.lang));
         if field.shown.is_some() {
             let clear = Text(&format!("{}{}", repair::CLEAR, field.pointer)).to_string();
             inside.push_str(&format!(
-                "<p><input type=\"checkbox\" id=\"{clear}\" name=\"{clear}\" value=\"1\"> <label class=\"inline\" for=\"{clear}\">Bỏ giá trị này <small lang=\"en\">Take this value away</small></label></p>\n"
+                "<p><input type=\"checkbox\" id=\"{clear}\" name=\"{clear}\" value=\"1\"> <label class=\"inline\" for=\"{clear}\">{}</label></p>\n",
+                visit.lang.of(["Bỏ giá trị này", "Take this value away"])
             ));
         }
     }
-    inside.push_str(&button(["Xem trước", "Preview"]));
+    inside.push_str(&button(visit.lang, ["Xem trước", "Preview"]));
     let status = match faults.is_empty() {
         true => StatusCode::OK,
         false => StatusCode::UNPROCESSABLE_ENTITY,
     };
     let html = format!(
-        "{}<p>Chỉ điền trường cần sửa; trường để trống giữ nguyên. <small lang=\"en\">Fill in what is to change; what is left empty stays.</small></p>\n{}",
-        about(source, row),
-        form(visit.path, &visit.token, &inside)
+        "{}{}{}",
+        about(visit.lang, source, row),
+        paragraph(
+            visit.lang,
+            [
+                "Chỉ điền trường cần sửa; trường để trống giữ nguyên.",
+                "Fill in what is to change; what is left empty stays.",
+            ]
+        ),
+        form(visit.lang, visit.path, &visit.token, &inside)
     );
-    visit.page_with(status, MEND_TITLE, &section(MEND_TITLE, &html))
+    visit.page_with(status, MEND_TITLE, &section(visit.lang, MEND_TITLE, &html))
 }
 
 /// Into the audit, and told on the list.

@@ -29,7 +29,7 @@ pub(super) async fn accounts(visit: &Visit) -> Answer {
                 Text(&row.name).to_string(),
                 text::time(Stamp(row.created)),
                 Text(&row.by).to_string(),
-                link(&remove, ["Xóa", "Remove"]),
+                link(visit.lang, &remove, ["Xóa", "Remove"]),
             ]
         })
         .collect();
@@ -41,11 +41,11 @@ pub(super) async fn accounts(visit: &Visit) -> Answer {
     ];
     let html = format!(
         "{}<p class=\"deeds\">{} {}</p>\n",
-        table(&heads, &rows),
-        link("/ky-thuat/tai-khoan/them", ADD_TITLE),
-        link("/ky-thuat/tai-khoan/mat-khau", PASSWORD_TITLE)
+        table(visit.lang, &heads, &rows),
+        link(visit.lang, "/ky-thuat/tai-khoan/them", ADD_TITLE),
+        link(visit.lang, "/ky-thuat/tai-khoan/mat-khau", PASSWORD_TITLE)
     );
-    visit.page(LIST_TITLE, &section(LIST_TITLE, &html))
+    visit.page(LIST_TITLE, &section(visit.lang, LIST_TITLE, &html))
 }
 
 pub(super) async fn add(visit: &Visit) -> Answer {
@@ -81,9 +81,13 @@ pub(super) async fn add(visit: &Visit) -> Answer {
 }
 
 fn add_page(visit: &Visit, status: StatusCode, fault: Option<&Fault<'_>>) -> Answer {
-    let inside = format!("{}{}", account_fields(visit, fault), button(ADD_TITLE));
-    let html = form(visit.path, &visit.token, &inside);
-    visit.page_with(status, ADD_TITLE, &section(ADD_TITLE, &html))
+    let inside = format!(
+        "{}{}",
+        account_fields(visit, fault),
+        button(visit.lang, ADD_TITLE)
+    );
+    let html = form(visit.lang, visit.path, &visit.token, &inside);
+    visit.page_with(status, ADD_TITLE, &section(visit.lang, ADD_TITLE, &html))
 }
 
 pub(super) async fn change_password(visit: &Visit) -> Answer {
@@ -109,7 +113,7 @@ pub(super) async fn change_password(visit: &Visit) -> Answer {
                 .record(visit.by(), "password_change", "done", "")
                 .await;
             let cookie = session_cookie(&token, visit.app.area.is_secure());
-            Answer::go(LIST).with_cookie(cookie)
+            Answer::go(visit.lang, LIST).with_cookie(cookie)
         }
         Err(denied) => refused(&denied, |status, texts| {
             let old = (!matches!(denied, Denied::Password(_))).then_some(texts);
@@ -135,21 +139,26 @@ fn password_page(
     };
     let inside = format!(
         "{}{}{}",
-        old.html(),
-        password_fields(fault),
-        button(PASSWORD_TITLE)
+        old.html(visit.lang),
+        password_fields(visit.lang, fault),
+        button(visit.lang, PASSWORD_TITLE)
     );
-    let html = form(visit.path, &visit.token, &inside);
-    visit.page_with(status, PASSWORD_TITLE, &section(PASSWORD_TITLE, &html))
+    let html = form(visit.lang, visit.path, &visit.token, &inside);
+    visit.page_with(
+        status,
+        PASSWORD_TITLE,
+        &section(visit.lang, PASSWORD_TITLE, &html),
+    )
 }
 
 pub(super) async fn remove(visit: &Visit) -> Answer {
     let name = visit.field("ten").to_owned();
     if !visit.is_confirmed() {
-        let what = format!(
-            "<p>Tài khoản <strong>{0}</strong> bị xóa, mọi phiên làm việc của tài khoản này kết thúc. <small lang=\"en\">The account {0} is removed; its sessions end.</small></p>",
-            Text(&name)
-        );
+        let account = Text(&name);
+        let what = visit.lang.of([
+            format!("<p>Tài khoản <strong>{account}</strong> bị xóa, mọi phiên làm việc của tài khoản này kết thúc.</p>"),
+            format!("<p>The account <strong>{account}</strong> is removed; all its sessions end.</p>"),
+        ]);
         return visit.confirm(REMOVE_TITLE, &what, &[("ten", &name)], REMOVE_TITLE, LIST);
     }
     match visit.accounts().remove(&name).await {

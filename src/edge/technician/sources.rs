@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use super::form::encoded;
-use super::html::{Both, error, link, section, table};
+use super::html::{Both, error, link, paragraph, section, table};
 use super::login::unavailable;
 use super::{Answer, HOME, Visit};
 use crate::edge::config::{Config, FolderConfig, SourceKind};
 use crate::edge::orders::local::{self, NotDone};
+use crate::edge::page::lang::Lang;
 use crate::edge::page::text::{self, Text};
 use crate::edge::sources::state_texts;
 use crate::edge::status::{SourceState, SourceStatus, Stamp};
@@ -33,7 +34,7 @@ pub(super) async fn home(visit: &Visit) -> Answer {
     let rows: Vec<Vec<String>> = status
         .sources
         .iter()
-        .map(|source| row(visit.config(), source, &paused))
+        .map(|source| row(visit.lang, visit.config(), source, &paused))
         .collect();
     let heads: [Both<'_>; 6] = [
         ["Nguồn", "Source"],
@@ -43,32 +44,39 @@ pub(super) async fn home(visit: &Visit) -> Answer {
         ["Bị giữ lại", "Parked"],
         ["Việc", "Deeds"],
     ];
-    let mut sources = table(&heads, &rows);
+    let mut sources = table(visit.lang, &heads, &rows);
     if rows.is_empty() {
-        sources = error([
-            "Chưa có nguồn nào trong cấu hình.",
-            "No source is configured.",
-        ]);
+        sources = error(
+            visit.lang,
+            [
+                "Chưa có nguồn nào trong cấu hình.",
+                "No source is configured.",
+            ],
+        );
     }
     let deeds = [
-        link("/ky-thuat/gui-ngay", SEND_TITLE),
+        link(visit.lang, "/ky-thuat/gui-ngay", SEND_TITLE),
         link(
+            visit.lang,
             "/ky-thuat/bang-thong",
             ["Lịch băng thông", "Bandwidth timetable"],
         ),
         link(
+            visit.lang,
             "/ky-thuat/khoi-dong-lai",
             ["Khởi động lại chương trình", "Restart the program"],
         ),
         link(
+            visit.lang,
             "/ky-thuat/tat-may",
             ["Tắt máy an toàn", "Shut the machine down"],
         ),
     ];
     let html = format!(
         "{}{}",
-        section(["Nguồn dữ liệu", "Sources"], &sources),
+        section(visit.lang, ["Nguồn dữ liệu", "Sources"], &sources),
         section(
+            visit.lang,
             ["Trạm", "The box"],
             &format!("<p class=\"deeds\">{}</p>\n", deeds.join(" "))
         )
@@ -76,22 +84,17 @@ pub(super) async fn home(visit: &Visit) -> Answer {
     visit.page(TITLE, &html)
 }
 
-fn row(config: &Config, source: &SourceStatus, paused: &Paused) -> Vec<String> {
+fn row(lang: Lang, config: &Config, source: &SourceStatus, paused: &Paused) -> Vec<String> {
     let name = &source.name;
     let rest = paused.iter().find(|(known, ..)| known == name);
     let state = match (rest, source.state) {
-        (Some((_, by, at)), _) => {
-            let [vi, en] = state_texts(SourceState::Paused);
-            format!(
-                "{vi} ({}, {}) <small lang=\"en\">{en}</small>",
-                Text(by),
-                text::time(Stamp(*at))
-            )
-        }
-        (None, Some(state)) => {
-            let [vi, en] = state_texts(state);
-            format!("{vi} <small lang=\"en\">{en}</small>")
-        }
+        (Some((_, by, at)), _) => format!(
+            "{} ({}, {})",
+            lang.of(state_texts(SourceState::Paused)),
+            Text(by),
+            text::time(Stamp(*at))
+        ),
+        (None, Some(state)) => lang.of(state_texts(state)).to_owned(),
         (None, None) => "–".to_owned(),
     };
     let query = format!("?nguon={}", encoded(name));
@@ -107,11 +110,13 @@ fn row(config: &Config, source: &SourceStatus, paused: &Paused) -> Vec<String> {
             .any(|known| known.name.as_str() == name);
     match rest {
         Some(_) => deeds.push(link(
+            lang,
             &format!("/ky-thuat/nguon/chay-tiep{query}"),
             ["Chạy tiếp", "Resume"],
         )),
         None if is_configured => {
             deeds.push(link(
+                lang,
                 &format!("/ky-thuat/nguon/tam-dung{query}"),
                 ["Tạm dừng", "Pause"],
             ));
@@ -120,12 +125,14 @@ fn row(config: &Config, source: &SourceStatus, paused: &Paused) -> Vec<String> {
     }
     if 0 < source.parked {
         deeds.push(link(
+            lang,
             &format!("/ky-thuat/giu-lai{query}"),
             ["Dòng bị giữ lại", "Parked rows"],
         ));
     }
     if folder_of(config, name).is_some() {
         deeds.push(link(
+            lang,
             &format!("/ky-thuat/tep{query}"),
             ["Tệp bị từ chối", "Refused files"],
         ));
@@ -134,8 +141,8 @@ fn row(config: &Config, source: &SourceStatus, paused: &Paused) -> Vec<String> {
         Text(name).to_string(),
         Text(source.kind.as_deref().unwrap_or("–")).to_string(),
         state,
-        text::count(source.accepted),
-        text::count(source.parked),
+        lang.count(source.accepted),
+        lang.count(source.parked),
         format!("<span class=\"deeds\">{}</span>", deeds.join(" ")),
     ]
 }
@@ -157,7 +164,11 @@ pub(super) fn folder_of<'c>(config: &'c Config, name: &str) -> Option<&'c Folder
 pub(super) fn named(visit: &Visit, title: Both<'_>) -> Result<SourceName, Answer> {
     visit.field("nguon").parse().map_err(|_| {
         let texts = ["Không có nguồn này.", "There is no such source."];
-        visit.page_with(axum::http::StatusCode::NOT_FOUND, title, &error(texts))
+        visit.page_with(
+            axum::http::StatusCode::NOT_FOUND,
+            title,
+            &error(visit.lang, texts),
+        )
     })
 }
 
@@ -167,10 +178,11 @@ pub(super) async fn pause(visit: &Visit) -> Answer {
         Err(answer) => return answer,
     };
     if !visit.is_confirmed() {
-        let what = format!(
-            "<p>Trạm thôi lấy dữ liệu từ nguồn <strong>{0}</strong> cho đến khi có người cho chạy tiếp. Dữ liệu đã nhận vẫn được gửi. <small lang=\"en\">The box takes nothing from {0} until somebody resumes it. What is taken is sent.</small></p>",
-            Text(source.as_str())
-        );
+        let name = Text(source.as_str());
+        let what = visit.lang.of([
+            format!("<p>Trạm thôi lấy dữ liệu từ nguồn <strong>{name}</strong> cho đến khi có người cho chạy tiếp. Dữ liệu đã nhận vẫn được gửi.</p>"),
+            format!("<p>The box takes nothing from <strong>{name}</strong> until somebody lets it work again. What is taken already is sent.</p>"),
+        ]);
         let fields = [("nguon", source.as_str())];
         return visit.confirm(PAUSE_TITLE, &what, &fields, PAUSE_TITLE, HOME);
     }
@@ -194,10 +206,11 @@ pub(super) async fn resume(visit: &Visit) -> Answer {
         Err(answer) => return answer,
     };
     if !visit.is_confirmed() {
-        let what = format!(
-            "<p>Trạm lấy dữ liệu từ nguồn <strong>{0}</strong> trở lại. <small lang=\"en\">The box takes data from {0} again.</small></p>",
-            Text(source.as_str())
-        );
+        let name = Text(source.as_str());
+        let what = visit.lang.of([
+            format!("<p>Trạm lấy dữ liệu từ nguồn <strong>{name}</strong> trở lại.</p>"),
+            format!("<p>The box takes data from <strong>{name}</strong> again.</p>"),
+        ]);
         let fields = [("nguon", source.as_str())];
         return visit.confirm(RESUME_TITLE, &what, &fields, RESUME_TITLE, HOME);
     }
@@ -240,8 +253,14 @@ pub(super) async fn set(
 
 pub(super) async fn send_now(visit: &Visit) -> Answer {
     if !visit.is_confirmed() {
-        let what = "<p>Trạm nối lại với trục ngay, không chờ hết khoảng nghỉ, và gửi mọi dữ liệu đang chờ. Lịch băng thông vẫn giữ nguyên. <small lang=\"en\">The box connects to the hub anew at once and sends all that waits. The bandwidth timetable goes on to hold.</small></p>";
-        return visit.confirm(SEND_TITLE, what, &[], SEND_TITLE, HOME);
+        let what = paragraph(
+            visit.lang,
+            [
+                "Trạm nối lại với trục ngay, không chờ hết khoảng nghỉ, và gửi mọi dữ liệu đang chờ. Lịch băng thông vẫn giữ nguyên.",
+                "The box connects to the hub anew at once, without waiting for its pause to end, and sends all that waits. The bandwidth timetable goes on to hold.",
+            ],
+        );
+        return visit.confirm(SEND_TITLE, &what, &[], SEND_TITLE, HOME);
     }
     visit.app.door.steering().send_now.notify_one();
     visit.record(visit.by(), "send_now", "done", "").await;
