@@ -151,6 +151,15 @@ pub fn is_planted(fault: Fault) -> bool {
     }
 }
 
+/// Whether the stores of this process run with `synchronous=NORMAL`, from which a power cut takes
+/// commits: with `LIENTHONG_WEAK_SYNC` in the environment. The negative control of tests/power.
+pub fn is_sync_weak() -> bool {
+    #[cfg(feature = "planted-faults")]
+    return std::env::var_os("LIENTHONG_WEAK_SYNC").is_some();
+    #[cfg(not(feature = "planted-faults"))]
+    false
+}
+
 /// Whether the process is to die now; asked before each commit.
 #[inline]
 pub fn is_crash_due() -> bool {

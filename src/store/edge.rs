@@ -88,7 +88,7 @@ impl EdgeStore {
     pub fn begin(&mut self, sync: Sync) -> Result<(), StoreError> {
         if self.sync != sync {
             self.connection.execute_batch(match sync {
-                Sync::Full => "PRAGMA synchronous = FULL",
+                Sync::Full => super::synced(),
                 Sync::Later => "PRAGMA synchronous = NORMAL",
             })?;
             self.sync = sync;

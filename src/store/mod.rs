@@ -27,6 +27,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
+use crate::model::fault;
+
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -99,6 +101,14 @@ pub struct Options {
 /// The WAL is written back at so many bytes, and its file cut back to as much.
 const WAL_BYTES: u64 = 4 << 20;
 
+/// With it a commit that has returned is on the disk.
+fn synced() -> &'static str {
+    match fault::is_sync_weak() {
+        false => "PRAGMA synchronous = FULL",
+        true => "PRAGMA synchronous = NORMAL",
+    }
+}
+
 /// Opens or creates a database: pragmas outside, then one transaction for schema or migration.
 ///
 /// `migrations[n]` leads from version `n` to `n + 1`; the first is the schema itself. A new file gets
@@ -123,13 +133,14 @@ fn open(
         "PRAGMA page_size = {page_bytes};
          PRAGMA auto_vacuum = INCREMENTAL;
          PRAGMA journal_mode = WAL;
-         PRAGMA synchronous = FULL;
+         {synced};
          PRAGMA wal_autocheckpoint = {wal_pages};
          PRAGMA journal_size_limit = {WAL_BYTES};
          PRAGMA cache_size = -{cache_kib};
          PRAGMA temp_store = MEMORY;
          PRAGMA trusted_schema = OFF;
          PRAGMA max_page_count = {pages};",
+        synced = synced(),
         wal_pages = WAL_BYTES / page_bytes,
         pages = options.quota_bytes / page_bytes,
         cache_kib = options.cache_bytes / 1024,

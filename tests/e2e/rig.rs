@@ -1,6 +1,7 @@
 //! Real processes on loopback: a hub, its broker, boxes. Everything started is killed on drop.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -93,7 +94,7 @@ pub struct Rig {
     hub: Option<Process>,
     mosquitto: Option<Process>,
     pub boxes: BTreeMap<String, TheBox>,
-    days_ahead: u32,
+    environment: BTreeMap<&'static str, OsString>,
 }
 
 pub struct TheBox {
@@ -218,7 +219,7 @@ impl Rig {
             hub: None,
             mosquitto: None,
             boxes: BTreeMap::new(),
-            days_ahead: 0,
+            environment: BTreeMap::new(),
         };
         rig.start_broker();
         rig.start_hub();
@@ -235,16 +236,19 @@ impl Rig {
 
     /// What is started from now on lives so many days later.
     pub fn set_days_ahead(&mut self, days: u32) {
-        self.days_ahead = days;
+        let library = faketime().expect("the package faketime");
+        self.set("LD_PRELOAD", library);
+        self.set("FAKETIME", format!("+{days}d"));
+        self.set("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     }
 
-    fn clocked(&self, mut command: Command) -> Command {
-        if 0 < self.days_ahead {
-            command
-                .env("LD_PRELOAD", faketime().expect("the package faketime"))
-                .env("FAKETIME", format!("+{}d", self.days_ahead))
-                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-        }
+    /// What is started from now on has this in its environment.
+    pub fn set(&mut self, name: &'static str, value: impl Into<OsString>) {
+        self.environment.insert(name, value.into());
+    }
+
+    fn in_environment(&self, mut command: Command) -> Command {
+        command.envs(&self.environment);
         command
     }
 
@@ -255,7 +259,7 @@ impl Rig {
             Broker::Mosquitto => {
                 if self.mosquitto.is_none() {
                     let config = self.hub_folder().join("mosquitto.conf");
-                    let mut command = self.clocked(Command::new("/usr/sbin/mosquitto"));
+                    let mut command = self.in_environment(Command::new("/usr/sbin/mosquitto"));
                     command.arg("-c").arg(config);
                     let log = self.folder.path().join("mosquitto.log");
                     self.mosquitto = Some(Process::start("mosquitto", &mut command, &log));
@@ -291,7 +295,7 @@ impl Rig {
         if self.hub.is_some() {
             return;
         }
-        let mut command = self.clocked(trucd());
+        let mut command = self.in_environment(trucd());
         command.args(["run", "--config"]).arg(self.hub_config());
         let log = self.folder.path().join("trucd.log");
         self.hub = Some(Process::start("trucd", &mut command, &log));
@@ -301,9 +305,13 @@ impl Rig {
     }
 
     pub fn kill_hub(&mut self) {
-        if let Some(process) = self.hub.take() {
+        if let Some(process) = self.take_hub() {
             process.kill();
         }
+    }
+
+    pub fn take_hub(&mut self) -> Option<Process> {
+        self.hub.take()
     }
 
     /// The hub hands on by the catalogue as it is shipped.
@@ -355,7 +363,7 @@ impl Rig {
     /// Starts a box without waiting for it.
     pub fn launch_box(&mut self, name: &str) {
         let log = self.folder.path().join(format!("{name}.log"));
-        let mut command = self.clocked(tramd());
+        let mut command = self.in_environment(tramd());
         let the_box = self.boxes.get_mut(name).expect("added");
         command
             .args(["run", "--config"])
@@ -481,7 +489,7 @@ impl Rig {
 
     pub fn trucd(&self, arguments: &[&str], code: i32) -> String {
         let output = run(
-            self.clocked(trucd())
+            self.in_environment(trucd())
                 .args(arguments)
                 .arg("--config")
                 .arg(self.hub_config()),

@@ -1,0 +1,98 @@
+//! A disk whose power can be cut: a real file system in a file, shut down by the kernel's own call so
+//! that what was not synced is gone, and then mounted again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::rig::{Process, run};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileSystem {
+    Ext4,
+    Xfs,
+}
+
+pub struct Disk {
+    image: PathBuf,
+    pub folder: PathBuf,
+    is_mounted: bool,
+}
+
+/// The smallest that both file systems can be made on; it has holes.
+const IMAGE_BYTES: u64 = 320 << 20;
+
+impl Disk {
+    /// Makes a file system in a file of `folder` and mounts it there.
+    pub fn make(kind: FileSystem, folder: &Path) -> Disk {
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "only root can mount a file system whose power is cut"
+        );
+        let image = folder.join("disk.img");
+        let file = fs::File::create(&image).unwrap();
+        file.set_len(IMAGE_BYTES).unwrap();
+        let mut make = match kind {
+            FileSystem::Ext4 => Command::new("/sbin/mkfs.ext4"),
+            FileSystem::Xfs => Command::new("/sbin/mkfs.xfs"),
+        };
+        run(make.arg("-q").arg(&image), 0);
+        let place = folder.join("disk");
+        fs::create_dir(&place).unwrap();
+        let mut disk = Disk {
+            image,
+            folder: place,
+            is_mounted: false,
+        };
+        disk.mount();
+        disk
+    }
+
+    fn mount(&mut self) {
+        let mut mount = Command::new("mount");
+        mount.args(["-o", "loop"]).arg(&self.image);
+        run(mount.arg(&self.folder), 0);
+        self.is_mounted = true;
+    }
+
+    /// Cuts the power under a process: it stops in its tracks, what it had not synced is lost, and it
+    /// is gone.
+    pub fn cut(&mut self, process: Process) {
+        process.signal(Signal::SIGSTOP);
+        wait_until_frozen(process.pid());
+        run(
+            Command::new("xfs_io")
+                .args(["-x", "-c", "shutdown"])
+                .arg(&self.folder),
+            0,
+        );
+        process.kill();
+        run(Command::new("umount").arg(&self.folder), 0);
+        self.is_mounted = false;
+        self.mount();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if self.is_mounted {
+            let _ = Command::new("umount").arg("-l").arg(&self.folder).status();
+        }
+    }
+}
+
+/// A thread within a write stops when the write has ended.
+fn wait_until_frozen(pid: u32) {
+    let tasks = PathBuf::from(format!("/proc/{pid}/task"));
+    let is_frozen = |task: fs::DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit(')').next().unwrap_or_default().trim_start();
+        state.starts_with(['T', 't', 'X', 'Z']) || stat.is_empty()
+    };
+    while !fs::read_dir(&tasks).unwrap().flatten().all(is_frozen) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
