@@ -59,8 +59,7 @@ fn config_prints_what_counts_or_every_fault() {
     assert!(printed.contains("# tramd.d/10-test.toml:"), "{printed}");
     assert!(printed.contains("# default"), "{printed}");
     toml::from_str::<toml::Table>(&printed).expect("TOML");
-    let broken =
-        "[store]\nqouta = \"1 GiB\"\ntail_keep = \"soon\"\n[http]\nlisten = \"0.0.0.0:1\"\n";
+    let broken = "[store]\nqouta = \"1 GiB\"\ntail_keep = \"soon\"\n[http]\nname = \"a.b\"\n";
     fs::write(rig.boxes[XA].folder.join("tramd.d/30-broken.toml"), broken).expect("written");
     for arguments in [&["config"][..], &["run"], &["status"]] {
         let output = run(&mut command(&rig, arguments), 78);
@@ -69,8 +68,7 @@ fn config_prints_what_counts_or_every_fault() {
             "30-broken.toml:2: store.qouta",
             "“quota”",
             "store.tail_keep",
-            "http.listen",
-            "TLS",
+            "http.name",
         ] {
             assert!(said.contains(part), "{arguments:?} {part}: {said}");
         }
@@ -200,7 +198,7 @@ fn check_walks_the_whole_way_and_names_what_is_broken() {
         found.expect("every check is told").1
     };
     let output = run(&mut command(&rig, &["check", "--json"]), 0);
-    assert_eq!(outcomes(&output).len(), 12);
+    assert_eq!(outcomes(&output).len(), 13);
     for id in [
         "configuration",
         "catalogue",
@@ -212,6 +210,7 @@ fn check_walks_the_whole_way_and_names_what_is_broken() {
         "mqtt",
         "receipt",
         "sources",
+        "page",
     ] {
         assert_eq!(outcome(&output, id), "ok", "{id}: {}", text(&output.stdout));
     }

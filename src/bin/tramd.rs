@@ -51,6 +51,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Chứng thư của trang trong mạng nội bộ (PEM), để so dấu vân tay / the page's certificate
+    Certificate,
     /// Trục và kỹ thuật viên đã ra lệnh gì, trạm đã làm gì / what was done, and on whose word
     Audit {
         /// JSON, mỗi dòng một mục / JSON, a line each
@@ -214,6 +216,7 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
         Command::Run => run(&config, log_level.as_deref()).map(|()| String::new()),
         Command::Config => commands::config(&config),
         Command::Status { json } => commands::status(&config, json),
+        Command::Certificate => commands::certificate(&config),
         Command::Audit { json } => orders::audit(&config, json),
         Command::Check { json } => check(&config, json),
         Command::Backup { file } => backup::backup(&config, &file),

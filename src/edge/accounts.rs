@@ -14,9 +14,10 @@ use std::sync::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 
 use crate::edge::commands::Failure;
-use crate::edge::config::StoreConfig;
 use crate::edge::config::load::load;
+use crate::edge::config::{Config, StoreConfig};
 use crate::edge::orders::local::{By, note};
+use crate::edge::own_tls;
 use crate::edge::run::engines::make_store_file;
 use crate::evidence::sha256;
 use crate::model::{Now, UnixMs};
@@ -372,8 +373,21 @@ pub fn code(path: &Path) -> Result<String, Failure> {
     let code = code.map_err(Failure::of_store)?;
     said(&config, "account_code", "", "");
     Ok(format!(
-        "{code}\n  Nhập mã này tại {FIRST_PATH} trên trang của trạm, trong vòng 1 giờ. Mã tạo tài khoản mới, hoặc đặt lại mật khẩu của tài khoản đã có.\n  Type it at {FIRST_PATH} of the box's page within an hour. It makes an account, or gives one a new password.\n"
+        "{code}{}\n  Nhập mã này tại {FIRST_PATH} trên trang của trạm, trong vòng 1 giờ. Mã tạo tài khoản mới, hoặc đặt lại mật khẩu của tài khoản đã có.\n  Type it at {FIRST_PATH} of the box's page within an hour. It makes an account, or gives one a new password.\n",
+        page(&config)
     ))
+}
+
+/// Where the page is in the office's network, and what to compare before typing a code there.
+fn page(config: &Config) -> String {
+    let Some(shown) = own_tls::shown(config) else {
+        return String::new();
+    };
+    let (name, port) = (&config.http.name, config.http.listen.port());
+    format!(
+        "\n  https://{name}.local:{port}{FIRST_PATH}\n  SHA-256 {}",
+        shown.fingerprint
+    )
 }
 
 /// `tramd account list`.

@@ -68,7 +68,7 @@ pub fn both(vi: impl Into<String>, en: impl Into<String>) -> Both {
 }
 
 /// Every check, in the order in which faults explain each other.
-const CHECKS: [(&str, &str, &str); 12] = [
+const CHECKS: [(&str, &str, &str); 13] = [
     ("configuration", "Cấu hình", "configuration"),
     ("catalogue", "Danh mục bộ dữ liệu", "catalogue"),
     ("store", "Kho dữ liệu", "store"),
@@ -81,6 +81,11 @@ const CHECKS: [(&str, &str, &str); 12] = [
     ("mqtt", "Dịch vụ MQTT", "MQTT"),
     ("receipt", "Biên nhận của trục", "receipt round trip"),
     ("sources", "Nguồn dữ liệu", "sources"),
+    (
+        "page",
+        "Trang của trạm trong mạng",
+        "the page in the network",
+    ),
 ];
 
 impl Check {
@@ -173,6 +178,7 @@ fn run(path: &Path) -> anyhow::Result<Vec<Check>> {
     let keys = Keys::load(&config, &clock);
     checks.push(local::certificate(&keys, &clock));
     checks.push(local::sources(&config, path));
+    checks.push(local::page(&config, status.as_ref()));
     if let Ok(keys) = keys {
         checks.extend(network::checks(&config, keys, &clock, status.as_ref())?);
     }

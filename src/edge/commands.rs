@@ -13,7 +13,7 @@ use crate::edge::config::load::{DEFAULT_PATH, Loaded, load};
 use crate::edge::lock::LockError;
 use crate::edge::status::read::Reader;
 use crate::edge::status::{Stamp, Status};
-use crate::edge::{status_text, talk, texts};
+use crate::edge::{own_tls, status_text, talk, texts};
 use crate::model::UnixMs;
 use crate::shell::clock::Clock;
 use crate::shell::settings::Fault;
@@ -124,6 +124,41 @@ pub fn config(path: &Path) -> Result<String, Failure> {
 /// `tramd status`: from the daemon when it runs, else from the store.
 pub fn status(path: &Path, as_json: bool) -> Result<String, Failure> {
     print(&read_status(path)?, as_json)
+}
+
+/// `tramd certificate`: what the office's network is shown, for comparing and pinning.
+pub fn certificate(path: &Path) -> Result<String, Failure> {
+    let Loaded { config, .. } = load(path).map_err(Failure::Configuration)?;
+    let setup = |message: &str, hint_vi: &str, hint_en: &str| Failure::Setup {
+        message: message.to_owned(),
+        hint_vi: hint_vi.to_owned(),
+        hint_en: hint_en.to_owned(),
+    };
+    if config.http.tls.is_none() {
+        return Err(setup(
+            "trang chỉ mở trên máy này, không dùng chứng thư / the page is on this machine only",
+            "Để mở trong mạng nội bộ, đặt http.listen = \"0.0.0.0:8480\".",
+            "To open it in the office's network, set http.listen = \"0.0.0.0:8480\".",
+        ));
+    }
+    let shown = own_tls::shown(&config).ok_or_else(|| {
+        setup(
+            "chưa có chứng thư, hoặc không đọc được / there is no certificate, or it cannot be read",
+            "Chứng thư được tạo ở lần chạy đầu (systemctl start tramd); đọc bằng sudo.",
+            "It is made at the first start (systemctl start tramd); read it with sudo.",
+        )
+    })?;
+    let addresses = shown.names.addresses.iter().map(ToString::to_string);
+    let names: Vec<String> = shown.names.dns.iter().cloned().chain(addresses).collect();
+    Ok(format!(
+        "# https://{}.local:{}/\n# SHA-256 {}\n# {}\n# đến / until {}\n{}",
+        config.http.name,
+        config.http.listen.port(),
+        shown.fingerprint,
+        names.join(" "),
+        Stamp(shown.not_after),
+        shown.pem
+    ))
 }
 
 /// The status of the daemon when it runs, else what the store says.

@@ -101,6 +101,11 @@ impl StoreConfig {
         self.path.with_file_name("accounts.db")
     }
 
+    /// Beside the store: `https.key` and `https.crt`, the certificate that the box makes for its page.
+    pub fn own_tls_path(&self, end: &str) -> PathBuf {
+        self.path.with_file_name(format!("https.{end}"))
+    }
+
     /// Keys and certificates that the box has got since its registration.
     pub fn identity_path(&self) -> PathBuf {
         self.path.with_file_name("identity")
@@ -130,10 +135,22 @@ pub struct HubConfig {
 pub struct HttpConfig {
     pub listen: SocketAddr,
     /// Present wherever `listen` is not the machine itself.
-    pub tls: Option<HttpTls>,
+    pub tls: Option<HttpSecure>,
+    /// What the office's network calls the box, without `.local`.
+    pub name: String,
     pub tokens: Vec<Token>,
     pub body_bytes_max: usize,
     pub connections_max: usize,
+    /// Of these, so many of one address.
+    pub per_address_max: usize,
+}
+
+/// Which certificate the office's network is shown.
+#[derive(Debug, Clone)]
+pub enum HttpSecure {
+    /// The box makes it.
+    Own,
+    Files(HttpTls),
 }
 
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ use rustls::pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer,
 };
 
-use crate::edge::config::{Config, HttpTls, HubConfig};
+use crate::edge::config::{Config, HttpSecure, HttpTls, HubConfig};
 use crate::edge::generations::{Generations, Pair};
 use crate::evidence::{CurrentKey, PublicKey, SigningKey};
 use crate::shell::clock::Clock;
@@ -30,7 +30,7 @@ pub struct Keys {
     /// Which of the box's pairs these are.
     pub pair: Pair,
     hub_keys: Vec<PublicKey>,
-    /// For the office's network, when the configuration asks for it.
+    /// For the office's network, where the configuration names the files.
     pub http: Option<Arc<ServerConfig>>,
 }
 
@@ -57,8 +57,8 @@ impl Keys {
             .map(|file| public_key(file).map_err(&mut keep).ok())
             .collect();
         let http = match &config.http.tls {
-            Some(tls) => server(tls).map_err(&mut keep).ok().map(Some),
-            None => Some(None),
+            Some(HttpSecure::Files(tls)) => server(tls).map_err(&mut keep).ok().map(Some),
+            Some(HttpSecure::Own) | None => Some(None),
         };
         match (identity, signing_key, http) {
             (Some(identity), Some(signing_key), Some(http)) if faults.is_empty() => {

@@ -26,6 +26,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use crate::edge::guests::{Guest, Guests};
+use crate::edge::plain;
+use crate::edge::stall::Unstalled;
+use crate::edge::tokens::Tokens;
+
 const BACKLOG: i32 = 256;
 const TLS_TIMEOUT: Duration = Duration::from_secs(5);
 /// A request's head must arrive within this; an idle connection is closed after it.
@@ -52,7 +57,7 @@ pub struct Peer(pub IpAddr);
 pub struct Bound {
     network: std::net::TcpListener,
     tls: Option<Arc<ServerConfig>>,
-    connections_max: usize,
+    guests: Arc<Guests>,
     /// None when the file system has no sockets; commands then do without the daemon.
     local: Option<std::os::unix::net::UnixListener>,
 }
@@ -63,7 +68,7 @@ impl Bound {
     pub fn bind(
         address: SocketAddr,
         tls: Option<Arc<ServerConfig>>,
-        connections_max: usize,
+        guests: Guests,
         store: &Path,
     ) -> anyhow::Result<Bound> {
         let network = bind_network(address).with_context(|| {
@@ -75,7 +80,7 @@ impl Bound {
         Ok(Bound {
             network,
             tls,
-            connections_max,
+            guests: Arc::new(guests),
             local,
         })
     }
@@ -87,41 +92,56 @@ impl Bound {
     }
 
     /// Serves until `stop` says so, then lets the connections finish.
-    pub async fn serve(self, router: Router, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+    pub async fn serve(
+        self,
+        router: Router,
+        tokens: Tokens,
+        stop: watch::Receiver<bool>,
+    ) -> anyhow::Result<()> {
         let network =
             TcpListener::from_std(self.network).context("cannot hand the socket to the runtime")?;
-        let acceptor = self.tls.map(TlsAcceptor::from);
         let local = self
             .local
             .and_then(|local| UnixListener::from_std(local).ok());
-        let rooms =
-            [self.connections_max, LOCAL_CONNECTIONS_MAX].map(|max| Arc::new(Semaphore::new(max)));
+        let served = Served {
+            router: router.clone(),
+            tokens: Arc::new(tokens),
+            acceptor: self.tls.map(TlsAcceptor::from),
+            stop: stop.clone(),
+        };
+        let guests = self.guests;
         let accept_network = async {
             loop {
-                let permit = enter(&rooms[0]).await;
                 match network.accept().await {
                     Ok((stream, address)) => {
-                        let (acceptor, router, stop) =
-                            (acceptor.clone(), router.clone(), stop.clone());
-                        let peer = Some(Peer(address.ip()));
+                        let coming = Arc::clone(&guests).enter(address.ip());
+                        let (served, peer) = (served.clone(), Peer(address.ip()));
                         tokio::spawn(async move {
-                            speak_network(stream, acceptor, (router, peer), stop, permit).await;
+                            // Who finds no place is gone; the log has no line for each.
+                            if let Some(guest) = coming.await {
+                                served.speak_network(stream, peer, guest).await;
+                            }
                         });
                     }
                     Err(error) => not_accepted(error).await,
                 }
             }
         };
+        let room = Arc::new(Semaphore::new(LOCAL_CONNECTIONS_MAX));
         let accept_local = async {
             let Some(local) = &local else {
                 return std::future::pending().await;
             };
             loop {
-                let permit = enter(&rooms[1]).await;
+                let permit = enter(&room).await;
                 match local.accept().await {
                     Ok((stream, _)) => {
                         let router = router.clone().layer(axum::Extension(LocalPeer));
-                        tokio::spawn(speak(stream, (router, None), stop.clone(), permit));
+                        let stop = stop.clone();
+                        tokio::spawn(async move {
+                            speak(stream, TowerToHyperService::new(router), stop).await;
+                            drop(permit);
+                        });
                     }
                     Err(error) => not_accepted(error).await,
                 }
@@ -134,14 +154,69 @@ impl Bound {
             () = stopped(&mut stopping) => {}
         }
         drop((network, local));
-        let connections_max = u32::try_from(self.connections_max).expect("bounded");
-        if timeout(DRAIN_TIMEOUT, rooms[0].acquire_many(connections_max))
-            .await
-            .is_err()
-        {
+        if timeout(DRAIN_TIMEOUT, guests.all_gone()).await.is_err() {
             tracing::warn!("connections that did not finish in time are cut");
         }
         Ok(())
+    }
+}
+
+/// What the connections of the network share.
+#[derive(Clone)]
+struct Served {
+    router: Router,
+    tokens: Arc<Tokens>,
+    acceptor: Option<TlsAcceptor>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Served {
+    /// One connection, until it ends or has to give way.
+    async fn speak_network(self, stream: TcpStream, peer: Peer, guest: Guest) {
+        // A socket that is gone already shows it at the next step.
+        let _ = stream.set_nodelay(true);
+        let guest = Arc::new(guest);
+        tokio::select! {
+            () = self.speak_to(stream, peer, &guest) => {}
+            () = guest.must_leave() => tracing::debug!("a quiet connection gave way to another"),
+        }
+    }
+
+    async fn speak_to(self, stream: TcpStream, peer: Peer, guest: &Arc<Guest>) {
+        let Some(acceptor) = self.acceptor.clone() else {
+            return self.speak_http(stream, peer, guest).await;
+        };
+        let begun = timeout(TLS_TIMEOUT, async {
+            if plain::is_http(&stream).await {
+                return Ok(Err(stream));
+            }
+            acceptor.accept(stream).await.map(Ok)
+        });
+        match begun.await {
+            Ok(Ok(Ok(stream))) => self.speak_http(stream, peer, guest).await,
+            Ok(Ok(Err(stream))) => {
+                speak(stream, service_fn(plain::answer), self.stop).await;
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+            Err(_) => tracing::debug!("a TLS handshake took too long"),
+        }
+    }
+
+    async fn speak_http<S>(self, stream: S, peer: Peer, guest: &Arc<Guest>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let router = TowerToHyperService::new(self.router);
+        let service = service_fn(|mut request: hyper::Request<hyper::body::Incoming>| {
+            let turn = guest.asks(self.tokens.know(request.headers()));
+            request.extensions_mut().insert(peer);
+            let answer = router.call(request);
+            async move {
+                let answer = answer.await;
+                answer.map(|response| response.map(|body| turn.until_end_of(body)))
+            }
+        });
+        speak(stream, service, self.stop).await;
     }
 }
 
@@ -200,47 +275,21 @@ async fn not_accepted(error: io::Error) {
     sleep(ACCEPT_PAUSE).await;
 }
 
-async fn speak_network(
-    stream: TcpStream,
-    acceptor: Option<TlsAcceptor>,
-    served: (Router, Option<Peer>),
-    stop: watch::Receiver<bool>,
-    permit: OwnedSemaphorePermit,
-) {
-    // A socket that is gone already shows it at the next step.
-    let _ = stream.set_nodelay(true);
-    let Some(acceptor) = acceptor else {
-        return speak(stream, served, stop, permit).await;
-    };
-    match timeout(TLS_TIMEOUT, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => speak(stream, served, stop, permit).await,
-        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-        Err(_) => tracing::debug!("a TLS handshake took too long"),
-    }
-}
-
 /// One connection, from its first request to its last.
-async fn speak<S>(
-    stream: S,
-    (router, peer): (Router, Option<Peer>),
-    mut stop: watch::Receiver<bool>,
-    permit: OwnedSemaphorePermit,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+async fn speak<S, V, B>(stream: S, service: V, mut stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    V: Service<hyper::Request<hyper::body::Incoming>, Response = hyper::Response<B>>,
+    V::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: hyper::body::Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let router = TowerToHyperService::new(router);
-    let service = service_fn(move |mut request| {
-        if let Some(peer) = peer {
-            request.extensions_mut().insert(peer);
-        }
-        router.call(request)
-    });
     let mut connection = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(BUFFER_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(Unstalled::new(stream)), service)
     );
     let ended = tokio::select! {
         ended = &mut connection => Some(ended),
@@ -256,7 +305,6 @@ async fn speak<S>(
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
     }
-    drop(permit);
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {

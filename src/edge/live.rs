@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::edge::connectors::Board;
 use crate::edge::orders::Steering;
-use crate::edge::status::{LinkReason, LinkState, LinkStatus, RefusedByHub, Stamp, Trouble};
+use crate::edge::status::{
+    LinkReason, LinkState, LinkStatus, NameState, RefusedByHub, Stamp, Trouble,
+};
 use crate::edge::texts;
 use crate::model::UnixMs;
 use crate::model::order::Timetable;
@@ -34,6 +36,7 @@ pub struct Facts {
     pub down_trouble: Option<String>,
     /// Batches of the hub that were refused.
     pub refused_down: u64,
+    pub lan_name: NameState,
 }
 
 impl Live {
@@ -57,6 +60,7 @@ impl Live {
             forged_receipts: 0,
             down_trouble: None,
             refused_down: 0,
+            lan_name: NameState::Off,
         };
         Live {
             facts: Mutex::new(facts),
@@ -159,6 +163,11 @@ impl Live {
         let mut facts = self.lock();
         facts.refused_down += 1;
         facts.refused_down == 1
+    }
+
+    /// Says whether the office's network knows the box's name; true when that is new.
+    pub fn lan_name(&self, state: NameState) -> bool {
+        std::mem::replace(&mut self.lock().lan_name, state) != state
     }
 
     fn lock(&self) -> MutexGuard<'_, Facts> {

@@ -29,7 +29,7 @@ use crate::edge::records::refusal::{
     bad_request, body_too_large, body_too_slow, no_attachment, not_allowed, not_readable,
     of_intake, other_content, paused, record_too_large, too_many_records, unfit, unknown_dataset,
 };
-use crate::edge::tokens::Caller;
+use crate::edge::tokens::{Caller, bearer};
 use crate::engine::sending::{Accepted, Answer, NewRecord, Submission};
 use crate::evidence::sha256;
 use crate::formats::Fault;
@@ -385,12 +385,7 @@ impl Refused {
 }
 
 pub fn caller<'t>(app: &'t App, headers: &HeaderMap) -> Option<Caller<'t>> {
-    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
-    let (scheme, token) = value.split_at_checked(7)?;
-    if !scheme.eq_ignore_ascii_case(b"Bearer ") {
-        return None;
-    }
-    app.tokens.find(token.trim_ascii())
+    app.tokens.find(bearer(headers)?)
 }
 
 fn media(headers: &HeaderMap, parameters: Option<&Parameters>) -> Result<Media, Problem> {

@@ -17,6 +17,7 @@ use anyhow::{Context, anyhow};
 use axum::body::Bytes;
 use axum::extract::Request;
 use axum::http::StatusCode;
+use rustls::ServerConfig;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
@@ -24,11 +25,12 @@ use tokio::time::{sleep, timeout};
 use crate::catalogue::Catalogue;
 use crate::edge::accounts;
 use crate::edge::commands::Failure;
-use crate::edge::config::Config;
 use crate::edge::config::load::{Loaded, load};
+use crate::edge::config::{Config, HttpSecure};
 use crate::edge::connectors::Connectors;
 use crate::edge::door::Door;
 use crate::edge::generations::Generations;
+use crate::edge::guests::Guests;
 use crate::edge::http::{self, App};
 use crate::edge::identity::Keys;
 use crate::edge::inbox::{Documents, outward};
@@ -39,6 +41,7 @@ use crate::edge::live::Live;
 use crate::edge::lock::StoreLock;
 use crate::edge::orders::rotate::Rotation;
 use crate::edge::orders::{self, Orders};
+use crate::edge::own_tls::OwnTls;
 use crate::edge::owner::{Outgoing, Owner};
 use crate::edge::received::Keeper;
 use crate::edge::reserve::Reserve;
@@ -46,6 +49,7 @@ use crate::edge::run::engines::{open_copies, open_engine};
 use crate::edge::run::sources::start_connectors;
 use crate::edge::status::read::Reader;
 use crate::edge::sweep::Sweep;
+use crate::edge::tokens::Tokens;
 use crate::edge::{arrivals, backup};
 use crate::model::UnixMs;
 use crate::shell::clock::Clock;
@@ -92,10 +96,14 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
     let manager = ServiceManager::from_environment();
     let core = Core::build(config, catalogue)?;
     let http = &core.config.http;
+    let own_tls = match http.tls {
+        Some(HttpSecure::Own) => Some(OwnTls::open(&core.config, core.clock.now().wall)?),
+        _ => None,
+    };
     let bound = Bound::bind(
         http.listen,
-        core.keys.http.clone(),
-        http.connections_max,
+        core.http_tls(own_tls.as_ref()),
+        Guests::new(http.connections_max, http.per_address_max),
         &core.config.store.path,
     )?;
     let runtime = new_runtime()?;
@@ -161,7 +169,12 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
             config.inboxes.clone(),
             stop.clone(),
         ));
-        let server = tokio::spawn(bound.serve(http::router(Arc::new(app)), stop.clone()));
+        let tokens = Tokens::new(&config.http.tokens);
+        let router = http::router(Arc::new(app));
+        let server = tokio::spawn(bound.serve(router, tokens, stop.clone()));
+        if let Some(own_tls) = own_tls {
+            tokio::spawn(own_tls.keep(clock.clone()));
+        }
         orders::recall(&config.store.down_path(), door.steering());
         let connectors = start_connectors(&config, &door, &clock, &stop);
         tokio::spawn(backup::schedule::run(
@@ -249,6 +262,11 @@ impl Core {
             outgoing,
             lock,
         })
+    }
+
+    /// What the office's network is served with; none: plain HTTP, on this machine.
+    fn http_tls(&self, own: Option<&Arc<OwnTls>>) -> Option<Arc<ServerConfig>> {
+        own.map(OwnTls::server).or_else(|| self.keys.http.clone())
     }
 
     fn reader(&self) -> Reader {

@@ -67,6 +67,32 @@ pub struct Status {
     /// What has come down; none where nothing ever came.
     #[serde(default)]
     pub down: Option<DownStatus>,
+    /// How the office's network reaches the page; none where it does not.
+    #[serde(default)]
+    pub lan: Option<LanStatus>,
+}
+
+/// The page in the office's network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LanStatus {
+    /// Where it is reached while the network knows the box's name.
+    pub address: String,
+    /// SHA-256 of its certificate, as browsers show it; none before the first start.
+    pub fingerprint: Option<String>,
+    pub not_after: Option<Stamp>,
+    pub name: NameState,
+}
+
+/// Whether the office's network knows the box by its name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NameState {
+    /// Nobody is told the name.
+    #[default]
+    Off,
+    On,
+    /// Another machine has it.
+    Taken,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

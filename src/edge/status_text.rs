@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use crate::edge::status::backup::BackupStatus;
 use crate::edge::status::down::DownStatus;
-use crate::edge::status::{CardStatus, LinkState, Status, card_life_vi, span_vi};
+use crate::edge::status::{
+    CardStatus, LanStatus, LinkState, NameState, Status, card_life_vi, span_vi,
+};
 use crate::engine::sending::Level;
 use crate::model::ClockQuality;
 use crate::model::handover::known;
@@ -155,6 +157,12 @@ pub fn render(status: &Status) -> String {
             None => "chưa đặt ([backup] folder)".to_owned(),
         },
     );
+    if let Some(lan) = &status.lan {
+        line("Trang của trạm", lan_address(lan));
+        if let Some(fingerprint) = &lan.fingerprint {
+            line("Dấu vân tay", format!("SHA-256 {fingerprint}"));
+        }
+    }
     for event in status.events.iter().take(EVENTS_MAX) {
         let level = match event.level {
             Level::Info => "Sự kiện",
@@ -294,6 +302,17 @@ fn link(status: &Status) -> String {
 }
 
 /// What the card bears, in a person's units.
+fn lan_address(lan: &LanStatus) -> String {
+    let name = match lan.name {
+        NameState::On => "",
+        NameState::Off => " (chưa quảng bá tên; vào bằng địa chỉ IP)",
+        NameState::Taken => {
+            " (TÊN TRÙNG với máy khác trong mạng; đặt http.name khác, tạm vào bằng địa chỉ IP)"
+        }
+    };
+    format!("{}{name}", lan.address)
+}
+
 fn card(card: &CardStatus) -> String {
     let rated = rounded(card.rated_bytes);
     match (card.written_per_day_bytes, card.days_left) {

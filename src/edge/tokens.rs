@@ -4,6 +4,8 @@
 //! so that the time of an answer tells nothing. Who comes through the socket beside the store needs
 //! none: the file system has let him in.
 
+use axum::http::{HeaderMap, header};
+
 use crate::edge::config::Token;
 use crate::edge::config::load::PUT_SOURCE;
 use crate::evidence::sha256;
@@ -23,6 +25,15 @@ struct Known {
     datasets: Option<Vec<DatasetId>>,
     lookup: Option<Vec<DatasetId>>,
     inbox: bool,
+}
+
+/// The bearer token of a request.
+pub fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme
+        .eq_ignore_ascii_case(b"Bearer ")
+        .then(|| token.trim_ascii())
 }
 
 /// Somebody whom we know.
@@ -56,6 +67,11 @@ impl Tokens {
     /// `tramd put`, through the socket beside the store.
     pub fn put(&self) -> Caller<'_> {
         Caller { known: &self.put }
+    }
+
+    /// Whether a request comes from somebody whom we know.
+    pub fn know(&self, headers: &HeaderMap) -> bool {
+        bearer(headers).is_some_and(|token| self.find(token).is_some())
     }
 
     pub fn find(&self, token: &[u8]) -> Option<Caller<'_>> {

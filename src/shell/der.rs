@@ -1,7 +1,10 @@
-//! Reads DER (X.690) element by element: what our own walks over certificates need, no more.
+//! Reads and writes DER (X.690) element by element: what our own certificates and the walks over
+//! others' need, no more.
 
+pub const BOOLEAN: u8 = 0x01;
 pub const INTEGER: u8 = 0x02;
 pub const BIT_STRING: u8 = 0x03;
+pub const OCTET_STRING: u8 = 0x04;
 pub const OBJECT_ID: u8 = 0x06;
 pub const UTF8_STRING: u8 = 0x0c;
 pub const PRINTABLE_STRING: u8 = 0x13;
@@ -11,6 +14,12 @@ pub const SEQUENCE: u8 = 0x30;
 pub const SET: u8 = 0x31;
 /// The optional version of a certificate, the only explicitly tagged element before its subject.
 pub const VERSION: u8 = 0xa0;
+pub const EXTENSIONS: u8 = 0xa3;
+/// A DNS name and an IP address among a certificate's names.
+pub const DNS_NAME: u8 = 0x82;
+pub const IP_ADDRESS: u8 = 0x87;
+/// `subjectAltName`, 2.5.29.17.
+pub const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1d, 0x11];
 /// `commonName`, 2.5.4.3.
 pub const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 
@@ -50,4 +59,26 @@ impl<'a> Reader<'a> {
         self.0 = rest;
         Some((tag, Reader(content)))
     }
+}
+
+/// An element of this content, up to 16 MiB.
+pub fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(content.len()).expect("nobody writes so much");
+    let bytes = length.to_be_bytes();
+    let mut written = vec![tag];
+    match length {
+        0..0x80 => written.push(bytes[3]),
+        _ => {
+            let used = &bytes[(length.leading_zeros() / 8) as usize..];
+            written.push(0x80 | used.len() as u8);
+            written.extend_from_slice(used);
+        }
+    }
+    written.extend_from_slice(content);
+    written
+}
+
+/// A sequence of elements that are written already.
+pub fn sequence(elements: &[&[u8]]) -> Vec<u8> {
+    element(SEQUENCE, &elements.concat())
 }

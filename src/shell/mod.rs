@@ -10,12 +10,16 @@ pub mod down;
 pub mod drive;
 #[cfg(any(feature = "edge", feature = "hub"))]
 pub mod ftp;
+#[cfg(feature = "edge")]
+pub mod lan;
 pub mod logging;
 pub mod mqtt;
 #[cfg(feature = "edge")]
 pub mod mqtt_in;
 pub mod replace;
 pub mod scan;
+#[cfg(feature = "edge")]
+pub mod self_signed;
 pub mod settings;
 pub mod signals;
 pub mod systemd;

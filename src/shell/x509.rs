@@ -1,7 +1,9 @@
-//! The four facts that we need from a certificate: common name, issuer, and the two dates.
+//! What we need to know of a certificate: common name, issuer, the two dates, and a server's names.
 //!
 //! They stand at fixed places of DER (RFC 5280, 4.1), so a short walk is enough; an X.509 crate
 //! would be larger than all of `shell`. Nothing here judges trust: rustls does that.
+
+use std::net::IpAddr;
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -10,7 +12,8 @@ use rustls::pki_types::pem::PemObject;
 
 use crate::model::UnixMs;
 use crate::shell::der::{
-    COMMON_NAME, GENERALIZED_TIME, INTEGER, OBJECT_ID, Reader, SEQUENCE, SET, UTC_TIME, VERSION,
+    ALTERNATIVE_NAMES, BOOLEAN, COMMON_NAME, DNS_NAME, EXTENSIONS, GENERALIZED_TIME, INTEGER,
+    IP_ADDRESS, OBJECT_ID, OCTET_STRING, Reader, SEQUENCE, SET, UTC_TIME, VERSION,
 };
 
 const DAY_MS: i64 = 86_400_000;
@@ -66,6 +69,65 @@ pub fn common_name(pem: &[u8]) -> Result<String, NotACertificate> {
 /// Whole days until the first certificate in a PEM text ends; negative when it has ended.
 pub fn certificate_days_left(pem: &[u8], now: UnixMs) -> Result<i64, NotACertificate> {
     Ok(from_pem(pem)?.days_left(now))
+}
+
+/// Whom a server's certificate is for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    pub dns: Vec<String>,
+    pub addresses: Vec<IpAddr>,
+}
+
+impl Names {
+    /// Whether each of `wanted` is among these.
+    pub fn cover(&self, wanted: &Names) -> bool {
+        wanted.dns.iter().all(|name| self.dns.contains(name))
+            && wanted
+                .addresses
+                .iter()
+                .all(|ip| self.addresses.contains(ip))
+    }
+}
+
+/// Names that a certificate in DER is for; none where it cannot be read.
+pub fn names(der: &[u8]) -> Names {
+    read_names(der).unwrap_or_default()
+}
+
+fn read_names(der: &[u8]) -> Option<Names> {
+    let mut signed = Reader(der).expect(SEQUENCE)?.expect(SEQUENCE)?;
+    let mut names = Names::default();
+    while !signed.is_empty() {
+        let (tag, mut content) = signed.element()?;
+        if tag != EXTENSIONS {
+            continue;
+        }
+        let mut extensions = content.expect(SEQUENCE)?;
+        while !extensions.is_empty() {
+            let mut extension = extensions.expect(SEQUENCE)?;
+            if extension.expect(OBJECT_ID)?.0 != ALTERNATIVE_NAMES {
+                continue;
+            }
+            if extension.peek()? == BOOLEAN {
+                extension.expect(BOOLEAN)?;
+            }
+            let mut found = extension.expect(OCTET_STRING)?.expect(SEQUENCE)?;
+            while !found.is_empty() {
+                let (tag, Reader(value)) = found.element()?;
+                match (tag, value.len()) {
+                    (DNS_NAME, _) => names.dns.push(String::from_utf8(value.to_vec()).ok()?),
+                    (IP_ADDRESS, 4) => names
+                        .addresses
+                        .push(<[u8; 4]>::try_from(value).ok()?.into()),
+                    (IP_ADDRESS, 16) => names
+                        .addresses
+                        .push(<[u8; 16]>::try_from(value).ok()?.into()),
+                    _ => {}
+                }
+            }
+        }
+    }
+    Some(names)
 }
 
 fn read(der: &[u8]) -> Option<Facts> {
@@ -194,6 +256,7 @@ mod tests {
         #[test]
         fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = from_der(&bytes);
+            let _ = names(&bytes);
             let _ = read_time(&mut Reader(&bytes));
             let _ = read_common_name(Reader(&bytes));
         }

@@ -141,9 +141,11 @@ impl Bed {
             http: HttpConfig {
                 listen: "127.0.0.1:0".parse().unwrap(),
                 tls: None,
+                name: BOX.to_owned(),
                 tokens: Vec::new(),
                 body_bytes_max: 1 << 20,
                 connections_max: 8,
+                per_address_max: 8,
             },
             catalogue: Path::new(env!("CARGO_MANIFEST_DIR")).join("catalogue"),
             sources: Vec::new(),

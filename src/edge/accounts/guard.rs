@@ -5,8 +5,9 @@
 //! lock him out. Whoever is locked out all the same has the console's code.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
+use crate::edge::guests::network;
 use crate::model::MonoMs;
 
 /// Tries before the first delay.
@@ -138,16 +139,6 @@ impl Guard {
             let Some(least) = least else { return };
             self.slots.remove(&least);
         }
-    }
-}
-
-/// One customer has many addresses in IPv6.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
-            address.to_bits() & !u128::from(u64::MAX),
-        )),
-        address => address,
     }
 }
 

@@ -10,8 +10,9 @@ use crate::edge::config::{Config, FolderConfig, SourceKind};
 use crate::edge::connectors::Fault;
 use crate::edge::identity::Keys;
 use crate::edge::look;
+use crate::edge::own_tls;
 use crate::edge::reserve::disk_free_bytes;
-use crate::edge::status::{Stamp, Status};
+use crate::edge::status::{NameState, Stamp, Status};
 use crate::edge::texts;
 use crate::model::{ClockQuality, UnixMs};
 use crate::shell::clock::Clock;
@@ -261,6 +262,50 @@ pub fn certificate(keys: &Result<Keys, Vec<settings::Fault>>, clock: &Clock) -> 
         Ok(()) if days < URGENT_DAYS => Check::new("certificate", Outcome::Failed, detail, renew),
         Ok(()) if days < RENEW_DAYS => Check::new("certificate", Outcome::Warning, detail, renew),
         Ok(()) => Check::ok("certificate", detail),
+    }
+}
+
+/// How people in the office reach the page, and what they compare.
+pub fn page(config: &Config, status: Option<&Status>) -> Check {
+    if config.http.tls.is_none() {
+        let address = config.http.listen;
+        return Check::ok(
+            "page",
+            both(
+                format!("chỉ mở trên máy này: http://{address}"),
+                format!("on this machine only: http://{address}"),
+            ),
+        );
+    }
+    let (name, port) = (&config.http.name, config.http.listen.port());
+    let Some(shown) = own_tls::shown(config) else {
+        return Check::new(
+            "page",
+            Outcome::Warning,
+            both("chưa có chứng thư", "there is no certificate yet"),
+            both(
+                "Chứng thư được tạo ở lần chạy đầu: systemctl start tramd.",
+                "It is made at the first start: systemctl start tramd.",
+            ),
+        );
+    };
+    let address = format!("https://{name}.local:{port}");
+    let detail = both(
+        format!("{address}, dấu vân tay SHA-256 {}", shown.fingerprint),
+        format!("{address}, SHA-256 {}", shown.fingerprint),
+    );
+    let state = status.and_then(|status| Some(status.lan.as_ref()?.name));
+    match state {
+        Some(NameState::Taken) => Check::new(
+            "page",
+            Outcome::Warning,
+            detail,
+            both(
+                "Máy khác trong mạng đang dùng tên này: đặt http.name khác rồi khởi động lại trạm; tạm vào bằng địa chỉ IP.",
+                "Another machine in the network has this name: set another http.name and restart; meanwhile use the IP address.",
+            ),
+        ),
+        _ => Check::ok("page", detail),
     }
 }
 

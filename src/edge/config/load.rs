@@ -11,14 +11,14 @@ use crate::edge::config::ftp::{self, FtpLogin};
 
 use crate::edge::config::inbox::{self, InboxConfig};
 use crate::edge::config::{
-    BackupConfig, Config, FolderConfig, HttpConfig, HttpTls, HubConfig, SourceConfig, SourceKind,
-    StoreConfig, Token, sql, table,
+    BackupConfig, Config, FolderConfig, HttpConfig, HttpSecure, HttpTls, HubConfig, SourceConfig,
+    SourceKind, StoreConfig, Token, sql, table,
 };
 use crate::edge::config::{ftp_fetch, http_pull, mqtt};
 use crate::edge::published;
 use crate::edge::reserve::RESERVE_BYTES_MIN;
 use crate::model::order::{Span, Timetable};
-use crate::model::{DatasetId, InvalidId, SourceName, UnixMs};
+use crate::model::{BoxId, DatasetId, InvalidId, SourceName, UnixMs};
 use crate::shell::clock::Clock;
 use crate::shell::dial::Address;
 use crate::shell::scan::Scanner;
@@ -74,7 +74,7 @@ fn config(settings: &mut Settings) -> Option<Config> {
     let scanner = scanner(settings.section("attachments"));
     let store = store(settings.section("store"), scanner);
     let hub = hub(settings.section("hub"));
-    let http = http(settings.section("http"));
+    let http = http(settings.section("http"), box_id.as_ref());
     let mut section = settings.section("catalogue");
     let catalogue = section.path("path", Some("/usr/share/lienthong/catalogue"));
     drop(section);
@@ -218,7 +218,7 @@ fn hub(mut section: Section) -> Option<HubConfig> {
     })
 }
 
-fn http(mut section: Section) -> Option<HttpConfig> {
+fn http(mut section: Section, box_id: Option<&BoxId>) -> Option<HttpConfig> {
     let listen = section.value("listen", Some("127.0.0.1:8480"), |text| {
         SocketAddr::from_str(text).map_err(|_| Wrong {
             vi: format!("“{text}” không phải là địa chỉ IP và cổng"),
@@ -227,10 +227,13 @@ fn http(mut section: Section) -> Option<HttpConfig> {
             hint_en: "For example: \"127.0.0.1:8480\".".to_owned(),
         })
     });
+    let own_name = box_id.map_or("tram", |id| id.as_str().trim_end_matches('-'));
+    let name = section.value("name", Some(own_name), label);
     let certificate = section.optional_path("certificate");
     let key = section.optional_path("key");
     let body_bytes_max = section.size("body_max", "4 MiB", 64 * KIB..=64 * MIB);
     let connections_max = section.number("connections", 128, 4..=4096);
+    let per_address_max = section.number("connections_per_address", 32, 4..=4096);
     let mut names = BTreeSet::new();
     let mut tokens = Some(Vec::new());
     for mut entry in section.list("token") {
@@ -255,35 +258,42 @@ fn http(mut section: Section) -> Option<HttpConfig> {
             _ => tokens = None,
         }
     }
+    let listen = listen?;
     let tls = match (certificate?, key?) {
-        (Some(certificate), Some(key)) => Some(HttpTls {
+        (Some(certificate), Some(key)) => Some(HttpSecure::Files(HttpTls {
             certificate,
             key: credential(key),
-        }),
-        (None, None) => None,
+        })),
+        (None, None) if listen.ip().is_loopback() => None,
+        (None, None) => Some(HttpSecure::Own),
         (Some(_), None) => return missing(&mut section, "key"),
         (None, Some(_)) => return missing(&mut section, "certificate"),
     };
-    let listen = listen?;
-    if tls.is_none() && !listen.ip().is_loopback() {
-        section.fault(
-            "listen",
-            Wrong::new(
-                "địa chỉ trong mạng nội bộ cần TLS, nếu không mật khẩu và dữ liệu cá nhân đi trần trên mạng",
-                "an address on the network needs TLS, or tokens and personal data travel in the clear",
-                "Đặt http.certificate và http.key, hoặc dùng 127.0.0.1.",
-                "Set http.certificate and http.key, or use 127.0.0.1.",
-            ),
-        );
-        return None;
-    }
     Some(HttpConfig {
         listen,
         tls,
+        name: name?,
         tokens: tokens?,
         body_bytes_max: usize::try_from(body_bytes_max?).expect("bounded above"),
         connections_max: usize::try_from(connections_max?).expect("bounded above"),
+        per_address_max: usize::try_from(per_address_max?).expect("bounded above"),
     })
+}
+
+/// One part of a DNS name (RFC 1123).
+fn label(text: &str) -> Result<String, Wrong> {
+    let name = text.to_ascii_lowercase();
+    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let has_ends = !name.starts_with('-') && !name.ends_with('-');
+    if !(1..=63).contains(&name.len()) || !has_ends || !name.bytes().all(is_inner) {
+        return Err(Wrong::new(
+            &format!("“{text}” không phải là một tên trong mạng"),
+            &format!("{text:?} is not a name in the network"),
+            "Từ 1 đến 63 chữ a-z, số và gạch nối, không có .local; ví dụ: \"xa-tan-bien\".",
+            "1 to 63 of a-z, 0-9 and '-', without .local; for example: \"xa-tan-bien\".",
+        ));
+    }
+    Ok(name)
 }
 
 fn missing<T>(section: &mut Section, key: &str) -> Option<T> {

@@ -8,7 +8,9 @@ use crate::edge::page::frame::{open, term};
 use crate::edge::page::lang::{Lang, time};
 use crate::edge::page::text::{foreign, percent};
 use crate::edge::status::machine::{MachineStatus, SupplyKind, SupplyStatus};
-use crate::edge::status::{CertificateStatus, Status, StopKind, StopStatus, StoreStatus};
+use crate::edge::status::{
+    CertificateStatus, LanStatus, NameState, Status, StopKind, StopStatus, StoreStatus,
+};
 use crate::model::ClockQuality;
 
 pub(super) fn machine(out: &mut String, status: &Status, lang: Lang) {
@@ -42,7 +44,30 @@ pub(super) fn machine(out: &mut String, status: &Status, lang: Lang) {
     let certificate = certificate(status.certificate.as_ref(), lang);
     term(out, lang.of(["Chứng thư", "Certificate"]), &certificate);
     backup(out, status, lang);
+    if let Some(lan) = &status.lan {
+        term(
+            out,
+            lang.of(["Trang này trong mạng", "This page in the network"]),
+            &page_address(lan, lang),
+        );
+    }
     out.push_str("</dl></section>\n");
+}
+
+fn page_address(lan: &LanStatus, lang: Lang) -> String {
+    let address = foreign(&lan.address);
+    let name = lang.of(match lan.name {
+        NameState::On => ["", ""],
+        NameState::Off => [
+            " (tên này chưa được quảng bá trong mạng)",
+            " (the network is not told this name)",
+        ],
+        NameState::Taken => [
+            ": <strong>máy khác trong mạng đang dùng tên này</strong>; đặt http.name khác cho trạm",
+            ": <strong>another machine has this name</strong>; give the box another http.name",
+        ],
+    });
+    format!("{address}{name}")
 }
 
 fn last_stop(out: &mut String, stop: StopStatus, lang: Lang) {

@@ -144,6 +144,7 @@ pub fn full() -> Status {
         bandwidth: Vec::new(),
         events: Vec::new(),
         refused_by_hub: None,
+        lan: None,
         down: Some(down()),
     }
 }

@@ -9,6 +9,7 @@ use crate::edge::config::load::{OWN_SOURCE, PUT_SOURCE};
 use crate::edge::generations::Generations;
 use crate::edge::live::{self, Live};
 use crate::edge::orders;
+use crate::edge::own_tls;
 use crate::edge::published::CatalogueStatus;
 use crate::edge::reserve::disk_free_bytes;
 use crate::edge::status::backup::BackupStatus;
@@ -17,8 +18,8 @@ use crate::edge::status::down::DownStatus;
 use crate::edge::status::history::History;
 use crate::edge::status::machine::MachineStatus;
 use crate::edge::status::{
-    CardStatus, CertificateStatus, ClockStatus, EventStatus, LaneStatus, LinkState, LinkStatus,
-    ParkedReason, SourceStatus, Stamp, Status, StopKind, StopStatus, StoreStatus,
+    CardStatus, CertificateStatus, ClockStatus, EventStatus, LanStatus, LaneStatus, LinkState,
+    LinkStatus, ParkedReason, SourceStatus, Stamp, Status, StopKind, StopStatus, StoreStatus,
 };
 use crate::edge::texts;
 use crate::engine::sending::Level;
@@ -137,6 +138,7 @@ impl Reader {
             bandwidth: orders::timetable(&self.config).texts(),
             events,
             down: down(&self.config, facts.as_ref(), now.wall),
+            lan: self.lan(facts.as_ref()),
             refused_by_hub: facts.and_then(|facts| facts.refused_by_hub),
         }
     }
@@ -157,6 +159,19 @@ impl Reader {
     /// What waited before the moment of a status; nothing where the store cannot be read.
     pub fn history(&self, status: &Status) -> History {
         History::read(&self.config.store.path, status.at.0).unwrap_or_default()
+    }
+
+    /// Everything but the name's state is on disk.
+    fn lan(&self, facts: Option<&live::Facts>) -> Option<LanStatus> {
+        let http = &self.config.http;
+        http.tls.as_ref()?;
+        let shown = own_tls::shown(&self.config);
+        Some(LanStatus {
+            address: format!("https://{}.local:{}/", http.name, http.listen.port()),
+            not_after: shown.as_ref().map(|shown| Stamp(shown.not_after)),
+            fingerprint: shown.map(|shown| shown.fingerprint),
+            name: facts.map(|facts| facts.lan_name).unwrap_or_default(),
+        })
     }
 
     /// None when the certificate cannot be read. It changes while the daemon runs.

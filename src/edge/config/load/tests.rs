@@ -121,7 +121,7 @@ adresses = ["a:1"]
 receipt_keys = []
 tls_min = "1.1"
 [http]
-listen = "0.0.0.0:8480"
+listen = "mang:8480"
 [[http.token]]
 name = "mot-cua"
 sha256 = "abc"
@@ -211,10 +211,27 @@ path = "x"
 #[test]
 fn the_network_needs_tls() {
     let with = |lines: &str| load(&folder(&format!("{SMALL}\n[http]\n{lines}\n")).1);
-    assert!(with("listen = \"[::1]:0\"").is_ok());
-    assert!(with("listen = \"192.168.1.5:8480\"").is_err());
-    let tls = with("listen = \"192.168.1.5:8480\"\ncertificate = \"a.crt\"\nkey = \"a.key\"");
-    assert!(tls.expect("no fault").config.http.tls.is_some());
+    let tls = |lines: &str| with(lines).expect("no fault").config.http.tls;
+    assert!(tls("listen = \"[::1]:0\"").is_none());
+    for network in ["192.168.1.5:8480", "0.0.0.0:8480", "[::]:8480"] {
+        let own = tls(&format!("listen = \"{network}\""));
+        assert!(matches!(own, Some(HttpSecure::Own)), "{network}");
+    }
+    let files = tls("listen = \"192.168.1.5:8480\"\ncertificate = \"a.crt\"\nkey = \"a.key\"");
+    assert!(matches!(files, Some(HttpSecure::Files(_))));
     let faults = with("certificate = \"a.crt\"").expect_err("half a certificate");
     assert_eq!(faults[0].key, "http.key");
+}
+
+#[test]
+fn the_box_has_a_name_in_the_network() {
+    let with = |lines: &str| load(&folder(&format!("{SMALL}\n[http]\n{lines}\n")).1);
+    let own = with("").expect("no fault").config;
+    assert_eq!(own.http.name, own.box_id.as_str());
+    let other = with("name = \"Xa-Tan-Bien\"").expect("no fault").config;
+    assert_eq!(other.http.name, "xa-tan-bien");
+    for bad in ["", "-a", "a-", "a.local", "trạm", "a b", &"a".repeat(64)] {
+        let faults = with(&format!("name = \"{bad}\"")).expect_err(bad);
+        assert_eq!(faults[0].key, "http.name");
+    }
 }
