@@ -178,6 +178,10 @@ enum Sources {
 }
 
 fn main() -> ExitCode {
+    #[cfg(feature = "planted-faults")]
+    if std::env::var_os("LIENTHONG_WEAK_SYNC").is_some() {
+        lienthong::model::fault::weaken_sync();
+    }
     let words: Vec<_> = std::env::args_os().collect();
     if is_unpacker(&words) || is_hasher(&words) {
         return ExitCode::SUCCESS;

@@ -151,11 +151,19 @@ pub fn is_planted(fault: Fault) -> bool {
     }
 }
 
-/// Whether the stores of this process run with `synchronous=NORMAL`, from which a power cut takes
-/// commits: with `LIENTHONG_WEAK_SYNC` in the environment. The negative control of tests/power.
+#[cfg(feature = "planted-faults")]
+static WEAK_SYNC: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// From now on the stores of this process are opened with `synchronous=NORMAL`, from which a power cut
+/// takes commits: the negative control of tests/power.
+#[cfg(feature = "planted-faults")]
+pub fn weaken_sync() {
+    WEAK_SYNC.store(true, std::sync::atomic::Ordering::Relaxed);
+}
+
 pub fn is_sync_weak() -> bool {
     #[cfg(feature = "planted-faults")]
-    return std::env::var_os("LIENTHONG_WEAK_SYNC").is_some();
+    return WEAK_SYNC.load(std::sync::atomic::Ordering::Relaxed);
     #[cfg(not(feature = "planted-faults"))]
     false
 }
