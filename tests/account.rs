@@ -21,6 +21,8 @@ mod one_box;
 #[path = "e2e/rig.rs"]
 #[allow(dead_code)]
 mod rig;
+#[path = "account/safekeeping.rs"]
+mod safekeeping;
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};

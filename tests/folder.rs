@@ -182,6 +182,7 @@ impl Bed {
 
     fn config(&self) -> Config {
         Config {
+            file: PathBuf::new(),
             box_id: "xa-tan-bien".parse().unwrap(),
             agency: "H53.12".parse().unwrap(),
             store: StoreConfig {

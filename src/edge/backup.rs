@@ -28,7 +28,7 @@ use crate::model::{BoxId, Lane, UnixMs};
 use crate::shell::archive::{self, ArchiveError, Writer};
 use crate::shell::clock::Clock;
 use crate::shell::replace::{self, Places, Scratch, files_in, folder_of, is_digest};
-use crate::store::backup::{check_pages, copy_into, strip_copies};
+use crate::store::backup::{check_pages, copy_into, is_made, strip_copies};
 use crate::store::edge::{EdgeStore, Sync};
 use crate::store::edge_status::EdgeView;
 use crate::store::log::LogStore;
@@ -121,7 +121,8 @@ pub fn make(config: &Config, path: &Path, now: UnixMs) -> anyhow::Result<Made> {
 pub fn copy_stores(store: &StoreConfig, scratch: &Path) -> anyhow::Result<(u64, u64)> {
     let copy = scratch.join(BOX);
     copy_into(&store.path, &copy).context("the store cannot be copied")?;
-    if store.down_path().exists() {
+    // On a new box it may be on its way; then nothing has come down yet.
+    if store.down_path().exists() && is_made(&store.down_path())? {
         let copy = scratch.join(DOWN);
         copy_into(&store.down_path(), &copy).context("the store of what came down")?;
         strip_copies(&copy)?;

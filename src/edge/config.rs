@@ -25,6 +25,8 @@ use crate::shell::scan::Scanner;
 /// Everything that the daemon was told.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The file that this was read from, drop-ins aside.
+    pub file: PathBuf,
     pub box_id: BoxId,
     pub agency: AgencyCode,
     pub store: StoreConfig,

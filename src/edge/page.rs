@@ -4,7 +4,7 @@
 
 pub mod ahead;
 mod backlog;
-mod backup;
+pub mod backup;
 mod chart;
 mod down;
 mod events;

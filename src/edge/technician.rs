@@ -16,7 +16,9 @@ mod machine;
 mod parked;
 mod people;
 mod repair;
+mod safekeeping;
 mod sources;
+mod steps;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -130,6 +132,8 @@ enum Page {
     Files,
     ReplayFile,
     Bandwidth,
+    Backup,
+    Bundle,
     Restart,
     PowerOff,
 }
@@ -187,6 +191,8 @@ pub const ROUTES: &[Route] = &[
     route("/ky-thuat/tep", Methods::Get, Page::Files),
     route("/ky-thuat/tep/nhan-lai", Methods::Both, Page::ReplayFile),
     route("/ky-thuat/bang-thong", Methods::Both, Page::Bandwidth),
+    route("/ky-thuat/sao-luu", Methods::Both, Page::Backup),
+    route("/ky-thuat/goi-chan-doan", Methods::Both, Page::Bundle),
     route("/ky-thuat/khoi-dong-lai", Methods::Both, Page::Restart),
     route("/ky-thuat/tat-may", Methods::Both, Page::PowerOff),
 ];
@@ -207,12 +213,22 @@ struct Visit {
     cookie: Option<String>,
 }
 
+/// A file that the browser keeps.
+struct Download {
+    /// Of letters, digits, dots and hyphens.
+    name: String,
+    kind: &'static str,
+    bytes: Vec<u8>,
+}
+
 /// What a page answers.
 struct Answer {
     status: StatusCode,
     body: String,
     /// An answer that comes in parts; then `body` is not sent.
     stream: Option<Body>,
+    /// A file to be kept, instead of a page.
+    download: Option<Download>,
     /// Where the browser is to go instead.
     location: Option<String>,
     cookies: Vec<String>,
@@ -225,6 +241,7 @@ impl Answer {
             status,
             body,
             stream: None,
+            download: None,
             location: None,
             cookies: Vec::new(),
             retry_after_s: None,
@@ -244,12 +261,23 @@ impl Answer {
     }
 
     fn into_response(self) -> Response<Body> {
-        let body = self.stream.unwrap_or_else(|| Body::from(self.body));
+        let (kind, file) = match &self.download {
+            Some(Download { name, kind, .. }) => {
+                let file = format!("attachment; filename=\"{name}\"");
+                (*kind, Some((header::CONTENT_DISPOSITION, file)))
+            }
+            None => ("text/html; charset=utf-8", None),
+        };
+        let body = match (self.download, self.stream) {
+            (Some(download), _) => Body::from(download.bytes),
+            (None, Some(stream)) => stream,
+            (None, None) => Body::from(self.body),
+        };
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         for (name, value) in [
-            (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+            (header::CONTENT_TYPE, kind),
             (header::CACHE_CONTROL, "no-store"),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (header::X_FRAME_OPTIONS, "DENY"),
@@ -267,7 +295,7 @@ impl Answer {
         let retry = self
             .retry_after_s
             .map(|seconds| (header::RETRY_AFTER, seconds.to_string()));
-        for (name, value) in lines.chain(location).chain(retry) {
+        for (name, value) in lines.chain(location).chain(retry).chain(file) {
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.append(name, value);
             }
@@ -400,6 +428,8 @@ async fn show(page: Page, visit: &Visit) -> Answer {
         Page::Files => files::list(visit).await,
         Page::ReplayFile => files::replay(visit).await,
         Page::Bandwidth => bandwidth::bandwidth(visit).await,
+        Page::Backup => safekeeping::backup(visit).await,
+        Page::Bundle => safekeeping::diagnostics(visit).await,
         Page::Restart => machine::restart(visit).await,
         Page::PowerOff => machine::power_off(visit).await,
     }

@@ -15,6 +15,13 @@ pub fn copy_into(store: &Path, copy: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Whether it has its tables: a store whose owner has only begun to make it has none.
+pub fn is_made(store: &Path) -> Result<bool, StoreError> {
+    let version: i64 =
+        open_read_only(store)?.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    Ok(version != 0)
+}
+
 /// Whether nobody has the store open.
 pub fn is_unused(store: &Path) -> Result<bool, StoreError> {
     let connection = Connection::open(store)?;
@@ -57,4 +64,22 @@ pub fn strip_copies(copy: &Path) -> Result<(), StoreError> {
          COMMIT; VACUUM;",
     )?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_without_its_tables_is_not_made_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("down.db");
+        let connection = Connection::open(&path).unwrap();
+        connection
+            .execute_batch("PRAGMA journal_mode = WAL")
+            .unwrap();
+        assert!(!is_made(&path).unwrap());
+        connection.execute_batch("PRAGMA user_version = 1").unwrap();
+        assert!(is_made(&path).unwrap());
+    }
 }

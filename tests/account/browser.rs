@@ -24,6 +24,8 @@ pub struct Page {
     pub status: u16,
     pub head: String,
     pub body: String,
+    /// The body as it came.
+    pub bytes: Vec<u8>,
 }
 
 impl Page {
@@ -142,8 +144,12 @@ impl Browser {
             .unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
-        let answer = String::from_utf8(answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let head_end = answer.windows(4).position(|at| at == b"\r\n\r\n").unwrap();
+        let bytes = answer[head_end + 4..].to_vec();
+        let head = std::str::from_utf8(&answer[..head_end]).unwrap();
+        // A page is UTF-8; whatever else comes is looked at as bytes.
+        let body = String::from_utf8_lossy(&bytes);
+        let body = body.as_ref();
         let body = match head.contains("transfer-encoding: chunked") {
             true => &joined(body),
             false => body,
@@ -164,7 +170,8 @@ impl Browser {
             self.token = token;
         }
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        if path.starts_with("/ky-thuat") && [200, 409, 422].contains(&status) {
+        let is_page = head.contains("content-type: text/html");
+        if is_page && path.starts_with("/ky-thuat") && [200, 409, 422].contains(&status) {
             assert_usable(body);
             assert_language(path.contains("lang=en"), body);
         }
@@ -172,6 +179,7 @@ impl Browser {
             status,
             head: head.to_owned(),
             body: body.to_owned(),
+            bytes,
         }
     }
 }

@@ -20,7 +20,7 @@ const NUMBER: &str = "001304009991";
 
 /// Shows the page of a deed, which must say what will happen and do nothing.
 #[track_caller]
-fn only_shown(browser: &mut Browser, rig: &Rig, path: &str) -> Page {
+pub fn only_shown(browser: &mut Browser, rig: &Rig, path: &str) -> Page {
     let before = audit(rig).len();
     let page = browser.get(path).ok();
     assert!(page.body.contains("name=\"xac_nhan\""), "{}", page.body);

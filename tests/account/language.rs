@@ -65,6 +65,10 @@ fn every_page_and_message_is_there_in_english() {
             folder.display()
         ),
     );
+    let share = rig.folder.path().join("saoluu");
+    fs::create_dir(&share).unwrap();
+    let backup = format!("[backup]\nfolder = \"{}\"\n", share.display());
+    configure(&rig, "30-backup.toml", &backup);
     rig.start_box(XA);
     fs::write(folder.join("a.json"), "{\"ma_ho_so\": 1}").unwrap();
 
@@ -152,10 +156,18 @@ fn every_page_and_message_is_there_in_english() {
         (&named("/ky-thuat/tep/nhan-lai"), "is taken anew"),
         ("/ky-thuat/tai-khoan/xoa?ten=nam", "no such account"),
         ("/ky-thuat/duong-truyen", "name lookup"),
+        ("/ky-thuat/sao-luu", "restored on trial"),
     ] {
         let page = english(browser.confirm(&with(path), &[]));
         assert!(page.body.contains(told), "{told} in {}", page.body);
     }
+    fs::rename(&share, rig.folder.path().join("thao-ra")).unwrap();
+    let page = english(browser.confirm(&with("/ky-thuat/sao-luu"), &[]));
+    assert!(
+        page.body.contains("share or stick is mounted"),
+        "{}",
+        page.body
+    );
     let path = with("/ky-thuat/bang-thong");
     for (hours, word) in [("7h", "is not hours"), ("07:30-17:00 256", "Apply")] {
         browser.get(&path).ok();

@@ -111,6 +111,7 @@ impl Bed {
 
     pub fn config(&self) -> Config {
         Config {
+            file: PathBuf::new(),
             box_id: BOX.parse().unwrap(),
             agency: "H53.12".parse().unwrap(),
             store: StoreConfig {

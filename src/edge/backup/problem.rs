@@ -4,7 +4,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::edge::page::lang::Lang;
 use crate::edge::status::{Stamp, Trouble};
+use crate::model::UnixMs;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
@@ -111,7 +113,13 @@ impl Problem {
         }
     }
 
-    /// For the page; `error` is the failure that this problem is taken from.
+    /// What a failure is, with its causes, and what to do.
+    pub fn words(error: &anyhow::Error, lang: Lang) -> [String; 2] {
+        let told = Problem::trouble(error, Stamp(UnixMs(0)));
+        lang.of([[told.text_vi, told.hint_vi], [told.text_en, told.hint_en]])
+    }
+
+    /// For the page.
     pub fn trouble(error: &anyhow::Error, at: Stamp) -> Trouble {
         let problem = Problem::of(error);
         let [text_vi, text_en] = problem.texts();
@@ -148,7 +156,6 @@ impl std::error::Error for Problem {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::UnixMs;
     use anyhow::{Context, anyhow};
 
     #[test]

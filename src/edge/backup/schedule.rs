@@ -27,6 +27,7 @@ const LOOK: Duration = Duration::from_secs(60);
 const RETRY_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 86_400_000;
 const SUFFIX: &str = ".tar.zst";
+const SUFFIX_HAND: &str = "-tay.tar.zst";
 
 /// How the last backups went.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,13 +82,8 @@ pub async fn run(config: Arc<Config>, door: Arc<Door>, mut stop: watch::Receiver
     while !*stop.borrow() {
         let now = door.now().wall;
         if is_due(&plan, &results(&config.store.path), now) {
-            let worker = Arc::clone(&config);
-            let folder = plan.clone();
-            let made = tokio::task::spawn_blocking(move || nightly(&worker, &folder, now)).await;
-            match made.expect("a backup does not panic") {
-                Err(error) if Problem::of(&error) == &Problem::Busy => {}
-                made => note(&door, &made).await,
-            }
+            // How it went is written down and among the events.
+            let _ = make_now(&config, &door, By::Plan).await;
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
@@ -96,13 +92,26 @@ pub async fn run(config: Arc<Config>, door: Arc<Door>, mut stop: watch::Receiver
     }
 }
 
-/// Puts how a backup went among the events.
-async fn note(door: &Door, made: &anyhow::Result<LastBackup>) {
-    let (level, code, detail) = match made {
+/// On whose word a backup is made. Those by hand are kept apart, so that they push no night's out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    Plan,
+    Hand,
+}
+
+/// Makes a backup into the configured folder; how it went is written down and among the events.
+pub async fn make_now(config: &Arc<Config>, door: &Door, by: By) -> anyhow::Result<LastBackup> {
+    let (config, now) = (Arc::clone(config), door.now().wall);
+    let made = tokio::task::spawn_blocking(move || one(&config, by, now)).await;
+    let made = made.expect("a backup does not panic");
+    let (level, code, detail) = match &made {
         Ok(last) => (Level::Info, "backup_made", last.file.clone()),
+        // The one that is being made says how it went.
+        Err(error) if Problem::of(error) == &Problem::Busy => return made,
         Err(error) => (Level::Warning, "backup_failed", format!("{error:#}")),
     };
     door.intake().note(level, code, detail).await;
+    made
 }
 
 /// The moment of the plan that was last, at or before now.
@@ -135,10 +144,11 @@ pub fn next_due(plan: &BackupConfig, results: &Results, now: UnixMs) -> UnixMs {
 }
 
 /// One backup with everything around it; the result is written down.
-fn nightly(config: &Config, plan: &BackupConfig, now: UnixMs) -> anyhow::Result<LastBackup> {
+fn one(config: &Config, by: By, now: UnixMs) -> anyhow::Result<LastBackup> {
+    let plan = config.backup.as_ref();
+    let plan = plan.context("there is no folder for backups in the configuration")?;
     let store = &config.store.path;
-    let made = into_folder(config, plan, now);
-    // The one that is being made says how it went.
+    let made = into_folder(config, plan, by, now);
     if let Err(error) = &made
         && Problem::of(error) == &Problem::Busy
     {
@@ -159,19 +169,28 @@ fn nightly(config: &Config, plan: &BackupConfig, now: UnixMs) -> anyhow::Result<
     made
 }
 
-fn into_folder(config: &Config, plan: &BackupConfig, now: UnixMs) -> anyhow::Result<LastBackup> {
+fn into_folder(
+    config: &Config,
+    plan: &BackupConfig,
+    by: By,
+    now: UnixMs,
+) -> anyhow::Result<LastBackup> {
     let folder = &plan.folder;
     // Never made: where a share is not mounted the archive would land on the box's own disk.
     ensure!(folder.is_dir(), Problem::NoFolder(folder.clone()));
     let same_disk = fs::metadata(folder)?.dev() == fs::metadata(&config.store.path)?.dev();
     let prefix = format!("{}-", config.box_id);
-    let file = folder.join(format!("{prefix}{}{SUFFIX}", file_time(now)));
+    let suffix = match by {
+        By::Plan => SUFFIX,
+        By::Hand => SUFFIX_HAND,
+    };
+    let file = folder.join(format!("{prefix}{}{suffix}", file_time(now)));
     let Made {
         facts,
         files,
         bytes,
     } = make(config, &file, now)?;
-    thin_out(folder, &prefix, plan.keep)?;
+    thin_out(folder, [&prefix, suffix], plan.keep)?;
     Ok(LastBackup {
         at: Stamp(now),
         file: file.display().to_string(),
@@ -182,23 +201,23 @@ fn into_folder(config: &Config, plan: &BackupConfig, now: UnixMs) -> anyhow::Res
     })
 }
 
-/// `20261122-0230`, Vietnam time.
+/// `20261122-023010`, Vietnam time.
 fn file_time(now: UnixMs) -> String {
     let text = now.to_string();
-    let digits: String = text.chars().filter(char::is_ascii_digit).take(12).collect();
+    let digits: String = text.chars().filter(char::is_ascii_digit).take(14).collect();
     format!("{}-{}", &digits[..8], &digits[8..])
 }
 
-/// Removes the oldest of this box's backups beyond `keep`; other files are left alone.
-fn thin_out(folder: &Path, prefix: &str, keep: usize) -> io::Result<()> {
+/// Removes the oldest of this box's backups of one kind beyond `keep`; other files are left alone.
+fn thin_out(folder: &Path, [prefix, suffix]: [&str; 2], keep: usize) -> io::Result<()> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         let time = name
             .strip_prefix(prefix)
-            .and_then(|rest| rest.strip_suffix(SUFFIX));
+            .and_then(|rest| rest.strip_suffix(suffix));
         let is_ours = time.is_some_and(|time| {
-            time.len() == 13 && time.bytes().all(|b| b.is_ascii_digit() || b == b'-')
+            time.len() == 15 && time.bytes().all(|b| b.is_ascii_digit() || b == b'-')
         });
         if is_ours {
             names.push(name);
@@ -283,18 +302,23 @@ mod tests {
     fn only_the_boxs_own_old_backups_go() {
         let folder = tempfile::tempdir().unwrap();
         for name in [
-            "xa-a-20261120-0230.tar.zst",
-            "xa-a-20261121-0230.tar.zst",
-            "xa-a-20261122-0230.tar.zst",
-            "xa-a-2-20261101-0230.tar.zst",
+            "xa-a-20261120-023010.tar.zst",
+            "xa-a-20261121-023010.tar.zst",
+            "xa-a-20261122-023010.tar.zst",
+            "xa-a-20261101-101500-tay.tar.zst",
+            "xa-a-2-20261101-023010.tar.zst",
             "xa-a-truoc-khi-doi-may.tar.zst",
-            "xa-a-20261119-0230.tar.zst.part",
+            "xa-a-20261119-023010.tar.zst.part",
         ] {
             fs::write(folder.path().join(name), "").unwrap();
         }
-        thin_out(folder.path(), "xa-a-", 2).unwrap();
-        assert!(!folder.path().join("xa-a-20261120-0230.tar.zst").exists());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 5);
-        assert_eq!(file_time(at("2026-11-22T02:30:10+07:00")), "20261122-0230");
+        thin_out(folder.path(), ["xa-a-", SUFFIX], 2).unwrap();
+        let oldest = folder.path().join("xa-a-20261120-023010.tar.zst");
+        assert!(!oldest.exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 6);
+        thin_out(folder.path(), ["xa-a-", SUFFIX_HAND], 1).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 6);
+        let name = file_time(at("2026-11-22T02:30:10+07:00"));
+        assert_eq!(name, "20261122-023010");
     }
 }

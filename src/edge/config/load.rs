@@ -51,7 +51,7 @@ pub struct Loaded {
 /// Reads the configuration and the catalogue that it names; on faults gives all of them.
 pub fn load(path: &Path) -> Result<Loaded, Vec<Fault>> {
     let mut settings = Settings::read(path);
-    let config = config(&mut settings);
+    let config = config(path, &mut settings);
     let catalogue = config
         .as_ref()
         .and_then(|config| catalogue(&mut settings, config));
@@ -66,7 +66,7 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Fault>> {
     })
 }
 
-fn config(settings: &mut Settings) -> Option<Config> {
+fn config(file: &Path, settings: &mut Settings) -> Option<Config> {
     let mut section = settings.section("box");
     let box_id = section.value("id", None, |text| id(text, "xa-tan-bien"));
     let agency = section.value("agency", None, |text| id(text, "H53.12"));
@@ -93,6 +93,7 @@ fn config(settings: &mut Settings) -> Option<Config> {
     let sources = sources(settings, taken.into_iter().flatten().collect());
     let inboxes = inboxes(settings);
     Some(Config {
+        file: file.to_owned(),
         box_id: box_id?,
         agency: agency?,
         store: store?,

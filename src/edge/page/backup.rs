@@ -51,7 +51,8 @@ pub(super) fn backup(out: &mut String, status: &Status, lang: Lang) {
     }
 }
 
-fn last_text(last: &LastBackup, lang: Lang) -> String {
+/// The last good one, as HTML.
+pub fn last_text(last: &LastBackup, lang: Lang) -> String {
     let (at, size, entries) = (
         time(last.at),
         lang.bytes(last.bytes),

@@ -1,18 +1,14 @@
 //! The link test: name, TCP, TLS, certificate, clock, login at the broker, and a receipt of the hub,
 //! each told as soon as it is through. The answer grows while the browser shows it, without script.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::http::StatusCode;
-use bytes::Bytes;
-use futures_core::Stream;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::html::{self, words};
+use super::steps::Parts;
 use super::{Answer, HOME, Visit};
 use crate::edge::check::{Check, Outcome, both as told, local, network};
 use crate::edge::http::App;
@@ -60,7 +56,6 @@ pub(super) async fn link_test(visit: &Visit) -> Answer {
     let answer = visit.page(TITLE, &format!("{list}<p>{again}</p>"));
     let (before, after) = answer.body.split_once(STEPS).expect("the steps' place");
     let (sender, receiver) = mpsc::channel(4);
-    let parts = Parts(receiver);
     let (app, lang) = (Arc::clone(&visit.app), visit.lang);
     let (begin, end) = (before.to_owned(), after.to_owned());
     let said = Steps { sender, lang };
@@ -72,7 +67,7 @@ pub(super) async fn link_test(visit: &Visit) -> Answer {
         drop(turn);
     });
     Answer {
-        stream: Some(Body::from_stream(parts)),
+        stream: Some(Parts::body(receiver)),
         ..answer
     }
 }
@@ -183,19 +178,6 @@ fn item(lang: Lang, check: &Check) -> String {
 fn broken(text: &str) -> String {
     let lines: Vec<String> = text.lines().map(|line| Text(line).to_string()).collect();
     lines.join("<br>")
-}
-
-/// The answer's parts as they come.
-struct Parts(mpsc::Receiver<String>);
-
-impl Stream for Parts {
-    type Item = Result<Bytes, std::convert::Infallible>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0
-            .poll_recv(cx)
-            .map(|part| part.map(|part| Ok(Bytes::from(part))))
-    }
 }
 
 #[cfg(test)]

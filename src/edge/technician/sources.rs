@@ -63,6 +63,16 @@ pub(super) async fn home(visit: &Visit) -> Answer {
         ),
         link(
             visit.lang,
+            "/ky-thuat/sao-luu",
+            ["Sao lưu ngay", "Back up now"],
+        ),
+        link(
+            visit.lang,
+            "/ky-thuat/goi-chan-doan",
+            ["Tải gói chẩn đoán", "Download the diagnostics bundle"],
+        ),
+        link(
+            visit.lang,
             "/ky-thuat/khoi-dong-lai",
             ["Khởi động lại chương trình", "Restart the program"],
         ),
