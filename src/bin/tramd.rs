@@ -16,6 +16,7 @@ use lienthong::edge::orders;
 use lienthong::edge::put::{Put, put};
 use lienthong::edge::run::run;
 use lienthong::edge::sources;
+use lienthong::edge::stick;
 use lienthong::edge::workbook::is_unpacker;
 
 /// Trạm liên thông: nhận dữ liệu của cơ quan, giữ an toàn, chuyển về trục.
@@ -78,6 +79,25 @@ enum Command {
         /// Cất cả những bản ghi chưa gửi sang một bên / also when records wait here
         #[arg(long)]
         replace: bool,
+    },
+    /// Ghi dữ liệu chờ gửi ra USB cho trục, đã mã hóa và ký / write what waits onto a stick for the hub
+    Export {
+        /// Thư mục gắn USB, ví dụ /media/usb / where the stick is mounted
+        dir: PathBuf,
+        /// Chỉ chuẩn bị USB: sau đó cắm vào trạm là tự ghi / only prepare the stick for this box
+        #[arg(long)]
+        prepare: bool,
+    },
+    /// Nhận biên nhận của trục từ USB / take the hub's receipts from a stick
+    Import {
+        /// Thư mục gắn USB, ví dụ /media/usb / where the stick is mounted
+        dir: PathBuf,
+    },
+    /// Do systemd chạy khi cắm USB / run by systemd when a stick is plugged in
+    #[command(hide = true)]
+    Stick {
+        /// Thiết bị, ví dụ /dev/sdb1 / the device
+        device: PathBuf,
     },
     /// Tài khoản kỹ thuật viên trên trang của trạm / technicians' accounts on the box's page
     #[command(subcommand)]
@@ -227,6 +247,9 @@ fn obey(arguments: Arguments) -> Result<String, Failure> {
         Command::Bundle { file } => bundle(&config, &file),
         Command::Drill => drill(&config),
         Command::Restore { file, replace } => backup::restore(&config, &file, replace),
+        Command::Export { dir, prepare } => stick::export(&config, &dir, prepare),
+        Command::Import { dir } => stick::import(&config, &dir),
+        Command::Stick { device } => stick::device::serve(&config, &device),
         Command::Account(command) => match command {
             Account::Code => accounts::code(&config),
             Account::List => accounts::list(&config),

@@ -39,6 +39,8 @@ pub struct Config {
     pub inboxes: Vec<InboxConfig>,
     /// The nightly backup; none: nobody wants one.
     pub backup: Option<BackupConfig>,
+    /// Where a stick for the hub is mounted, beside the usual places; none: nowhere else.
+    pub stick_folder: Option<PathBuf>,
     /// The dataset that takes the box's own alarms.
     pub alarm_dataset: DatasetId,
     pub log_level: String,
@@ -125,6 +127,8 @@ pub struct HubConfig {
     pub key: PathBuf,
     /// Whose receipts count.
     pub receipt_keys: Vec<PathBuf>,
+    /// By which what goes onto a stick is sealed for the hub; it may be missing.
+    pub seal_key: PathBuf,
     pub allow_tls12: bool,
     /// A link on which nothing is heard for half as long again is dead.
     pub keep_alive_ms: u64,

@@ -8,7 +8,8 @@
 //! - `GET /v1/openapi.json`: the API's description of itself
 //! - `GET /status.json`, `GET /metrics`, `GET /`: the status for programs, Prometheus and people;
 //!   `GET /page.js` renews the page
-//! - `POST /v1/local/parked/…`: the commands about parked rows, by the socket beside the store only
+//! - `POST /v1/local/parked/…`, `POST /v1/local/stick/…`: what commands ask of the daemon, by the socket
+//!   beside the store only
 //! - `/ky-thuat`: the technician's area (see `technician`)
 //! - `GET /healthz`: the engine's loop lives; `GET /readyz`: and records would be taken now
 
@@ -35,7 +36,7 @@ use crate::edge::status::Status;
 use crate::edge::status::read::Reader;
 use crate::edge::technician::{self, Area};
 use crate::edge::tokens::Tokens;
-use crate::edge::{attachments, inbox, lookup, metrics, page, records, sources};
+use crate::edge::{attachments, inbox, lookup, metrics, page, records, sources, stick};
 
 /// The API's description of itself.
 pub const OPENAPI: &str = include_str!("../../docs/openapi.json");
@@ -116,6 +117,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route(sources::DROP_PATH, post(sources::post_drop))
         .route(sources::REWIND_PATH, post(sources::post_rewind))
         .route(sources::DELETES_PATH, post(sources::post_allow_deletes))
+        .route(stick::QUEUE_PATH, post(stick::post_queue))
+        .route(stick::RECEIPT_PATH, post(stick::post_receipt))
+        .route(stick::NOTE_PATH, post(stick::post_note))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/", get(page_html))

@@ -47,6 +47,15 @@ impl StoreLock {
             }),
         }
     }
+
+    /// Whether somebody has it now.
+    pub fn is_held(store: &Path) -> bool {
+        let Ok(file) = File::open(format!("{}.lock", store.display())) else {
+            return false;
+        };
+        let locked = Flock::lock(file, FlockArg::LockSharedNonblock);
+        matches!(locked, Err((_, Errno::EWOULDBLOCK)))
+    }
 }
 
 #[cfg(test)]

@@ -55,6 +55,7 @@ pub mod sql;
 mod stall;
 pub mod status;
 mod status_text;
+pub mod stick;
 mod sweep;
 mod talk;
 pub mod technician;

@@ -16,6 +16,7 @@ mod machine;
 mod orders;
 pub mod remedy;
 mod sources;
+mod stick;
 pub mod text;
 
 use crate::edge::page::frame::{Frame, foot, head, put};
@@ -65,7 +66,9 @@ pub fn render(status: &Status, history: &History, lang: Lang) -> String {
         lights::data_out(status),
         ahead::ahead(status),
     ];
-    let mut jumps = vec![LINK, BACKLOG, SOURCES];
+    let mut jumps = Vec::new();
+    jumps.extend(stick::is_news(status).then_some(stick::STICK));
+    jumps.extend([LINK, BACKLOG, SOURCES]);
     if let Some(down) = &status.down {
         jumps.extend((!down.copies.is_empty()).then_some(COPIES));
         jumps.push(INBOX);
@@ -73,6 +76,7 @@ pub fn render(status: &Status, history: &History, lang: Lang) -> String {
     jumps.extend([MACHINE, EVENTS]);
     head(&mut out, &frame, &jumps, &summary(&lights, lang));
     glance(&mut out, status, &lights, lang);
+    stick::stick(&mut out, status, lang);
     link::link(&mut out, status, lang);
     backlog::backlog(&mut out, status, history, lang);
     sources::sources(&mut out, status, lang);

@@ -19,6 +19,7 @@ use crate::edge::status::backup::BackupStatus;
 use crate::edge::status::by_source::BySource;
 use crate::edge::status::down::DownStatus;
 use crate::edge::status::machine::MachineStatus;
+use crate::edge::stick::state::StickStatus;
 use crate::engine::sending::Level;
 use crate::model::{AgencyCode, BoxId, ClockQuality, Lane, Seq, UnixMs};
 
@@ -64,6 +65,9 @@ pub struct Status {
     pub events: Vec<EventStatus>,
     /// What the hub last said when it refused a batch since the daemon started.
     pub refused_by_hub: Option<RefusedByHub>,
+    /// The last stick that carried something between box and hub; none where there was none.
+    #[serde(default)]
+    pub stick: Option<StickStatus>,
     /// What has come down; none where nothing ever came.
     #[serde(default)]
     pub down: Option<DownStatus>,

@@ -7,6 +7,7 @@ use crate::edge::status::down::DownStatus;
 use crate::edge::status::{
     CardStatus, LanStatus, LinkState, NameState, Status, card_life_vi, span_vi,
 };
+use crate::edge::stick::state::{StickState, StickStatus};
 use crate::engine::sending::Level;
 use crate::model::ClockQuality;
 use crate::model::handover::known;
@@ -55,6 +56,9 @@ pub fn render(status: &Status) -> String {
     }
     if let Some(trouble) = &status.store.trouble {
         line("Sự cố", format!("{} {}", trouble.text_vi, trouble.hint_vi));
+    }
+    if let Some(stick) = &status.stick {
+        line("USB", self::stick(stick));
     }
     for lane in &status.lanes {
         let full = if lane.full { ", ĐẦY" } else { "" };
@@ -175,6 +179,32 @@ pub fn render(status: &Status) -> String {
         );
     }
     text
+}
+
+fn stick(stick: &StickStatus) -> String {
+    let at = stick.at;
+    let mut value = match (stick.state, &stick.fault) {
+        (StickState::Writing, _) => format!("đang ghi, không được rút (từ {at})"),
+        (StickState::Ready, _) => format!("có thể rút ({at})"),
+        (StickState::Failed, Some(fault)) => {
+            format!("{at}: {}. {}", fault.text_vi, fault.hint_vi)
+        }
+        (StickState::Failed, None) => format!("gặp lỗi ({at})"),
+    };
+    if let Some(exported) = stick.exported {
+        write!(
+            value,
+            "; ghi {} bản ghi, {}",
+            exported.entries,
+            rounded(exported.bytes)
+        )
+        .expect("a string takes any text");
+    }
+    if let Some(imported) = stick.imported {
+        write!(value, "; biên nhận cho {} bản ghi", imported.entries)
+            .expect("a string takes any text");
+    }
+    value
 }
 
 fn backup(backup: &BackupStatus) -> String {

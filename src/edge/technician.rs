@@ -67,6 +67,10 @@ impl Area {
         }
     }
 
+    pub(in crate::edge) fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
     /// Writes into the audit; what is done is done, so a fault of the audit's is only logged.
     pub async fn record(
         &self,

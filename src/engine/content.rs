@@ -44,13 +44,29 @@ impl Content for NoContent {
     }
 }
 
+/// How many chunks may wait as entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ahead {
+    /// What the link needs to be kept busy.
+    Few,
+    /// All, for a stick.
+    All,
+}
+
 /// Whether there is a content to be sent, and room for a step's worth of its chunks.
-pub(super) fn is_due(store: &impl WantedStore, outlet: &Outlet) -> Result<bool, StoreError> {
-    let has_room = store.chunks_under_way()? + STEP_CHUNKS <= queued_max(outlet);
+pub(super) fn is_due(
+    store: &impl WantedStore,
+    outlet: &Outlet,
+    ahead: Ahead,
+) -> Result<bool, StoreError> {
+    let has_room = store.chunks_under_way()? + STEP_CHUNKS <= queued_max(outlet, ahead);
     Ok(has_room && store.next_wanted_blob()?.is_some())
 }
 
-fn queued_max(outlet: &Outlet) -> u64 {
+fn queued_max(outlet: &Outlet, ahead: Ahead) -> u64 {
+    if ahead == Ahead::All {
+        return u64::MAX;
+    }
     let beside_records = outlet.waiting_bytes(Lane::P4) / CHUNK_BYTES_MAX as u64;
     (QUEUED_CHUNKS + beside_records).min(QUEUED_CHUNKS_MAX)
 }
@@ -62,11 +78,11 @@ pub(super) fn queue<S: LogStore + WantedStore>(
     outlet: &mut Outlet,
     tools: &mut Tools,
     content: &dyn Content,
-    capture: &mut Capture,
+    (capture, ahead): (&mut Capture, Ahead),
     now: Now,
 ) -> Result<Vec<Digest>, StoreError> {
     let mut gone = Vec::new();
-    let room = queued_max(outlet).saturating_sub(store.chunks_under_way()?);
+    let room = queued_max(outlet, ahead).saturating_sub(store.chunks_under_way()?);
     for _ in 0..room.min(STEP_CHUNKS) {
         let Some(wanted) = store.next_wanted_blob()? else {
             break;

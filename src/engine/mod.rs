@@ -6,6 +6,7 @@
 //! dropped and opened again: recovery is the start path.
 
 mod answers;
+pub mod carry;
 pub mod compare;
 pub mod content;
 pub mod copying;

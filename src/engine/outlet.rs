@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use super::carry::Message;
 use super::content::{self, Content, Load};
 use super::log::{Logs, Tools};
 use crate::evidence::{BatchClaim, CurrentKey};
@@ -238,6 +239,48 @@ impl Outlet {
                 Ok(Some(Offered::TooLarge { lane, bytes, limit }))
             }
         }
+    }
+
+    /// Every message that the entries without a receipt make, in their order, without a link.
+    pub fn carry<S: LogStore, E: From<StoreError>>(
+        &mut self,
+        store: &S,
+        tools: &mut Tools,
+        signer: &Signer<'_>,
+        mut put: impl FnMut(Message<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Self { logs, sent, .. } = self;
+        for lane in Lane::ALL {
+            let state = store.lane_state(lane)?;
+            let mut first = state.acked.seq.max(state.tail.seq).next().max(state.begin);
+            while first <= state.newest.seq {
+                let offer = Offer {
+                    log: LogName {
+                        lane,
+                        epoch: store.epoch(),
+                    },
+                    begin: state.begin,
+                    oldest: state.tail.seq.next().max(state.begin),
+                    first,
+                    last: state.newest.seq,
+                };
+                let log = LogReader { store, logs, tools };
+                let built = build(log, signer, sent, MESSAGE_BYTES_MAX, offer);
+                let built = built.map_err(|error| match error {
+                    BuildError::Store(error) => error,
+                    // The door takes nothing that a message cannot carry.
+                    BuildError::Limit { .. } => StoreError::Damaged,
+                })?;
+                put(Message {
+                    lane,
+                    entries: first.count_to(built.fit.last),
+                    bytes: &built.message,
+                    is_without_content: built.gone.is_some(),
+                })?;
+                first = built.fit.last.next();
+            }
+        }
+        Ok(())
     }
 
     /// The planted fault [`Fault::ForgetOnSend`].

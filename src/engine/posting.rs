@@ -6,7 +6,7 @@ mod receipts;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use super::content::{self, Content, NoContent};
+use super::content::{self, Ahead, Content, NoContent};
 use super::feed::WAITING_BYTES_MAX;
 use super::log::Tools;
 use super::outlet::{Offered, Outlet, Signer};
@@ -302,14 +302,14 @@ impl Posting {
         peer.outlet.handle_timeout(now.mono_ms);
         let has_room = peer.outlet.waiting_bytes(Lane::P4) <= WAITING_BYTES_MAX;
         let mut gone = Vec::new();
-        if peer.is_up && has_room && content::is_due(&log, &peer.outlet)? {
+        if peer.is_up && has_room && content::is_due(&log, &peer.outlet, Ahead::Few)? {
             let mut capture = Capture(0);
             gone = content::queue(
                 &mut log,
                 &mut peer.outlet,
                 tools,
                 &**content,
-                &mut capture,
+                (&mut capture, Ahead::Few),
                 now,
             )?;
             peer.outlet.flush(&mut log, tools)?;
@@ -363,7 +363,7 @@ impl Posting {
             effects.push(Effect::FileGone { box_id, blob });
         }
         let has_room = peer.outlet.waiting_bytes(Lane::P4) <= WAITING_BYTES_MAX;
-        let has_chunks = peer.is_up && has_room && content::is_due(&log, &peer.outlet)?;
+        let has_chunks = peer.is_up && has_room && content::is_due(&log, &peer.outlet, Ahead::Few)?;
         let is_again = !is_done || peer.trim_due || has_chunks;
         if peer.outlet.poll_stalled() {
             self.rest(index, now.mono_ms + REST_MS);

@@ -71,6 +71,18 @@ pub struct HubEngine {
     effects: Vec<Effect>,
 }
 
+/// What became of messages that a stick has brought.
+#[derive(Debug, Default)]
+pub struct Carried {
+    /// Entries in the messages that were looked at.
+    pub offered: u64,
+    /// Of these, entries that the hub did not have.
+    pub new: u64,
+    /// Signed, in the order in which they were given.
+    pub receipts: Vec<Bytes>,
+    pub refused: Option<RefusalCode>,
+}
+
 /// A receiver remembers only what it asked for; beyond this many they are all forgotten.
 const RECEIVERS_MAX: usize = 50_000;
 
@@ -187,6 +199,44 @@ impl HubEngine {
         Ok(std::mem::take(&mut self.effects))
     }
 
+    /// Takes messages that a stick has brought, in one transaction, beside the engine that serves the
+    /// line, in this process or another: what is to go down is ordered here and sent by that one. The
+    /// first message that is refused ends it; what stands before it is committed.
+    pub fn take_carried(
+        &mut self,
+        now: Now,
+        box_id: &BoxId,
+        messages: &[Vec<u8>],
+    ) -> Result<Carried, StoreError> {
+        let mut carried = Carried::default();
+        self.store.begin()?;
+        self.feed.refresh(&mut self.store, now.wall)?;
+        for message in messages {
+            match self.decoder.decode(message) {
+                Ok(batch) => {
+                    self.take_batch(now, box_id, &batch)?;
+                    let offer = batch.offer;
+                    carried.offered += offer.first.count_to(offer.last);
+                }
+                Err(_) => self.refuse(now, box_id, RefusalCode::Unreadable)?,
+            }
+            for effect in self.effects.drain(..) {
+                match effect {
+                    Effect::Publish { message, .. } => carried.receipts.push(message),
+                    Effect::Committed { records, .. } => carried.new += records,
+                    Effect::Refused { code, .. } => carried.refused = Some(code),
+                    _ => {}
+                }
+            }
+            if carried.refused.is_some() {
+                break;
+            }
+        }
+        self.parts.sync().map_err(not_written)?;
+        self.store.commit()?;
+        Ok(carried)
+    }
+
     /// Asks every active box to greet. A box that waits goes on at once; one that believes more
     /// than the hub has, after a restore, goes back.
     fn announce(&mut self, now: Now) -> Result<(), StoreError> {
@@ -272,8 +322,12 @@ impl HubEngine {
         let Ok(batch) = self.decoder.decode(message) else {
             return self.refuse(now, box_id, RefusalCode::Unreadable);
         };
+        self.take_batch(now, box_id, &batch)
+    }
+
+    fn take_batch(&mut self, now: Now, box_id: &BoxId, batch: &Batch) -> Result<(), StoreError> {
         let log = batch.offer.log;
-        match self.take(now, box_id, &batch)? {
+        match self.take(now, box_id, batch)? {
             Outcome::Answer(Some(ack), chain) => self.answer(now, box_id, ack, chain, None),
             Outcome::Answer(None, _) => {}
             Outcome::Refuse(code, state) => {

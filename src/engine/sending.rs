@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::content::Content;
+use super::content::{Ahead, Content};
 use super::log::Tools;
 use super::outlet::{Offered, Outlet, Signer, Taken};
 use crate::evidence::{CurrentKey, PublicKey};
@@ -91,6 +91,8 @@ pub enum Event<R> {
     End,
     /// The lanes P2 to P4 may use so many kilobits a second from now on; none: as many as there are.
     Bandwidth(Option<u32>),
+    /// All chunks of all attachments become entries, so that they can be carried off on a stick.
+    QueueFiles,
     /// Attachments need room: give up what the hub has.
     MakeRoom,
 }
@@ -226,6 +228,7 @@ pub struct EdgeEngine<R> {
     make_room: bool,
     /// Chunks may be queued, which needs a synced step.
     chunks_due: bool,
+    ahead: Ahead,
     vacuum_due: bool,
     once_due: bool,
     time_floor: UnixMs,
@@ -249,6 +252,7 @@ impl<R> EdgeEngine<R> {
             trim_due: true,
             make_room: false,
             chunks_due: true,
+            ahead: Ahead::Few,
             vacuum_due: false,
             once_due: true,
             time_floor,
@@ -364,6 +368,10 @@ impl<R> EdgeEngine<R> {
             Event::Begin { boot } => self.begin_life(now, boot.as_deref())?,
             Event::End => self.store.end_life(now.wall)?,
             Event::Bandwidth(kbps) => self.outlet.set_bandwidth(now.mono_ms, kbps),
+            Event::QueueFiles => {
+                self.ahead = Ahead::All;
+                self.chunks_due = true;
+            }
             Event::MakeRoom => {
                 self.make_room = true;
                 self.trim_due = true;

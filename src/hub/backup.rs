@@ -257,7 +257,7 @@ pub fn restore(
 
 /// A database under another hub's keys would be of no use to any box.
 fn compare_keys(from: &Path, to: &Path) -> anyhow::Result<()> {
-    for name in ["ca.key", "receipt.key"] {
+    for name in ["ca.key", "receipt.key", "seal.key"] {
         let (old, new) = (to.join(name), from.join(name));
         if old.exists() && new.exists() && fs::read(&old)? != fs::read(&new)? {
             bail!(

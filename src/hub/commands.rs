@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::hub::backup;
 use crate::hub::commands::arguments::{
-    BoxCommand, Cli, Command, InitArgs, JsonArgs, RecordsArgs, VerifyArgs,
+    BoxCommand, Cli, Command, ImportArgs, InitArgs, JsonArgs, RecordsArgs, VerifyArgs,
 };
 use crate::hub::config::{self, Config};
 use crate::hub::grants::caller;
@@ -27,7 +27,7 @@ use crate::hub::run::Hub;
 use crate::hub::status::Stamp;
 use crate::hub::status::text::table;
 use crate::hub::verify::{Summary, Unsound, verify};
-use crate::hub::{http, output, records};
+use crate::hub::{http, output, records, seal, stick};
 use crate::model::{BoxId, UnixMs};
 use crate::shell::clock::Clock;
 use crate::shell::logging;
@@ -103,6 +103,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Compare(args) => orders::compared(&config, &args)?,
         Command::Outputs(command) => print_text(&output::commands::run(&config, &command, now)?)?,
         Command::Attachments(args) => files::run(&config, args, now)?,
+        Command::Import(args) => return import(&config, &args, now),
+        Command::SealKey => print_text(&seal::keys(&config)?.1.to_pem())?,
         Command::Verify(args) => return verify_store(&config, &args),
     }
     Ok(ExitCode::SUCCESS)
@@ -138,7 +140,7 @@ fn init(args: InitArgs, now: UnixMs) -> anyhow::Result<()> {
     println!("Tiếp theo / next:");
     println!("  trucd run --config {file}");
     println!("  trucd box add xa-tan-bien --agency H53.12 --config {file}");
-    println!("Sao lưu nơi an toàn / back up in a safe place: ca.key, receipt.key");
+    println!("Sao lưu nơi an toàn / back up in a safe place: ca.key, receipt.key, seal.key");
     if nix::unistd::geteuid().is_root() {
         println!(
             "Thư mục thuộc root; chạy trucd bằng tài khoản khác thì chuyển chủ sở hữu. / The folder \
@@ -156,6 +158,13 @@ fn this_machine() -> anyhow::Result<String> {
 
 fn receive(config: Config, log_level: Option<&str>) -> anyhow::Result<()> {
     logging::init(log_level.or(Some(&config.log_level)))?;
+    // Without it all but sticks works.
+    if let Err(error) = seal::keys(&config) {
+        tracing::warn!(
+            error = format!("{error:#}"),
+            "there is no key that opens what boxes bring on sticks"
+        );
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -377,6 +386,18 @@ fn parked(config: &Config, args: &JsonArgs, now: UnixMs) -> anyhow::Result<()> {
         }
     }
     Ok(out.flush()?)
+}
+
+fn import(config: &Config, args: &ImportArgs, now: UnixMs) -> anyhow::Result<ExitCode> {
+    let brought = stick::import(config, &args.dir, now)?;
+    match args.json {
+        true => print_json(&brought)?,
+        false => print_text(&brought.to_string())?,
+    }
+    Ok(match brought.is_good() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
 fn verify_store(config: &Config, args: &VerifyArgs) -> anyhow::Result<ExitCode> {

@@ -52,6 +52,8 @@ pub struct HubConfig {
     pub key: PathBuf,
     /// Signs the receipts.
     pub receipt_key: PathBuf,
+    /// Opens what boxes seal for the hub on sticks.
+    pub seal_key: PathBuf,
 }
 
 #[derive(Debug, Clone)]
@@ -147,6 +149,7 @@ fn hub(mut section: Section) -> Option<(HubConfig, BrokerKind)> {
     let certificate = section.path("certificate", Some("trucd.crt"));
     let key = section.path("key", Some("trucd.key"));
     let receipt_key = section.path("receipt_key", Some("receipt.key"));
+    let seal_key = section.path("seal_key", Some("seal.key"));
     let is_external = section.value("broker", Some("embedded"), broker_kind);
     let listen = section.value("listen", Some("0.0.0.0:8883"), socket_address);
     let server_certificate = section.path("server_certificate", Some("server.crt"));
@@ -184,6 +187,7 @@ fn hub(mut section: Section) -> Option<(HubConfig, BrokerKind)> {
         certificate: certificate?,
         key: credential(key?),
         receipt_key: credential(receipt_key?),
+        seal_key: credential(seal_key?),
     };
     Some((hub, broker))
 }

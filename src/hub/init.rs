@@ -16,7 +16,7 @@ use nix::unistd::{Uid, User};
 use crate::evidence::SigningKey;
 use crate::hub::authority::{Authority, Issued, PUBLIC, SECRET, write_new};
 use crate::hub::config::{CLIENT_NAME, FILE_NAME};
-use crate::hub::{mosquitto, pem};
+use crate::hub::{mosquitto, pem, seal};
 use crate::model::UnixMs;
 use crate::store::Options;
 use crate::store::hub::HubStore;
@@ -24,7 +24,7 @@ use crate::store::hub::HubStore;
 /// Says that `init` has begun in this folder and has not ended.
 const MARKER: &str = "init.unfinished";
 /// Everything that `init` makes beside the configuration file.
-const FILES: [&str; 13] = [
+const FILES: [&str; 15] = [
     "ca.key",
     "ca.crt",
     "server.key",
@@ -33,6 +33,8 @@ const FILES: [&str; 13] = [
     "trucd.crt",
     "receipt.key",
     PUBLIC_KEY_FILE,
+    "seal.key",
+    SEAL_PUBLIC_FILE,
     "trucd.db",
     "trucd.db-wal",
     "trucd.db-shm",
@@ -41,6 +43,8 @@ const FILES: [&str; 13] = [
 ];
 /// The key by which boxes check receipts.
 pub const PUBLIC_KEY_FILE: &str = "hub.pub";
+/// The key by which boxes seal what a stick carries.
+pub const SEAL_PUBLIC_FILE: &str = "seal.pub";
 /// Folder of the boxes' material.
 pub const BOXES: &str = "boxes";
 /// Least that the store needs while it is made.
@@ -159,7 +163,8 @@ fn make_keys(plan: &Plan, now: UnixMs) -> anyhow::Result<()> {
         &folder.join(PUBLIC_KEY_FILE),
         pem::public_key(&public_key).as_bytes(),
         PUBLIC,
-    )
+    )?;
+    seal::make(&folder.join("seal.key")).map(|_| ())
 }
 
 fn write_pair(folder: &Path, name: &str, issued: &Issued) -> anyhow::Result<()> {
@@ -218,6 +223,9 @@ certificate = "trucd.crt"
 key = "trucd.key"
 # Khóa ký biên nhận; giữ bí mật, sao lưu / signs the receipts; keep it secret, back it up.
 receipt_key = "receipt.key"
+# Mở dữ liệu trạm mang đến bằng USB; giữ bí mật, sao lưu / opens what boxes bring on sticks; keep it
+# secret, back it up.
+seal_key = "seal.key"
 
 [store]
 path = "trucd.db"

@@ -21,5 +21,7 @@ pub mod records;
 pub mod registry;
 pub mod renewal;
 pub mod run;
+mod seal;
 pub mod status;
+mod stick;
 pub mod verify;

@@ -14,7 +14,8 @@ use serde::Serialize;
 use crate::hub::authority::{Authority, PUBLIC, SECRET, write_new};
 use crate::hub::broker::Shown;
 use crate::hub::config::{CLIENT_NAME, Config};
-use crate::hub::init::{BOXES, PUBLIC_KEY_FILE, make_folder};
+use crate::hub::init::{BOXES, PUBLIC_KEY_FILE, SEAL_PUBLIC_FILE, make_folder};
+use crate::hub::seal;
 use crate::hub::status::Stamp;
 use crate::model::{AgencyCode, BoxId, UnixMs};
 use crate::shell::dial::Address;
@@ -26,11 +27,12 @@ use crate::store::hub::{BoxState, HubStore, NewBox};
 use crate::store::hub_view::{HubView, Snapshot};
 
 /// What `add` writes into a box's folder. The certificate comes first: it says whose folder it is.
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "box.crt",
     "box.key",
     "ca.crt",
     PUBLIC_KEY_FILE,
+    SEAL_PUBLIC_FILE,
     "tramd.toml",
 ];
 const DAY_MS: i64 = 86_400_000;
@@ -112,13 +114,16 @@ pub fn add(config: &Config, plan: &NewBoxPlan, now: UnixMs) -> anyhow::Result<Pa
     let issued = Authority::open(&config.folder)?.issue_client(box_id.as_str(), now)?;
     let public_key = read(&config.folder.join(PUBLIC_KEY_FILE))?;
     let authority = read(&config.hub.ca)?;
+    let (_, seal_key) = seal::keys(config)?;
+    let seal_key = seal_key.to_pem();
     let configuration = box_configuration(config, plan);
-    let files: [(&str, &[u8], u32); 5] = [
+    let files: [(&str, &[u8], u32); 6] = [
         (FILES[0], issued.cert_pem.as_bytes(), PUBLIC),
         (FILES[1], issued.key_pem.as_bytes(), SECRET),
         (FILES[2], &authority, PUBLIC),
         (FILES[3], &public_key, PUBLIC),
-        (FILES[4], configuration.as_bytes(), PUBLIC),
+        (FILES[4], seal_key.as_bytes(), PUBLIC),
+        (FILES[5], configuration.as_bytes(), PUBLIC),
     ];
     for (name, bytes, mode) in files {
         write_new(&folder.join(name), bytes, mode)?;
@@ -362,6 +367,8 @@ ca = "ca.crt"
 certificate = "box.crt"
 key = "box.key"
 receipt_keys = ["{PUBLIC_KEY_FILE}"]
+# Chỉ trục đọc được dữ liệu mang bằng USB / only the hub reads what a stick carries.
+seal_key = "{SEAL_PUBLIC_FILE}"
 
 [http]
 # Nơi phần mềm của cơ quan gửi dữ liệu đến / where the office's software hands in records.

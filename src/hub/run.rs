@@ -324,7 +324,7 @@ async fn start_broker(
 }
 
 /// Without a catalogue the hub receives as ever.
-fn catalogue(config: &Config) -> anyhow::Result<Option<Arc<Catalogue>>> {
+pub(in crate::hub) fn catalogue(config: &Config) -> anyhow::Result<Option<Arc<Catalogue>>> {
     if !config.catalogue.is_dir() {
         tracing::info!(path = %config.catalogue.display(), "there is no catalogue: no copies and no documents are handed on");
         return Ok(None);

@@ -18,10 +18,12 @@ pub mod mqtt;
 pub mod mqtt_in;
 pub mod replace;
 pub mod scan;
+pub mod sealed;
 #[cfg(feature = "edge")]
 pub mod self_signed;
 pub mod settings;
 pub mod signals;
+pub mod stick;
 pub mod systemd;
 pub mod tls;
 #[cfg(any(feature = "edge", feature = "hub"))]

@@ -276,6 +276,13 @@ impl EdgeView {
         rows.next()?.map(blob_row).transpose()
     }
 
+    /// Bytes of attachments whose chunks are no entries yet.
+    pub fn unqueued_blob_bytes(&self) -> Result<u64, StoreError> {
+        let sql = "SELECT coalesce(sum(bytes - queued), 0) FROM blob WHERE state = 'waiting'";
+        let bytes: i64 = self.connection.query_row(sql, [], |row| row.get(0))?;
+        Ok(bytes as u64)
+    }
+
     pub fn blobs(&self) -> Result<BlobFacts, StoreError> {
         let mut facts = self.connection.query_row(
             "SELECT count(*) FILTER (WHERE state <> 'received'),

@@ -272,6 +272,39 @@ impl LogStore for EdgeStore {
     }
 }
 
+/// The store as it stood at one moment, read beside its owner or while there is none. The owner goes on
+/// meanwhile; what it deletes stays readable here.
+pub struct EdgeSnapshot {
+    connection: Connection,
+    epoch: Epoch,
+}
+
+impl EdgeSnapshot {
+    pub fn open(path: &Path) -> Result<EdgeSnapshot, StoreError> {
+        let connection = super::open_read_only(path)?;
+        connection.execute_batch("BEGIN")?;
+        let epoch: i64 = connection.query_row("SELECT epoch FROM box", [], |row| row.get(0))?;
+        Ok(EdgeSnapshot {
+            connection,
+            epoch: Epoch(epoch as u64),
+        })
+    }
+}
+
+impl LogStore for EdgeSnapshot {
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    fn log(&self, lane: Lane) -> Log<'_> {
+        log(&self.connection, lane)
+    }
+
+    fn begin_epoch(&mut self, _: Epoch) -> Result<(), StoreError> {
+        Err(StoreError::ReadOnly)
+    }
+}
+
 fn create(connection: &Connection, box_id: &BoxId, epoch: Epoch) -> Result<(), StoreError> {
     connection.execute(
         "INSERT INTO box (one, box_id, epoch, time_floor_ms) VALUES (1, ?1, ?2, 0)",

@@ -135,6 +135,7 @@ impl Bed {
                 certificate: PathBuf::new(),
                 key: PathBuf::new(),
                 receipt_keys: Vec::new(),
+                seal_key: PathBuf::new(),
                 allow_tls12: false,
                 keep_alive_ms: 30_000,
                 bandwidth: lienthong::model::order::Timetable::default(),
@@ -152,6 +153,7 @@ impl Bed {
             sources: Vec::new(),
             inboxes: Vec::new(),
             backup: None,
+            stick_folder: None,
             alarm_dataset: "an_toan_thiet_bi".parse().unwrap(),
             log_level: "info".to_owned(),
         }

@@ -79,6 +79,7 @@ fn config(file: &Path, settings: &mut Settings) -> Option<Config> {
     let catalogue = section.path("path", Some("/usr/share/lienthong/catalogue"));
     drop(section);
     let backup = backup(settings.section("backup"));
+    let stick_folder = settings.section("stick").optional_path("folder");
     let mut section = settings.section("alarms");
     let alarm_dataset = section.value("dataset", Some("an_toan_thiet_bi"), |text| {
         id(text, "an_toan_thiet_bi")
@@ -101,6 +102,7 @@ fn config(file: &Path, settings: &mut Settings) -> Option<Config> {
         http: http?,
         catalogue: catalogue?,
         backup: backup?,
+        stick_folder: stick_folder?,
         alarm_dataset: alarm_dataset?,
         log_level: log_level?,
         sources: sources?,
@@ -191,6 +193,7 @@ fn hub(mut section: Section) -> Option<HubConfig> {
     let certificate = section.path("certificate", Some("box.crt"));
     let key = section.path("key", Some("box.key"));
     let receipt_keys = section.paths("receipt_keys");
+    let seal_key = section.optional_path("seal_key");
     let allow_tls12 = section.value("tls_min", Some("1.3"), |text| match text {
         "1.3" => Ok(false),
         "1.2" => Ok(true),
@@ -207,9 +210,11 @@ fn hub(mut section: Section) -> Option<HubConfig> {
                 .to_owned(),
         })
     });
+    let (authority, seal_key) = (authority?, seal_key?);
     Some(HubConfig {
+        seal_key: seal_key.unwrap_or_else(|| authority.with_file_name("seal.pub")),
         addresses: addresses?,
-        authority: authority?,
+        authority,
         certificate: certificate?,
         key: credential(key?),
         receipt_keys: receipt_keys?,

@@ -104,6 +104,8 @@ fn name(code: &str) -> Option<Words> {
             "Máy bị tắt đột ngột hoặc mất điện",
             "Power cut or sudden stop of the machine",
         ],
+        "stick_done" => ["Đã ghi hoặc đọc xong USB", "A stick was written or read"],
+        "stick_failed" => ["USB gặp lỗi", "A stick failed"],
         "killed" => [
             "Chương trình bị dừng đột ngột",
             "The program was stopped suddenly",

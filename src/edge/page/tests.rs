@@ -22,9 +22,12 @@ use crate::edge::status::{
     LinkStatus, ParkedReason, RefusedByHub, SourceState, SourceStatus, Stamp, StopKind, StopStatus,
     StoreStatus, Trouble,
 };
+use crate::edge::stick::fault::Fault;
+use crate::edge::stick::state::{Exported, Imported, StickState, StickStatus};
 use crate::engine::sending::Level;
 use crate::model::{ClockQuality, Lane, Seq, UnixMs};
 use crate::shell::down::DownReason;
+use crate::shell::stick::StickError;
 use crate::store::history::Sample;
 use crate::wire::RefusalCode;
 
@@ -121,6 +124,7 @@ pub fn full() -> Status {
                 },
             ],
         },
+        stick: Some(ready_stick()),
         last_stop: Some(StopStatus {
             kind: StopKind::Power,
             after: Stamp(UnixMs(AT - 200_000_000)),
@@ -215,6 +219,58 @@ fn down() -> DownStatus {
             detail: String::new(),
         }],
     }
+}
+
+/// A stick was written and a receipt taken an hour ago.
+fn ready_stick() -> StickStatus {
+    StickStatus {
+        state: StickState::Ready,
+        at: Stamp(UnixMs(AT - 3_600_000)),
+        exported: Some(Exported {
+            files: 1,
+            entries: 1_234,
+            bytes: 5 << 20,
+            left_bytes: 0,
+        }),
+        imported: Some(Imported {
+            files: 1,
+            entries: 56,
+        }),
+        fault: None,
+    }
+}
+
+#[test]
+fn the_stick_says_whether_it_may_be_pulled() {
+    let page = |change: fn(&mut StickStatus), lang| {
+        let mut status = full();
+        change(status.stick.as_mut().expect("there"));
+        render(&status, &History::default(), lang)
+    };
+    let ready = page(|_| {}, Lang::Vi);
+    assert!(ready.contains("có thể rút USB"), "{ready}");
+    assert!(ready.contains("1.234 bản ghi chờ, 5,0 MiB"), "{ready}");
+    assert!(ready.contains("trục đã giữ thêm 56 bản ghi"), "{ready}");
+    let english = page(|_| {}, Lang::En);
+    assert!(english.contains("the stick may be pulled"));
+    let writing = page(|stick| stick.state = StickState::Writing, Lang::Vi);
+    assert!(writing.contains("đang ghi… không được rút"));
+    assert!(!writing.contains("có thể rút"));
+    let failed = page(
+        |stick| {
+            stick.state = StickState::Failed;
+            let fault = Fault::of_stick(std::path::Path::new("/media/usb"), StickError::Full);
+            stick.fault = Some(fault.trouble(UnixMs(AT)));
+        },
+        Lang::Vi,
+    );
+    assert!(failed.contains("USB đầy") && failed.contains("trạm vẫn giữ đủ dữ liệu"));
+    assert!(!failed.contains("có thể rút"));
+    let old = page(
+        |stick| stick.at = Stamp(UnixMs(AT - 8 * 86_400_000)),
+        Lang::Vi,
+    );
+    assert!(!old.contains("có thể rút"));
 }
 
 fn good_backup() -> BackupStatus {

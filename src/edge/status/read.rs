@@ -21,6 +21,7 @@ use crate::edge::status::{
     CardStatus, CertificateStatus, ClockStatus, EventStatus, LanStatus, LaneStatus, LinkState,
     LinkStatus, ParkedReason, SourceStatus, Stamp, Status, StopKind, StopStatus, StoreStatus,
 };
+use crate::edge::stick;
 use crate::edge::texts;
 use crate::engine::sending::Level;
 use crate::model::{Lane, Now, UnixMs};
@@ -137,6 +138,7 @@ impl Reader {
                 .and_then(|live| live.bandwidth_kbps(now.wall)),
             bandwidth: orders::timetable(&self.config).texts(),
             events,
+            stick: stick::state::read(&self.config.store.path),
             down: down(&self.config, facts.as_ref(), now.wall),
             lan: self.lan(facts.as_ref()),
             refused_by_hub: facts.and_then(|facts| facts.refused_by_hub),

@@ -2,7 +2,7 @@
 //! them may go.
 
 use super::{EdgeEngine, Effect, Level, NewRecord};
-use crate::engine::content;
+use crate::engine::content::{self, Ahead};
 use crate::model::chunk::Digest;
 use crate::model::fault::{self, Fault};
 use crate::model::{Lane, Now, Seq};
@@ -58,13 +58,18 @@ impl<R> EdgeEngine<R> {
             tools,
             config,
             capture,
+            ahead,
             ..
         } = self;
-        let gone = content::queue(store, outlet, tools, &*config.content, capture, now)?;
+        let place = (&mut *capture, *ahead);
+        let gone = content::queue(store, outlet, tools, &*config.content, place, now)?;
         for blob in gone {
             self.content_gone(now, blob)?;
         }
-        self.chunks_due = content::is_due(&self.store, &self.outlet)?;
+        self.chunks_due = content::is_due(&self.store, &self.outlet, self.ahead)?;
+        if !self.chunks_due {
+            self.ahead = Ahead::Few;
+        }
         Ok(())
     }
 
@@ -87,7 +92,8 @@ impl<R> EdgeEngine<R> {
             true => self.store.chunks_received(acked)?,
             false => self.store.chunks_taken_back(acked)?,
         }
-        self.chunks_due = self.chunks_due || content::is_due(&self.store, &self.outlet)?;
+        self.chunks_due =
+            self.chunks_due || content::is_due(&self.store, &self.outlet, self.ahead)?;
         Ok(())
     }
 

@@ -65,6 +65,10 @@ pub enum Command {
     Backup(BackupArgs),
     /// Bring a hub back from such an archive, while it is stopped; also on a new machine
     Restore(RestoreArgs),
+    /// Take what boxes have put on a stick, and write the receipts beside it
+    Import(ImportArgs),
+    /// Print the key by which boxes seal what a stick carries: their file seal.pub
+    SealKey,
     /// Check every chain and signature that is kept
     Verify(VerifyArgs),
 }
@@ -77,6 +81,16 @@ pub struct BackupArgs {
     /// Leave the contents of attachments out, which are copied by other means
     #[arg(long)]
     pub without_attachments: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Where the stick is mounted; it holds a folder `lienthong`
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Stable JSON instead of text
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
