@@ -33,6 +33,8 @@ const LIGHTS: [Words; 3] = [
     ["Dữ liệu đi", "Data out"],
     ["Sắp có sự cố?", "Trouble ahead?"],
 ];
+/// The section with the figures of each light.
+const FIGURES: [&str; 3] = [SOURCES.0, LINK.0, MACHINE.0];
 
 /// The sections that can be jumped to; each says its name itself.
 const LINK: (&str, Words) = ("ket-noi", ["Kết nối tới trục", "Link to the hub"]);
@@ -112,11 +114,12 @@ fn glance(out: &mut String, status: &Status, lights: &[Light; 3], lang: Lang) {
             lang::time(status.at),
         ),
     );
-    for (name, light) in LIGHTS.iter().zip(lights) {
+    for ((name, light), section) in LIGHTS.iter().zip(lights).zip(FIGURES) {
         put(
             out,
             format_args!(
-                "<div class=\"light {}\"><h3>{}</h3><p><strong>{}</strong></p><p>{}</p></div>\n",
+                "<div class=\"light {}\"><h3><a href=\"#{section}\" id=\"den-{section}\">{}</a></h3>\
+                 <p><strong>{}</strong></p><p>{}</p></div>\n",
                 light.colour.class(),
                 lang.of(*name),
                 lang.of(light.colour.word()),

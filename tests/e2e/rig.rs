@@ -236,9 +236,13 @@ impl Rig {
 
     /// What is started from now on lives so many days later.
     pub fn set_days_ahead(&mut self, days: u32) {
+        self.set_hours_ahead(24 * days);
+    }
+
+    pub fn set_hours_ahead(&mut self, hours: u32) {
         let library = faketime().expect("the package faketime");
         self.set("LD_PRELOAD", library);
-        self.set("FAKETIME", format!("+{days}d"));
+        self.set("FAKETIME", format!("+{hours}h"));
         self.set("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     }
 

@@ -11,6 +11,7 @@ use crate::edge::connectors::Fault;
 use crate::edge::identity::Keys;
 use crate::edge::look;
 use crate::edge::own_tls;
+use crate::edge::page::text::time;
 use crate::edge::reserve::disk_free_bytes;
 use crate::edge::status::{NameState, Stamp, Status};
 use crate::edge::texts;
@@ -183,16 +184,16 @@ pub fn clock(config: &Config, clock: &Clock) -> Check {
         ClockQuality::Synchronized => Check::ok(
             "clock",
             both(
-                format!("{}, đã đồng bộ", now.wall),
-                format!("{}, synchronized", now.wall),
+                format!("{}, đã đồng bộ", time(Stamp(now.wall))),
+                format!("{}, synchronized", time(Stamp(now.wall))),
             ),
         ),
         ClockQuality::Free => Check::new(
             "clock",
             Outcome::Warning,
             both(
-                format!("{}, không thấy đồng bộ", now.wall),
-                format!("{}, not seen to be synchronized", now.wall),
+                format!("{}, không thấy đồng bộ", time(Stamp(now.wall))),
+                format!("{}, not seen to be synchronized", time(Stamp(now.wall))),
             ),
             both(
                 "Bật systemd-timesyncd (timedatectl set-ntp true) và cho phép cổng UDP 123 tới máy chủ giờ.",
@@ -203,10 +204,13 @@ pub fn clock(config: &Config, clock: &Clock) -> Check {
             "clock",
             Outcome::Failed,
             both(
-                format!("đồng hồ của máy chậm hơn mốc chắc chắn {}", clock.floor()),
+                format!(
+                    "đồng hồ của máy chậm hơn mốc chắc chắn {}",
+                    time(Stamp(clock.floor()))
+                ),
                 format!(
                     "the machine's clock is behind a time that is surely past, {}",
-                    clock.floor()
+                    time(Stamp(clock.floor()))
                 ),
             ),
             both(
@@ -232,18 +236,19 @@ pub fn certificate(keys: &Result<Keys, Vec<settings::Fault>>, clock: &Clock) -> 
     let facts = &keys.identity.facts;
     let days = facts.days_left(now);
     let (number, file) = (keys.pair.number, keys.pair.certificate.display());
-    let since = match keys.pair.since {
+    let end = time(Stamp(facts.not_after));
+    let since = match keys.pair.since.map(|since| time(Stamp(since))) {
         Some(since) => [format!(", lần cuối {since}"), format!(", last {since}")],
         None => [String::new(), String::new()],
     };
     let detail = both(
         format!(
-            "{}, hết hạn {}, còn {days} ngày; đã đổi khóa {number} lần{} ({file})",
-            facts.common_name, facts.not_after, since[0]
+            "{}, hết hạn {end}, còn {days} ngày; đã đổi khóa {number} lần{} ({file})",
+            facts.common_name, since[0]
         ),
         format!(
-            "{}, ends {}, {days} days left; key changed {number} times{} ({file})",
-            facts.common_name, facts.not_after, since[1]
+            "{}, ends {end}, {days} days left; key changed {number} times{} ({file})",
+            facts.common_name, since[1]
         ),
     );
     // The hub begins months before; by now somebody has to look.

@@ -13,6 +13,7 @@ use crate::edge::config::Config;
 use crate::edge::identity::Keys;
 use crate::edge::lock::StoreLock;
 use crate::edge::page::remedy::remedy;
+use crate::edge::page::text::time;
 use crate::edge::run::engines::open_engine;
 use crate::edge::status::{LinkState, Status};
 use crate::edge::texts;
@@ -220,7 +221,7 @@ pub fn of_daemon(status: &Status) -> Vec<Check> {
             ),
         ),
         (None, Some(receipt), Some(since)) if since <= receipt => {
-            let text = format!("{receipt}");
+            let text = time(receipt);
             Check::ok(
                 "receipt",
                 both(

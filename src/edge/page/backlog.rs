@@ -10,7 +10,7 @@ use crate::edge::status::history::{Forecast, History};
 use crate::model::Lane;
 
 /// The page shows so many sources, so that it stays small.
-const SOURCES: usize = 40;
+const SOURCES: usize = 30;
 
 pub(super) fn backlog(out: &mut String, status: &Status, history: &History, lang: Lang) {
     open(out, lang, BACKLOG.0, BACKLOG.1);

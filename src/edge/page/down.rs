@@ -2,7 +2,7 @@
 //! the office's software, and commands.
 
 use super::{COMMANDS, COPIES, INBOX};
-use crate::edge::page::frame::{TABLE_END, column, more, number, open, put, table, term};
+use crate::edge::page::frame::{Column, TABLE_END, column, more, number, open, row, table, term};
 use crate::edge::page::lang::{Lang, Words, time};
 use crate::edge::page::text::{foreign, percent};
 use crate::edge::status::Status;
@@ -14,6 +14,24 @@ use crate::model::handover::known;
 /// The page shows so many rows of a table, so that it stays small; `tramd status` shows them all.
 const ROWS: usize = 20;
 const COMMAND_ROWS: usize = 5;
+const COPY_COLUMNS: [Column; 4] = [
+    column("Bộ dữ liệu", "Dataset"),
+    number("Hồ sơ", "Subjects"),
+    column("Dữ liệu đến lúc", "As of"),
+    column("Tình trạng", "State"),
+];
+const WAY_COLUMNS: [Column; 4] = [
+    column("Đường", "Way"),
+    number("Đang chờ", "Waiting"),
+    column("Lần cuối", "Last"),
+    column("Tình trạng", "State"),
+];
+const COMMAND_COLUMNS: [Column; 4] = [
+    column("Lúc", "When"),
+    column("Lệnh", "Command"),
+    column("Người ra lệnh", "By"),
+    column("Kết quả", "Result"),
+];
 
 pub(super) fn down(out: &mut String, status: &Status, lang: Lang) {
     let Some(down) = &status.down else {
@@ -35,23 +53,22 @@ fn copies(out: &mut String, down: &DownStatus, lang: Lang) {
             "Bản sao tại trạm của dữ liệu cơ quan khác",
             "Copies of other agencies' data on this box",
         ]),
-        &[
-            column("Bộ dữ liệu", "Dataset"),
-            number("Hồ sơ", "Subjects"),
-            column("Dữ liệu đến lúc", "As of"),
-            column("Tình trạng", "State"),
-        ],
+        &COPY_COLUMNS,
     );
     for copy in down.copies.iter().take(ROWS) {
-        put(
+        let cells = [
+            &foreign(copy.dataset.as_str()),
+            &lang.count(copy.subjects),
+            &time(copy.as_of),
+            &compared(copy, lang),
+        ];
+        row(
             out,
-            format_args!(
-                "<tr><th scope=\"row\">{}</th><td class=\"number\">{}</td><td>{}</td><td>{}</td></tr>\n",
-                foreign(copy.dataset.as_str()),
-                lang.count(copy.subjects),
-                time(copy.as_of),
-                compared(copy, lang),
-            ),
+            lang,
+            &COPY_COLUMNS,
+            false,
+            0,
+            &cells.map(String::as_str),
         );
     }
     out.push_str(TABLE_END);
@@ -183,25 +200,23 @@ fn ways(out: &mut String, inbox: &InboxStatus, lang: Lang) {
             "Đường chuyển văn bản tới phần mềm của cơ quan",
             "Ways of documents to the office's software",
         ]),
-        &[
-            column("Đường", "Way"),
-            number("Đang chờ", "Waiting"),
-            column("Lần cuối", "Last"),
-            column("Tình trạng", "State"),
-        ],
+        &WAY_COLUMNS,
     );
     for way in inbox.ways.iter().take(ROWS) {
-        let class = if 0 < way.failed { " class=\"red\"" } else { "" };
-        put(
+        let cells = [
+            &format!("{} ({})", foreign(&way.name), foreign(&way.kind)),
+            &lang.count(way.waiting),
+            &way.last.map_or("–".to_owned(), time),
+            &way_state(way, lang),
+        ];
+        let is_red = 0 < way.failed;
+        row(
             out,
-            format_args!(
-                "<tr{class}><th scope=\"row\">{} ({})</th><td class=\"number\">{}</td><td>{}</td><td>{}</td></tr>\n",
-                foreign(&way.name),
-                foreign(&way.kind),
-                lang.count(way.waiting),
-                way.last.map_or("–".to_owned(), time),
-                way_state(way, lang),
-            ),
+            lang,
+            &WAY_COLUMNS,
+            is_red,
+            0,
+            &cells.map(String::as_str),
         );
     }
     out.push_str(TABLE_END);
@@ -301,23 +316,22 @@ pub(super) fn commands(out: &mut String, status: &Status, lang: Lang) {
         out,
         lang,
         lang.of(["Mới nhất ở trên", "Newest first"]),
-        &[
-            column("Lúc", "When"),
-            column("Lệnh", "Command"),
-            column("Người ra lệnh", "By"),
-            column("Kết quả", "Result"),
-        ],
+        &COMMAND_COLUMNS,
     );
     for command in commands.iter().take(COMMAND_ROWS) {
-        put(
+        let cells = [
+            &time(command.received),
+            &foreign(&command.name),
+            &foreign(&command.by),
+            &result(command, lang),
+        ];
+        row(
             out,
-            format_args!(
-                "<tr><td>{}</td><th scope=\"row\">{}</th><td>{}</td><td>{}</td></tr>\n",
-                time(command.received),
-                foreign(&command.name),
-                foreign(&command.by),
-                result(command, lang),
-            ),
+            lang,
+            &COMMAND_COLUMNS,
+            false,
+            1,
+            &cells.map(String::as_str),
         );
     }
     out.push_str(TABLE_END);

@@ -1,7 +1,7 @@
 //! The page's section on the events of the last days.
 
 use super::EVENTS;
-use crate::edge::page::frame::{TABLE_END, column, more, open, put, table};
+use crate::edge::page::frame::{Column, TABLE_END, column, more, open, put, row, table};
 use crate::edge::page::lang::{Lang, Words, time};
 use crate::edge::page::text::foreign;
 use crate::edge::status::Status;
@@ -9,6 +9,12 @@ use crate::engine::sending::Level;
 
 /// The page shows so many events; `tramd status` shows them all.
 const ROWS: usize = 25;
+const COLUMNS: [Column; 4] = [
+    column("Lúc", "When"),
+    column("Mức", "Level"),
+    column("Sự kiện", "Event"),
+    column("Chi tiết", "Detail"),
+];
 
 pub(super) fn events(out: &mut String, status: &Status, lang: Lang) {
     open(out, lang, EVENTS.0, EVENTS.1);
@@ -32,12 +38,7 @@ pub(super) fn events(out: &mut String, status: &Status, lang: Lang) {
             "7 ngày qua, mới nhất ở trên",
             "The last 7 days, newest first",
         ]),
-        &[
-            column("Lúc", "When"),
-            column("Mức", "Level"),
-            column("Sự kiện", "Event"),
-            column("Chi tiết", "Detail"),
-        ],
+        &COLUMNS,
     );
     for event in status.events.iter().take(ROWS) {
         let level = lang.of(match event.level {
@@ -50,14 +51,8 @@ pub(super) fn events(out: &mut String, status: &Status, lang: Lang) {
             Some(name) => format!("{} <code>{code}</code>", lang.of(name)),
             None => format!("<code>{code}</code>"),
         };
-        put(
-            out,
-            format_args!(
-                "<tr><td>{}</td><td>{level}</td><th scope=\"row\">{what}</th><td>{}</td></tr>\n",
-                time(event.at),
-                foreign(&event.detail),
-            ),
-        );
+        let (at, detail) = (time(event.at), foreign(&event.detail));
+        row(out, lang, &COLUMNS, false, 2, &[&at, level, &what, &detail]);
     }
     out.push_str(TABLE_END);
     more(out, lang, status.events.len().saturating_sub(ROWS));
@@ -106,6 +101,10 @@ fn name(code: &str) -> Option<Words> {
         ],
         "stick_done" => ["Đã ghi hoặc đọc xong USB", "A stick was written or read"],
         "stick_failed" => ["USB gặp lỗi", "A stick failed"],
+        "restored" => [
+            "Kho dữ liệu được khôi phục từ bản sao lưu",
+            "The store was restored from a backup",
+        ],
         "killed" => [
             "Chương trình bị dừng đột ngột",
             "The program was stopped suddenly",

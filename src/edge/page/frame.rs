@@ -13,10 +13,10 @@ pub const SCRIPT: &str = include_str!("page.js");
 pub const SCRIPT_PATH: &str = "/page.js";
 
 /// The page's `Content-Security-Policy`: its own style, known by its digest, and its own script.
-pub const CSP: &str = "default-src 'none'; style-src 'sha256-GzBT8GQ7XI0037FTG63MNsR2ELAlgugr14DxmrnIcYY='; script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+pub const CSP: &str = "default-src 'none'; style-src 'sha256-FJYIAuTl+QHgCLSFdKU5hyP1lSuQvCbU1udtJuQ0Wr8='; script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The same for pages with forms that post to the box itself; without a script.
-pub const CSP_FORMS: &str = "default-src 'none'; style-src 'sha256-GzBT8GQ7XI0037FTG63MNsR2ELAlgugr14DxmrnIcYY='; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+pub const CSP_FORMS: &str = "default-src 'none'; style-src 'sha256-FJYIAuTl+QHgCLSFdKU5hyP1lSuQvCbU1udtJuQ0Wr8='; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// What head and foot of a page say.
 #[derive(Debug, Clone, Copy)]
@@ -182,11 +182,14 @@ pub const fn number(vi: &'static str, en: &'static str) -> Column {
     }
 }
 
-/// Begins a table, up to the rows of its body; it ends with [`TABLE_END`].
+/// Begins a table, up to the rows of its body; it ends with [`TABLE_END`]. One of figures stays a
+/// table on a telephone; there the rows of any other stand one under the other, see [`row`].
 pub fn table(out: &mut String, lang: Lang, caption: &str, columns: &[Column]) {
+    let is_figures = columns.iter().skip(1).all(|column| column.is_number);
+    let class = if is_figures { "figures" } else { "rows" };
     put(
         out,
-        format_args!("<div class=\"scroll\"><table><caption>{caption}</caption><thead><tr>"),
+        format_args!("<table class=\"{class}\"><caption>{caption}</caption><thead><tr>"),
     );
     for column in columns {
         let class = if column.is_number {
@@ -202,7 +205,37 @@ pub fn table(out: &mut String, lang: Lang, caption: &str, columns: &[Column]) {
     out.push_str("</tr></thead><tbody>\n");
 }
 
-pub const TABLE_END: &str = "</tbody></table></div>\n";
+/// A row of a table that has more than figures, its cells escaped; the one at `head` names it. Each
+/// carries the name of its column, for where the columns do not stand beside each other.
+pub fn row(
+    out: &mut String,
+    lang: Lang,
+    columns: &[Column],
+    is_red: bool,
+    head: usize,
+    cells: &[&str],
+) {
+    out.push_str(if is_red { "<tr class=\"red\">" } else { "<tr>" });
+    for (place, (column, cell)) in columns.iter().zip(cells).enumerate() {
+        if place == head {
+            put(out, format_args!("<th scope=\"row\">{cell}</th>"));
+            continue;
+        }
+        let class = if column.is_number {
+            " class=\"number\""
+        } else {
+            ""
+        };
+        let name = lang.of(column.name);
+        put(
+            out,
+            format_args!("<td{class} data-name=\"{name}\">{cell}</td>"),
+        );
+    }
+    out.push_str("</tr>\n");
+}
+
+pub const TABLE_END: &str = "</tbody></table>\n";
 
 /// Says that more rows exist than are shown.
 pub fn more(out: &mut String, lang: Lang, left_out: usize) {

@@ -1,7 +1,7 @@
 //! The first two lights of the page, judged from the state alone: does data come in, does it go out.
 
 use crate::edge::page::lang::{Lang, Words};
-use crate::edge::status::{LinkState, SourceStatus, Status};
+use crate::edge::status::{LinkState, SourceState, SourceStatus, Status};
 use crate::edge::texts;
 
 /// A link may be away for so long before its light turns red: short breaks are the normal case.
@@ -126,6 +126,18 @@ pub fn data_in(status: &Status) -> Light {
             format!("The latest data was refused from: {names}; see the reason under Sources."),
         );
     }
+    let resting = names(status, |source| source.state == Some(SourceState::Paused));
+    if !resting.is_empty() {
+        return Light::new(
+            Colour::Amber,
+            format!(
+                "Nguồn đang tạm dừng: {resting}. Xong việc thì đăng nhập mục Kỹ thuật viên, bấm Chạy tiếp."
+            ),
+            format!(
+                "These sources are paused: {resting}; when the work is done, sign in under Technician and resume them."
+            ),
+        );
+    }
     if status.sources.iter().all(|source| source.accepted == 0) {
         return Light::new(
             Colour::Amber,
@@ -150,6 +162,13 @@ fn names(status: &Status, which: impl Fn(&SourceStatus) -> bool) -> String {
 /// Whether the data reaches the hub.
 pub fn data_out(status: &Status) -> Light {
     let [waiting, waiting_en] = Lang::ALL.map(|lang| lang.count(status.waiting()));
+    let [held, held_en] = match status.waiting() {
+        0 => ["không có bản ghi nào đang chờ", "nothing waits"].map(str::to_owned),
+        _ => [
+            format!("{waiting} bản ghi đang chờ được giữ an toàn trên đĩa"),
+            format!("{waiting_en} entries wait safely on the disk"),
+        ],
+    };
     let link = &status.link;
     if let Some(refused) = &status.refused_by_hub {
         return Light::new(
@@ -165,10 +184,8 @@ pub fn data_out(status: &Status) -> Light {
     match link.state {
         LinkState::Stopped => Light::new(
             Colour::Red,
-            format!(
-                "Chương trình tramd không chạy; {waiting} bản ghi đang chờ được giữ an toàn trên đĩa."
-            ),
-            format!("The daemon is not running; {waiting_en} entries wait safely on the disk."),
+            format!("Chương trình tramd không chạy; {held}."),
+            format!("The daemon is not running; {held_en}."),
         ),
         LinkState::Up if BACKLOG_S <= status.oldest_s() => Light::new(
             Colour::Amber,
@@ -183,27 +200,23 @@ pub fn data_out(status: &Status) -> Light {
         LinkState::Down if LINK_DOWN_RED_MS <= down_ms => Light::new(
             Colour::Red,
             format!(
-                "Mất liên lạc với trục đã {}; {waiting} bản ghi đang chờ được giữ an toàn. Xem cách xử lý ở mục Kết nối.",
+                "Mất liên lạc với trục đã {}; {held}. Xem cách xử lý ở mục Kết nối tới trục.",
                 Lang::Vi.duration(down_ms.unsigned_abs() / 1_000)
             ),
             format!(
-                "No link to the hub for {}; {waiting_en} entries wait safely. See Link for what to do.",
+                "No link to the hub for {}; {held_en}. See Link to the hub for what to do.",
                 Lang::En.duration(down_ms.unsigned_abs() / 1_000)
             ),
         ),
         LinkState::Down => Light::new(
             Colour::Amber,
-            format!(
-                "Đang mất liên lạc với trục; {waiting} bản ghi đang chờ được giữ an toàn và sẽ tự gửi lại."
-            ),
-            format!(
-                "No link to the hub now; {waiting_en} entries wait safely and go out by themselves."
-            ),
+            format!("Đang mất liên lạc với trục, trạm tự nối lại; {held}."),
+            format!("No link to the hub now, the box tries again by itself; {held_en}."),
         ),
         LinkState::Connecting => Light::new(
             Colour::Amber,
-            format!("Đang kết nối tới trục; {waiting} bản ghi đang chờ."),
-            format!("Connecting to the hub; {waiting_en} entries wait."),
+            format!("Đang kết nối tới trục; {held}."),
+            format!("Connecting to the hub; {held_en}."),
         ),
     }
 }
@@ -254,6 +267,11 @@ pub(super) mod tests {
                 (
                     "quan-trac",
                     |s| s.sources[0].last_refused = Some(s.at),
+                    Colour::Amber,
+                ),
+                (
+                    "tạm dừng: quan-trac",
+                    |s| s.sources[0].state = Some(SourceState::Paused),
                     Colour::Amber,
                 ),
                 ("Chưa nguồn", |s| s.sources.clear(), Colour::Amber),

@@ -2,13 +2,22 @@
 
 use super::SOURCES;
 use crate::edge::ftp::PLAIN_FTP;
-use crate::edge::page::frame::{TABLE_END, column, more, number, open, put, table};
+use crate::edge::page::frame::{Column, TABLE_END, column, more, number, open, put, row, table};
 use crate::edge::page::lang::{Lang, time};
 use crate::edge::page::text::{Text, foreign, vietnamese};
 use crate::edge::status::{SourceState, SourceStatus, Status, Trouble};
 
 /// The page shows so many sources, so that it stays small.
-const ROWS: usize = 40;
+const ROWS: usize = 30;
+const COLUMNS: [Column; 7] = [
+    column("Tên", "Name"),
+    column("Loại", "Kind"),
+    number("Đã nhận", "Accepted"),
+    column("Nhận lần cuối", "Last accepted"),
+    number("Bị từ chối", "Refused"),
+    column("Từ chối lần cuối", "Last refused"),
+    column("Tình trạng", "State"),
+];
 /// A reason is cut to this on the page; the source's own log has all of it.
 const REASON_CHARS_MAX: usize = 120;
 
@@ -32,21 +41,13 @@ pub(super) fn sources(out: &mut String, status: &Status, lang: Lang) {
             "Mỗi nguồn: lần nhận cuối, lần từ chối cuối và lý do",
             "Each source: what it gave last, what was last refused and why",
         ]),
-        &[
-            column("Tên", "Name"),
-            column("Loại", "Kind"),
-            number("Đã nhận", "Accepted"),
-            column("Nhận lần cuối", "Last accepted"),
-            number("Bị từ chối", "Refused"),
-            column("Từ chối lần cuối", "Last refused"),
-            column("Tình trạng", "State"),
-        ],
+        &COLUMNS,
     );
     // The ones in trouble first: they are what somebody looks for.
     let mut order: Vec<&SourceStatus> = sources.iter().collect();
     order.sort_by_key(|source| !is_red(source));
     for source in order.into_iter().take(ROWS) {
-        row(out, source, lang);
+        one(out, source, lang);
     }
     out.push_str(TABLE_END);
     more(out, lang, sources.len().saturating_sub(ROWS));
@@ -59,7 +60,7 @@ fn is_red(source: &SourceStatus) -> bool {
     source.fault.is_some() || source.warning.as_ref().is_some_and(is_risky)
 }
 
-fn row(out: &mut String, source: &SourceStatus, lang: Lang) {
+fn one(out: &mut String, source: &SourceStatus, lang: Lang) {
     let gone = lang.of(["không còn trong cấu hình", "no longer configured"]);
     let kind = source.kind.as_deref().unwrap_or(gone);
     let last = source.last_accepted.map_or("–".to_owned(), time);
@@ -68,19 +69,17 @@ fn row(out: &mut String, source: &SourceStatus, lang: Lang) {
         (Some(reason), None) => vietnamese(lang, cut(reason)),
         (None, at) => at.map_or("–".to_owned(), time),
     };
-    let class = if is_red(source) { " class=\"red\"" } else { "" };
-    put(
-        out,
-        format_args!(
-            "<tr{class}><th scope=\"row\">{}</th><td>{}</td><td class=\"number\">{}</td>\
-             <td>{last}</td><td class=\"number\">{}</td><td>{refused}</td><td>{}</td></tr>\n",
-            foreign(&source.name),
-            foreign(kind),
-            lang.count(source.accepted),
-            lang.count(source.refused),
-            state(source, lang),
-        ),
-    );
+    let cells = [
+        &foreign(&source.name),
+        &foreign(kind),
+        &lang.count(source.accepted),
+        &last,
+        &lang.count(source.refused),
+        &refused,
+        &state(source, lang),
+    ];
+    let cells = cells.map(String::as_str);
+    row(out, lang, &COLUMNS, is_red(source), 0, &cells);
 }
 
 /// What the source does, what is wrong with it, and what waits for a person.

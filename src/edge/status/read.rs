@@ -8,7 +8,7 @@ use crate::edge::config::Config;
 use crate::edge::config::load::{OWN_SOURCE, PUT_SOURCE};
 use crate::edge::generations::Generations;
 use crate::edge::live::{self, Live};
-use crate::edge::orders;
+use crate::edge::orders::{self, local};
 use crate::edge::own_tls;
 use crate::edge::published::CatalogueStatus;
 use crate::edge::reserve::disk_free_bytes;
@@ -19,7 +19,8 @@ use crate::edge::status::history::History;
 use crate::edge::status::machine::MachineStatus;
 use crate::edge::status::{
     CardStatus, CertificateStatus, ClockStatus, EventStatus, LanStatus, LaneStatus, LinkState,
-    LinkStatus, ParkedReason, SourceStatus, Stamp, Status, StopKind, StopStatus, StoreStatus,
+    LinkStatus, ParkedReason, SourceState, SourceStatus, Stamp, Status, StopKind, StopStatus,
+    StoreStatus,
 };
 use crate::edge::stick;
 use crate::edge::texts;
@@ -230,6 +231,8 @@ impl Reader {
                 .find(|own| *own == name);
             source_status(&name, kind, Some(facts))
         }));
+        // A source that only waits to be called says nothing of itself, and rests all the same.
+        let resting = local::paused(&self.config).unwrap_or_default();
         for status in &mut statuses {
             status.parked = parked.get(&status.name).copied().unwrap_or(0);
             status.parked_reasons = reasons.remove(&status.name).unwrap_or_default();
@@ -240,6 +243,10 @@ impl Reader {
                 status.fault = live.fault;
                 status.warning = live.warning;
                 status.progress = live.progress;
+            }
+            if let Some((_, _, at)) = resting.iter().find(|(name, ..)| *name == status.name) {
+                status.state = Some(SourceState::Paused);
+                status.since = Some(Stamp(*at));
             }
         }
         statuses

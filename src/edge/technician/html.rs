@@ -235,15 +235,21 @@ impl Field<'_> {
 
 /// A table; the cells are HTML already.
 pub fn table(lang: Lang, heads: &[Both<'_>], rows: &[Vec<String>]) -> String {
-    let mut out = String::from("<table><thead><tr>");
+    let mut out = String::from("<table class=\"rows\"><thead><tr>");
     for head in heads {
         out.push_str(&format!("<th scope=\"col\">{}</th>", words(lang, *head)));
     }
     out.push_str("</tr></thead><tbody>\n");
     for row in rows {
         out.push_str("<tr>");
-        for cell in row {
-            out.push_str(&format!("<td>{cell}</td>"));
+        // Each cell carries its column's name for where the columns do not stand beside each other.
+        for (cell, head) in row.iter().zip(heads) {
+            let name = words(lang, *head);
+            let cell = match cell.is_empty() {
+                true => String::new(),
+                false => format!("<div>{cell}</div>"),
+            };
+            out.push_str(&format!("<td data-name=\"{name}\">{cell}</td>"));
         }
         out.push_str("</tr>\n");
     }

@@ -386,7 +386,17 @@ fn mend_page(
     let number = row.number.to_string();
     let mut inside = super::html::hidden("nguon", source.as_str());
     inside.push_str(&super::html::hidden("so", &number));
-    for field in content.fields() {
+    // What is wrong comes first; the reason names fields by their titles.
+    let is_wrong = |field: &&repair::Field| row.reason_vi.contains(&format!("“{}”", field.title));
+    let (wrong, others): (Vec<_>, Vec<_>) = content.fields().iter().partition(is_wrong);
+    let first_other = wrong.len();
+    for (place, field) in wrong.into_iter().chain(others).enumerate() {
+        if 0 < place && place == first_other {
+            inside.push_str(&format!(
+                "<h3>{}</h3>\n",
+                visit.lang.of(["Các trường khác", "Other fields"])
+            ));
+        }
         let name = format!("{}{}", repair::NEW, field.pointer);
         let fault = faults.iter().find(|(pointer, _)| *pointer == field.pointer);
         let now = match &field.shown {

@@ -137,8 +137,12 @@ fn password_page(
         hint: None,
         fault: old_fault,
     };
+    // Browsers keep a password under the name that stands beside it.
+    let account = visit.visitor.as_ref().map_or("", |known| &known.account);
     let inside = format!(
-        "{}{}{}",
+        "<label for=\"ten\">{}</label><input id=\"ten\" name=\"ten\" type=\"text\" value=\"{}\" autocomplete=\"username\" readonly>{}{}{}",
+        visit.lang.of(["Tài khoản", "Account"]),
+        Text(account),
         old.html(visit.lang),
         password_fields(visit.lang, fault),
         button(visit.lang, PASSWORD_TITLE)
