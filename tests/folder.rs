@@ -443,8 +443,8 @@ async fn each_kind_of_fault_has_its_reason() {
     }
     let view = EdgeView::open(&bed.store()).unwrap();
     let sources = view.sources().unwrap();
-    assert_eq!(sources[0].accepted, 1);
-    assert!(sources[0].refused >= 8, "{sources:?}");
+    assert_eq!(sources[0].tally.accepted, 1);
+    assert!(sources[0].tally.refused >= 8, "{sources:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -991,7 +991,7 @@ async fn a_share_that_comes_and_goes_refuses_nothing() {
     assert_eq!(bed.stored(), 8, "once each");
     assert!(bed.files_in("refused").is_empty());
     let sources = EdgeView::open(&bed.store()).unwrap().sources().unwrap();
-    assert_eq!(sources[0].refused, 0, "{sources:?}");
+    assert_eq!(sources[0].tally.refused, 0, "{sources:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -156,3 +156,43 @@ fn a_box_through_its_states() {
     rig.start_box(XA);
     assert_eq!(rig.status(XA)["last_stop"], told);
 }
+
+/// A new box that has just taken something in says so at once, not when its counts are next written down.
+#[test]
+fn the_first_record_shows_at_once_and_counts_go_on_over_a_restart() {
+    let mut rig = one_box();
+    rig.kill_hub();
+    rig.start_box(XA);
+    let port = rig.boxes[XA].http_port;
+    let told = |rig: &Rig| {
+        let status = rig.status(XA);
+        let sources = status["sources"].as_array().unwrap();
+        let source = sources.iter().find(|s| s["name"] == "mot-cua").unwrap();
+        [&source["accepted"], &source["refused"]].map(|count| count.as_u64().unwrap())
+    };
+    assert!(get(&rig, "/").body.contains("Chưa nguồn nào đưa dữ liệu"));
+    assert!(hand_in(port, AGENCY, 0..1));
+    let html = get(&rig, "/").body;
+    assert!(html.contains("Trạm đang nhận dữ liệu."), "{html}");
+    assert!(!html.contains("Chưa nguồn nào đưa dữ liệu"), "{html}");
+    assert_eq!(told(&rig), [1, 0]);
+    assert!(hand_in(port, AGENCY, 1..8));
+    assert_eq!(told(&rig), [8, 0]);
+    let refused = agent()
+        .post(format!(
+            "http://127.0.0.1:{port}/v1/records/{}",
+            rig::DATASET
+        ))
+        .header("authorization", format!("Bearer {}", rig::TOKEN))
+        .header("content-type", "application/json")
+        .send("{}");
+    assert_eq!(refused.unwrap().status().as_u16(), 422);
+    wait_for("what was refused is told", SOON, || told(&rig) == [8, 1]);
+    // In order: everything was written down. The counts go on from there.
+    rig.process(XA).signal(nix::sys::signal::Signal::SIGTERM);
+    rig.process(XA).wait(SOON).expect("it ends");
+    rig.start_box(XA);
+    assert_eq!(told(&rig), [8, 1]);
+    assert!(hand_in(port, AGENCY, 8..10));
+    assert_eq!(told(&rig), [10, 1]);
+}

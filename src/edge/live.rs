@@ -1,5 +1,6 @@
 //! What only the running daemon knows: how the link stands, and what troubles the store.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::edge::connectors::Board;
@@ -12,11 +13,14 @@ use crate::model::UnixMs;
 use crate::model::order::Timetable;
 use crate::shell::down::DownReason;
 use crate::store::StoreError;
+use crate::store::edge::SourceTally;
 use crate::wire::RefusalCode;
 
 #[derive(Debug)]
 pub struct Live {
     facts: Mutex<Facts>,
+    /// What each source did at all, as far as it did something since the daemon started.
+    counts: Mutex<BTreeMap<String, SourceTally>>,
     pub board: Arc<Board>,
     steering: Arc<Steering>,
     /// The configuration's, where no command has set another.
@@ -64,6 +68,7 @@ impl Live {
         };
         Live {
             facts: Mutex::new(facts),
+            counts: Mutex::default(),
             board,
             steering,
             bandwidth,
@@ -75,6 +80,23 @@ impl Live {
     pub fn bandwidth_kbps(&self, now: UnixMs) -> Option<u32> {
         let ordered = self.steering.bandwidth.borrow();
         ordered.as_ref().unwrap_or(&self.bandwidth).kbps(now)
+    }
+
+    /// Sources have done something; the store hears of it only now and then.
+    pub fn count(&self, counts: Vec<(String, SourceTally)>) {
+        if !counts.is_empty() {
+            self.counts.lock().expect("no holder panics").extend(counts);
+        }
+    }
+
+    /// Another store, or the same one anew, says what sources did.
+    pub fn forget_counts(&self) {
+        self.counts.lock().expect("no holder panics").clear();
+    }
+
+    /// What each source did at all, of those that did something since the daemon started.
+    pub fn counts(&self) -> BTreeMap<String, SourceTally> {
+        self.counts.lock().expect("no holder panics").clone()
     }
 
     pub fn facts(&self) -> Facts {

@@ -327,6 +327,7 @@ impl Owner {
                 if had_events {
                     self.pause_ms = 0;
                 }
+                self.live.count(engine.take_counts());
                 if 0 < submissions && self.full.is_some() {
                     self.is_no_longer_full(now.wall);
                 }
@@ -404,6 +405,7 @@ impl Owner {
 
     fn opened(&mut self, engine: EdgeEngine<Reply>) {
         self.clock.raise_floor(engine.time_floor());
+        self.live.forget_counts();
         self.state = State::Open(Box::new(engine));
         self.bandwidth = None;
         if let Some(message_bytes_max) = self.link {

@@ -4,7 +4,7 @@ mod admission;
 mod attachments;
 mod house;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -222,7 +222,12 @@ pub struct EdgeEngine<R> {
     outlet: Outlet,
     tools: Tools,
     capture: Capture,
+    /// What is still to be written down.
     tallies: BTreeMap<SourceName, SourceTally>,
+    /// What each source did at all.
+    totals: BTreeMap<String, SourceTally>,
+    /// Those that have changed since somebody asked.
+    counted: BTreeSet<String>,
     tally_at: Option<MonoMs>,
     trim_due: bool,
     make_room: bool,
@@ -248,6 +253,8 @@ impl<R> EdgeEngine<R> {
             outlet,
             tools: Tools::default(),
             tallies: BTreeMap::new(),
+            totals: store.tallies()?,
+            counted: BTreeSet::new(),
             tally_at: None,
             trim_due: true,
             make_room: false,
@@ -350,10 +357,13 @@ impl<R> EdgeEngine<R> {
                 records,
                 reason,
             } => {
-                let tally = self.tally(now, &source);
-                tally.refused += records;
-                tally.last_refused = Some(now.wall);
-                tally.last_refusal = Some(reason);
+                let tally = SourceTally {
+                    refused: records,
+                    last_refused: Some(now.wall),
+                    last_refusal: Some(reason),
+                    ..SourceTally::default()
+                };
+                self.count(now, &source, &tally);
             }
             Event::Note {
                 level,

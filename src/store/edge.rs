@@ -1,5 +1,6 @@
 //! The box's store: outbox, kept tail, repeats, cursors.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -23,14 +24,47 @@ pub struct OnceKey {
     pub digest: [u8; 16],
 }
 
-/// What a source did since the last time it was written down.
-#[derive(Debug, Clone, Default)]
+/// What a source did, at all or since it was last written down.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SourceTally {
     pub accepted: u64,
     pub refused: u64,
     pub last_accepted: Option<UnixMs>,
     pub last_refused: Option<UnixMs>,
     pub last_refusal: Option<String>,
+}
+
+impl SourceTally {
+    /// Adds what came later.
+    pub fn add(&mut self, later: &SourceTally) {
+        self.accepted += later.accepted;
+        self.refused += later.refused;
+        self.last_accepted = later.last_accepted.or(self.last_accepted);
+        self.last_refused = later.last_refused.or(self.last_refused);
+        let last = later.last_refusal.as_ref().or(self.last_refusal.as_ref());
+        self.last_refusal = last.cloned();
+    }
+}
+
+/// What each source did as it was last written down.
+pub(super) fn tallies(
+    connection: &Connection,
+) -> Result<BTreeMap<String, SourceTally>, StoreError> {
+    let mut statement = connection.prepare(
+        "SELECT source, accepted, refused, last_accepted_ms, last_refused_ms, last_refusal
+         FROM source ORDER BY source LIMIT 1000",
+    )?;
+    let rows = statement.query_map([], |row| {
+        let tally = SourceTally {
+            accepted: row.get::<_, i64>(1)? as u64,
+            refused: row.get::<_, i64>(2)? as u64,
+            last_accepted: row.get::<_, Option<i64>>(3)?.map(UnixMs),
+            last_refused: row.get::<_, Option<i64>>(4)?.map(UnixMs),
+            last_refusal: row.get(5)?,
+        };
+        Ok((row.get(0)?, tally))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// When a commit reaches the disk.
@@ -196,6 +230,11 @@ impl EdgeStore {
             .prepare_cached("UPDATE box SET time_floor_ms = max(time_floor_ms, ?1)")?
             .execute([floor.0])?;
         Ok(())
+    }
+
+    /// What each source did as it was last written down.
+    pub fn tallies(&self) -> Result<BTreeMap<String, SourceTally>, StoreError> {
+        tallies(&self.connection)
     }
 
     pub fn add_tally(&mut self, source: &str, tally: &SourceTally) -> Result<(), StoreError> {

@@ -40,11 +40,7 @@ pub struct LaneFacts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFacts {
     pub source: String,
-    pub accepted: u64,
-    pub refused: u64,
-    pub last_accepted: Option<UnixMs>,
-    pub last_refused: Option<UnixMs>,
-    pub last_refusal: Option<String>,
+    pub tally: edge::SourceTally,
 }
 
 /// What the program had written to the disk.
@@ -197,21 +193,9 @@ impl EdgeView {
     }
 
     pub fn sources(&self) -> Result<Vec<SourceFacts>, StoreError> {
-        let mut statement = self.connection.prepare(
-            "SELECT source, accepted, refused, last_accepted_ms, last_refused_ms, last_refusal
-             FROM source ORDER BY source LIMIT 1000",
-        )?;
-        let rows = statement.query_map([], |row| {
-            Ok(SourceFacts {
-                source: row.get(0)?,
-                accepted: row.get::<_, i64>(1)? as u64,
-                refused: row.get::<_, i64>(2)? as u64,
-                last_accepted: row.get::<_, Option<i64>>(3)?.map(UnixMs),
-                last_refused: row.get::<_, Option<i64>>(4)?.map(UnixMs),
-                last_refusal: row.get(5)?,
-            })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let tallies = edge::tallies(&self.connection)?.into_iter();
+        let facts = tallies.map(|(source, tally)| SourceFacts { source, tally });
+        Ok(facts.collect())
     }
 
     /// The newest events, newest first.
@@ -336,7 +320,7 @@ mod tests {
             (0, 0, None)
         );
         assert_eq!(view.facts().expect("read").epoch, Epoch(7));
-        assert_eq!(view.sources().expect("read")[0].accepted, 9);
+        assert_eq!(view.sources().expect("read")[0].tally.accepted, 9);
         assert_eq!(view.events(5).expect("read")[0].code, "state_secret");
         drop(view);
 

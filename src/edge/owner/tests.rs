@@ -193,7 +193,7 @@ async fn the_stop_takes_what_is_queued_before_it_and_nothing_after() {
     let view = crate::store::edge_status::EdgeView::open(&rig.folder.path().join("tramd.db"))
         .expect("closed in order");
     assert_eq!(
-        view.sources().expect("read")[0].accepted,
+        view.sources().expect("read")[0].tally.accepted,
         1,
         "the counts are written down"
     );

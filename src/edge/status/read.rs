@@ -30,6 +30,7 @@ use crate::shell::clock::Clock;
 use crate::shell::x509;
 use crate::store::StoreError;
 use crate::store::down_status::DownView;
+use crate::store::edge::SourceTally;
 use crate::store::edge_status::{EdgeView, EventFacts, LaneFacts, SourceFacts, WrittenFacts};
 use crate::store::rows::RowsView;
 
@@ -215,7 +216,8 @@ impl Reader {
                     .map(move |name| (name.as_str(), kind)),
             )
         });
-        let mut left = facts;
+        let counts = self.live.as_ref().map(|live| live.counts());
+        let mut left = newest(facts, counts.unwrap_or_default());
         let mut statuses: Vec<SourceStatus> = tokens
             .chain(others)
             .map(|(name, kind)| {
@@ -410,6 +412,17 @@ fn lane_status(facts: &LaneFacts, quotas: &[u64; 5], now: Now) -> LaneStatus {
     }
 }
 
+/// What the store says of the sources, with what the daemon knows and has not written down yet.
+fn newest(mut facts: Vec<SourceFacts>, counts: BTreeMap<String, SourceTally>) -> Vec<SourceFacts> {
+    facts.retain(|facts| !counts.contains_key(&facts.source));
+    let counted = counts
+        .into_iter()
+        .map(|(source, tally)| SourceFacts { source, tally });
+    facts.extend(counted);
+    facts.sort_by(|one, other| one.source.cmp(&other.source));
+    facts
+}
+
 fn source_status(name: &str, kind: Option<&str>, facts: Option<SourceFacts>) -> SourceStatus {
     let mut status = SourceStatus {
         name: name.to_owned(),
@@ -428,11 +441,12 @@ fn source_status(name: &str, kind: Option<&str>, facts: Option<SourceFacts>) -> 
         progress: None,
     };
     if let Some(facts) = facts {
-        status.accepted = facts.accepted;
-        status.refused = facts.refused;
-        status.last_accepted = facts.last_accepted.map(Stamp);
-        status.last_refused = facts.last_refused.map(Stamp);
-        status.last_reason = facts.last_refusal;
+        let tally = facts.tally;
+        status.accepted = tally.accepted;
+        status.refused = tally.refused;
+        status.last_accepted = tally.last_accepted.map(Stamp);
+        status.last_refused = tally.last_refused.map(Stamp);
+        status.last_reason = tally.last_refusal;
     }
     status
 }

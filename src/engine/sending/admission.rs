@@ -12,7 +12,7 @@ use crate::model::limits::ENTRY_BYTES_MAX;
 use crate::model::record::{complete, derived_id};
 use crate::model::{Capture, Lane, Now};
 use crate::store::StoreError;
-use crate::store::edge::{OnceKey, Sync};
+use crate::store::edge::{OnceKey, SourceTally, Sync};
 
 enum Admission {
     Refused(Answer),
@@ -77,9 +77,12 @@ impl<R> EdgeEngine<R> {
                 self.store
                     .write_beside(source.as_str(), &beside, now.wall)?;
                 if !records.is_empty() || beside.is_empty() {
-                    let tally = self.tally(now, &source);
-                    tally.accepted += records.len() as u64;
-                    tally.last_accepted = Some(now.wall);
+                    let tally = SourceTally {
+                        accepted: records.len() as u64,
+                        last_accepted: Some(now.wall),
+                        ..SourceTally::default()
+                    };
+                    self.count(now, &source, &tally);
                 }
                 Answer::Stored {
                     accepted,

@@ -19,9 +19,24 @@ const VACUUM_BYTES: u64 = 16 * 1024 * 1024;
 const VACUUM_PAGES: u32 = 64;
 
 impl<R> EdgeEngine<R> {
-    pub(super) fn tally(&mut self, now: Now, source: &SourceName) -> &mut SourceTally {
+    pub(super) fn count(&mut self, now: Now, source: &SourceName, tally: &SourceTally) {
         self.tally_at.get_or_insert(now.mono_ms + TALLY_EVERY_MS);
-        self.tallies.entry(source.clone()).or_default()
+        self.tallies.entry(source.clone()).or_default().add(tally);
+        let name = source.as_str();
+        self.totals.entry(name.to_owned()).or_default().add(tally);
+        self.counted.insert(name.to_owned());
+    }
+
+    /// What sources did at all, of those that did something since this was last asked. To be asked after
+    /// a step that has succeeded; the store hears of it later.
+    pub fn take_counts(&mut self) -> Vec<(String, SourceTally)> {
+        std::mem::take(&mut self.counted)
+            .into_iter()
+            .filter_map(|name| {
+                let total = self.totals.get(&name)?.clone();
+                Some((name, total))
+            })
+            .collect()
     }
 
     /// Writes the tallies down and deletes what need not be kept, a slice at a time.
