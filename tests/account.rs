@@ -23,6 +23,8 @@ mod one_box;
 mod rig;
 #[path = "account/safekeeping.rs"]
 mod safekeeping;
+#[path = "account/stick.rs"]
+mod stick;
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};

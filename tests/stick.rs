@@ -550,3 +550,105 @@ fn in_the_wrong_hands_it_is_of_no_use() {
     rig.wait_until_drained(XA, SOON);
     rig.assert_exactly(XA, AGENCY, 60);
 }
+
+/// A disk image as a stick, seen by this test and by what it starts in the same namespace of mounts.
+const PLUGGED: &str = r#"
+set -e
+cd "$1"
+tramd=$2; config=$3; device=$4
+mkdir -p place run
+show() { mount "$device" place; ls place place/lienthong/xa-tan-bien 2>/dev/null || true; umount place; }
+plug() { RUNTIME_DIRECTORY=$1/run "$tramd" stick "$device" --config "$config"; }
+plug "$1"; echo "strange: $(show | tr '\n' ' ')"
+mount "$device" place; mkdir -p place/lienthong/xa-khac; umount place
+plug "$1" 2>&1 || echo "other: $?"
+mount "$device" place; "$tramd" export --prepare "$PWD/place" --config "$config"; umount place
+plug "$1"; echo "written: $(show | tr '\n' ' ')"
+echo "still mounted: $(grep -c "$PWD/run" /proc/self/mounts || true)"
+"#;
+
+#[test]
+fn a_stick_that_is_plugged_in_is_served_if_it_was_prepared() {
+    if !nix::unistd::geteuid().is_root() || !Path::new("/dev/loop-control").exists() {
+        eprintln!("NOT RUN: only root makes disks of files");
+        return;
+    }
+    let rig = cut_off();
+    hand_in_to(&rig, 40);
+    let place = rig.folder.path().join("plugged");
+    fs::create_dir(&place).unwrap();
+    let image = place.join("usb.img");
+    fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
+    let make = Command::new("mkfs.ext4").arg("-q").arg(&image).output();
+    let make = make.unwrap();
+    assert!(make.status.success(), "{}", told(&make));
+    let device = Command::new("losetup")
+        .args(["--find", "--show"])
+        .arg(&image)
+        .output()
+        .unwrap();
+    let device = String::from_utf8(device.stdout).unwrap().trim().to_owned();
+    assert!(device.starts_with("/dev/loop"), "{device}");
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", PLUGGED, "sh"])
+        .arg(&place)
+        .arg(tramd().get_program())
+        .arg(config(&rig))
+        .arg(&device)
+        .output();
+    let freed = Command::new("losetup").args(["--detach", &device]).status();
+    let text = told(&output.unwrap());
+    assert!(freed.unwrap().success());
+    assert!(text.contains("để nguyên"), "{text}");
+    assert!(text.contains("strange: place: lost+found "), "{text}");
+    assert!(
+        text.contains("other: 1") && text.contains("USB không phải của trạm này"),
+        "{text}"
+    );
+    assert!(text.contains("Có thể rút USB: đã ghi 40 bản ghi"), "{text}");
+    assert!(text.contains("-001.lts"), "{text}");
+    assert!(text.contains("still mounted: 0"), "{text}");
+    assert_eq!(rig.status(XA)["stick"]["state"], "ready");
+    let page = agent()
+        .get(format!("http://127.0.0.1:{}/", rig.boxes[XA].http_port))
+        .call()
+        .unwrap()
+        .body_mut()
+        .read_to_string()
+        .unwrap();
+    assert!(page.contains("có thể rút USB"), "{page}");
+}
+
+#[test]
+fn the_rule_starts_the_unit_for_what_the_program_mounts() {
+    let rule = include_str!("../systemd/lienthong-stick.rules");
+    let unit = include_str!("../systemd/tramd-stick@.service");
+    let lines: Vec<&str> = rule
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect();
+    for line in &lines {
+        for part in line.split(", ") {
+            let (name, value) = ["==", "!=", "+=", "="]
+                .iter()
+                .find_map(|sign| part.split_once(sign))
+                .unwrap_or_else(|| panic!("{part:?} is neither a question nor an order"));
+            assert!(value.starts_with('"') && value.ends_with('"'), "{part}");
+            let name = name.split('{').next().unwrap();
+            let known = ["ACTION", "SUBSYSTEM", "ENV", "TAG", "GOTO", "LABEL"];
+            assert!(known.contains(&name), "{part}");
+        }
+    }
+    let label = lines.last().unwrap().strip_prefix("LABEL=").unwrap();
+    let gotos = lines.iter().filter_map(|line| line.split_once("GOTO="));
+    assert!(gotos.clone().count() == 5 && gotos.clone().all(|(_, to)| to == label));
+    assert!(rule.contains("ENV{SYSTEMD_WANTS}+=\"tramd-stick@%k.service\""));
+    assert!(unit.contains("ExecStart=/usr/bin/tramd stick /dev/%i\n"));
+    assert!(unit.contains("RuntimeDirectory="), "where it is mounted");
+    let program = include_str!("../src/edge/stick/device.rs");
+    let kinds = rule.split("ID_FS_TYPE}!=\"").nth(1).unwrap();
+    let kinds = kinds.split('"').next().unwrap();
+    for kind in kinds.split('|') {
+        assert!(program.contains(&format!("(\"{kind}\",")), "{kind}");
+    }
+}

@@ -19,6 +19,7 @@ mod repair;
 mod safekeeping;
 mod sources;
 mod steps;
+mod stick;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -137,6 +138,7 @@ enum Page {
     ReplayFile,
     Bandwidth,
     Backup,
+    Stick,
     Bundle,
     Restart,
     PowerOff,
@@ -196,6 +198,7 @@ pub const ROUTES: &[Route] = &[
     route("/ky-thuat/tep/nhan-lai", Methods::Both, Page::ReplayFile),
     route("/ky-thuat/bang-thong", Methods::Both, Page::Bandwidth),
     route("/ky-thuat/sao-luu", Methods::Both, Page::Backup),
+    route(stick::PATH, Methods::Both, Page::Stick),
     route("/ky-thuat/goi-chan-doan", Methods::Both, Page::Bundle),
     route("/ky-thuat/khoi-dong-lai", Methods::Both, Page::Restart),
     route("/ky-thuat/tat-may", Methods::Both, Page::PowerOff),
@@ -433,6 +436,7 @@ async fn show(page: Page, visit: &Visit) -> Answer {
         Page::ReplayFile => files::replay(visit).await,
         Page::Bandwidth => bandwidth::bandwidth(visit).await,
         Page::Backup => safekeeping::backup(visit).await,
+        Page::Stick => stick::stick(visit).await,
         Page::Bundle => safekeeping::diagnostics(visit).await,
         Page::Restart => machine::restart(visit).await,
         Page::PowerOff => machine::power_off(visit).await,

@@ -61,11 +61,16 @@ pub(super) fn lock_path(store: &Path) -> PathBuf {
     store.with_file_name("stick")
 }
 
+/// Whether a stick is written or read now.
+pub fn is_in_use(store: &Path) -> bool {
+    StoreLock::is_held(&lock_path(store))
+}
+
 /// How the last stick went; none where there was none.
 pub fn read(store: &Path) -> Option<StickStatus> {
     let text = fs::read(path(store)).ok()?;
     let status: StickStatus = serde_json::from_slice(&text).ok()?;
-    if status.state == StickState::Writing && !StoreLock::is_held(&lock_path(store)) {
+    if status.state == StickState::Writing && !is_in_use(store) {
         // Whoever wrote it has ended without a word.
         let trouble = Fault::interrupted().trouble(status.at.0);
         return Some(StickStatus {

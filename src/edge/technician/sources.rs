@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::form::encoded;
 use super::html::{Both, error, link, paragraph, section, table};
 use super::login::unavailable;
-use super::{Answer, HOME, Visit};
+use super::{Answer, HOME, Visit, stick};
 use crate::edge::config::{Config, FolderConfig, SourceKind};
 use crate::edge::orders::local::{self, NotDone};
 use crate::edge::page::lang::Lang;
@@ -66,6 +66,7 @@ pub(super) async fn home(visit: &Visit) -> Answer {
             "/ky-thuat/sao-luu",
             ["Sao lưu ngay", "Back up now"],
         ),
+        link(visit.lang, stick::PATH, stick::TITLE),
         link(
             visit.lang,
             "/ky-thuat/goi-chan-doan",
