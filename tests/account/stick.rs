@@ -5,7 +5,7 @@ use std::fs;
 use crate::browser::encoded;
 use crate::one_box::{SOON, XA, configure, one_box};
 use crate::rig::wait_for;
-use crate::{assert_audited, hand_in, technician};
+use crate::{assert_audited, audit, hand_in, technician};
 
 const USB: &str = "/ky-thuat/usb";
 
@@ -24,35 +24,36 @@ fn a_mounted_stick_is_written_and_read_on_a_word() {
     let page = browser.get(USB).ok();
     assert!(page.body.contains(&shown), "{}", page.body);
 
-    let export = [("noi", shown.as_str()), ("viec", "xuat")];
     let asked = format!("{USB}?noi={}&viec=xuat", encoded(&shown));
     let page = browser.get(&asked).ok();
     assert!(page.body.contains("chỉ trục đọc được"), "{}", page.body);
     let state = || rig.status(XA)["stick"]["state"].clone();
     assert!(state().is_null(), "only shown");
-    browser.confirm(USB, &export);
+    browser.confirm(&asked, &[]);
     wait_for("the stick may be pulled", SOON, || state() == "ready");
     let told = rig.status(XA)["stick"].clone();
     assert_eq!(told["exported"]["entries"], 1, "{told}");
     let files = fs::read_dir(usb.join("lienthong").join(XA)).unwrap();
     assert_eq!(files.count(), 1);
     wait_for("it stands in the audit", SOON, || {
-        crate::audit(&rig).contains("stick_export")
+        let lines = audit(&rig);
+        let mut ends = lines.iter().filter(|line| line["name"] == "stick_export");
+        ends.any(|line| line["result"] == "done")
     });
     assert_audited(&rig, "stick_export", "begun");
 
     rig.trucd(&["import", &shown], 0);
-    browser.confirm(USB, &[("noi", shown.as_str()), ("viec", "nhap")]);
+    let asked = format!("{USB}?noi={}&viec=nhap", encoded(&shown));
+    browser.confirm(&asked, &[]);
     wait_for("the receipts are taken", SOON, || rig.waiting(XA) == 0);
     assert_audited(&rig, "stick_import", "begun");
 
     // A place that no stick is at is none, whoever names it.
     let elsewhere = rig.folder.path().join("noi-khac");
     fs::create_dir(&elsewhere).unwrap();
-    browser.confirm(
-        USB,
-        &[("noi", elsewhere.to_str().unwrap()), ("viec", "xuat")],
-    );
+    let place = elsewhere.to_str().unwrap();
+    let fields = [("noi", place), ("viec", "xuat"), ("xac_nhan", "1")];
+    browser.post(USB, &fields);
     std::thread::sleep(std::time::Duration::from_millis(500));
     assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
 }
