@@ -144,6 +144,8 @@ pub struct HttpConfig {
     pub tls: Option<HttpSecure>,
     /// What the office's network calls the box, without `.local`.
     pub name: String,
+    /// Whether the network is told that name.
+    pub mdns: bool,
     pub tokens: Vec<Token>,
     pub body_bytes_max: usize,
     pub connections_max: usize,

@@ -1,10 +1,10 @@
 //! Who is connected: how many at once, how many of one address, and who gives way when it is full.
 //!
 //! A connection on which nothing is asked (in its handshake, before the end of a request's head, or
-//! idle) gives way after a short while as soon as somebody waits for its place, the one of the
-//! address with the most connections first. Then those whose request takes long; never one that
-//! carries a known token in its request. So neither a thousand silent connections nor slow ones from
-//! a few addresses keep an office's software out.
+//! idle) gives way after a short while as soon as somebody else of its address waits for a place.
+//! When all places are taken, the address with the most connections gives one to whoever has fewer,
+//! at once if he has less than half as many; so those who come in crowds wait for each other, and
+//! nobody else for them. A request with a known token never gives way.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -27,6 +27,8 @@ const QUIET_MS: u64 = 2_000;
 const SLOW_MS: u64 = 5_000;
 /// So long somebody waits for a place.
 const WAIT_MS: u64 = 10_000;
+/// So many of an address may wait where others wait in crowds.
+const WAITING_FREE: usize = 4;
 /// Who waits looks again so often, and whenever somebody leaves.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -137,9 +139,9 @@ impl Seats {
         now_ms: MonoMs,
     ) -> Option<(u64, Arc<Notify>)> {
         if limits.per_address_max <= self.count(address) {
-            self.give_way(Some(address), now_ms)?;
+            self.give_way(address, true, now_ms)?;
         } else if limits.all_max <= self.taken.len() {
-            self.give_way(None, now_ms)?;
+            self.give_way(address, false, now_ms)?;
         }
         self.last += 1;
         let leave = Arc::new(Notify::new());
@@ -158,27 +160,35 @@ impl Seats {
         taken.filter(|seat| seat.address == address).count()
     }
 
-    /// Sends away the connection that can best be spared, among those of one address or of all.
-    fn give_way(&mut self, of: Option<IpAddr>, now_ms: MonoMs) -> Option<()> {
+    /// Sends away the connection that can best be spared for one of `address`, of its own only or of
+    /// all.
+    fn give_way(&mut self, address: IpAddr, own_only: bool, now_ms: MonoMs) -> Option<()> {
         let mut counts: HashMap<IpAddr, usize> = HashMap::new();
         for seat in self.taken.values() {
             *counts.entry(seat.address).or_default() += 1;
         }
+        let own = counts.get(&address).copied().unwrap_or(0);
+        let can_be_spared = |seat: &Seat| {
+            let for_ms = now_ms.saturating_sub(seat.since_ms);
+            let is_late = match seat.doing {
+                Doing::Nothing | Doing::KnownNothing => QUIET_MS <= for_ms,
+                Doing::Request => SLOW_MS <= for_ms,
+                Doing::KnownRequest => return false,
+            };
+            let crowd = counts[&seat.address];
+            match seat.address == address {
+                true => is_late,
+                false if own_only => false,
+                false => (is_late && own < crowd) || 2 * (own + 1) < crowd,
+            }
+        };
         let spared = self
             .taken
             .iter()
-            .filter(|(_, seat)| of.is_none_or(|address| address == seat.address))
-            .filter(|(_, seat)| {
-                let for_ms = now_ms.saturating_sub(seat.since_ms);
-                match seat.doing {
-                    Doing::Nothing | Doing::KnownNothing => QUIET_MS <= for_ms,
-                    Doing::Request => SLOW_MS <= for_ms,
-                    Doing::KnownRequest => false,
-                }
-            })
+            .filter(|(_, seat)| can_be_spared(seat))
             .min_by_key(|(_, seat)| {
                 let crowd = std::cmp::Reverse(counts[&seat.address]);
-                (seat.doing, crowd, seat.since_ms)
+                (crowd, seat.doing, seat.since_ms)
             });
         let number = *spared?.0;
         let seat = self.taken.remove(&number)?;
@@ -198,7 +208,11 @@ impl Waiting {
         let mut seats = guests.seats();
         let all: usize = seats.waiting.values().sum();
         let of_address = seats.waiting.entry(address).or_default();
-        if 2 * guests.per_address_max <= *of_address || guests.all_max <= all {
+        let all_max = match *of_address {
+            0..WAITING_FREE => 4 * guests.all_max,
+            _ => guests.all_max,
+        };
+        if 2 * guests.per_address_max <= *of_address || all_max <= all {
             return None;
         }
         *of_address += 1;
@@ -380,6 +394,24 @@ mod tests {
     }
 
     #[test]
+    fn whoever_comes_alone_waits_for_no_crowd_and_crowds_wait_for_each_other() {
+        let mut room = room(12, 6);
+        for of in [1, 2] {
+            for _ in 0..6 {
+                let seat = room.take(of, 0).unwrap();
+                room.does(seat, Doing::Request);
+            }
+        }
+        assert!(room.take(3, 1).is_some(), "at once");
+        assert!(room.take(4, 1).is_some());
+        assert_eq!(room.seats.count(ip(1)) + room.seats.count(ip(2)), 10);
+        let now_ms = 10 * SLOW_MS;
+        let before = room.seats.count(ip(2));
+        assert!(room.take(1, now_ms).is_some());
+        assert_eq!(room.seats.count(ip(2)), before, "its own give way");
+    }
+
+    #[test]
     fn a_known_request_never_gives_way_and_a_strangers_does_last() {
         let mut room = room(4, 4);
         let seats: Vec<u64> = (0..4).map(|of| room.take(of, 0).unwrap()).collect();
@@ -392,12 +424,12 @@ mod tests {
             room.does(*number, doing);
         }
         let now_ms = SLOW_MS + 1;
-        for gone in [seats[3], seats[2], seats[1]] {
-            let next = room.take(9, now_ms).unwrap();
+        for (of, gone) in [(9, seats[3]), (8, seats[2]), (7, seats[1])] {
+            let next = room.take(of, now_ms).unwrap();
             room.does(next, Doing::KnownRequest);
             assert!(!room.has(gone));
         }
-        assert_eq!(room.take(8, now_ms + WAIT_MS), None);
+        assert_eq!(room.take(6, now_ms + WAIT_MS), None);
         assert!(room.has(seats[0]));
     }
 }

@@ -307,7 +307,8 @@ where
     }
 }
 
-async fn stopped(stop: &mut watch::Receiver<bool>) {
+/// Ends when the program is to end.
+pub async fn stopped(stop: &mut watch::Receiver<bool>) {
     // A sender that is gone means the same.
     let _ = stop.wait_for(|stop| *stop).await;
 }

@@ -34,6 +34,7 @@ mod lock;
 pub mod look;
 pub mod lookup;
 mod mask;
+mod mdns;
 pub mod metrics;
 pub mod mqtt_source;
 mod named;

@@ -50,7 +50,7 @@ use crate::edge::run::sources::start_connectors;
 use crate::edge::status::read::Reader;
 use crate::edge::sweep::Sweep;
 use crate::edge::tokens::Tokens;
-use crate::edge::{arrivals, backup};
+use crate::edge::{arrivals, backup, mdns};
 use crate::model::UnixMs;
 use crate::shell::clock::Clock;
 use crate::shell::logging;
@@ -130,6 +130,7 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
         Arc::clone(&core.live),
         STACK_BYTES,
     )?;
+    let live = Arc::clone(&core.live);
     let (begin_stop, stop) = watch::channel(false);
     let is_ordered = runtime.block_on(async {
         let mut signals = StopSignals::listen()?;
@@ -172,6 +173,9 @@ pub fn run(path: &Path, log_level: Option<&str>) -> Result<(), Failure> {
         let tokens = Tokens::new(&config.http.tokens);
         let router = http::router(Arc::new(app));
         let server = tokio::spawn(bound.serve(router, tokens, stop.clone()));
+        if config.http.mdns {
+            tokio::spawn(mdns::run(config.http.clone(), live, stop.clone()));
+        }
         if let Some(own_tls) = own_tls {
             tokio::spawn(own_tls.keep(clock.clone()));
         }

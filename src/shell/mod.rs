@@ -6,6 +6,8 @@ pub mod clock;
 pub mod courier;
 pub mod der;
 pub mod dial;
+#[cfg(feature = "edge")]
+pub mod dns;
 pub mod down;
 pub mod drive;
 #[cfg(any(feature = "edge", feature = "hub"))]

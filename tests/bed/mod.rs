@@ -144,6 +144,7 @@ impl Bed {
                 listen: "127.0.0.1:0".parse().unwrap(),
                 tls: None,
                 name: BOX.to_owned(),
+                mdns: false,
                 tokens: Vec::new(),
                 body_bytes_max: 1 << 20,
                 connections_max: 8,

@@ -235,6 +235,7 @@ fn http(mut section: Section, box_id: Option<&BoxId>) -> Option<HttpConfig> {
     });
     let own_name = box_id.map_or("tram", |id| id.as_str().trim_end_matches('-'));
     let name = section.value("name", Some(own_name), label);
+    let mdns = section.flag("mdns", true);
     let certificate = section.optional_path("certificate");
     let key = section.optional_path("key");
     let body_bytes_max = section.size("body_max", "4 MiB", 64 * KIB..=64 * MIB);
@@ -279,6 +280,7 @@ fn http(mut section: Section, box_id: Option<&BoxId>) -> Option<HttpConfig> {
         listen,
         tls,
         name: name?,
+        mdns: mdns? && !listen.ip().is_loopback(),
         tokens: tokens?,
         body_bytes_max: usize::try_from(body_bytes_max?).expect("bounded above"),
         connections_max: usize::try_from(connections_max?).expect("bounded above"),
