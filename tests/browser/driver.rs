@@ -207,8 +207,8 @@ impl Browser {
         self.press(&keys);
     }
 
-    /// A picture of the whole page, or only of what is seen without scrolling, at its best `tall`.
-    pub fn picture(&self, tall: Option<u32>) -> Vec<u8> {
+    /// A picture of the whole page, or of its upper part, `tall` at the most.
+    pub fn picture_as(&self, format: &str, tall: Option<u32>) -> Vec<u8> {
         let size =
             "return [document.documentElement.clientWidth, document.documentElement.scrollHeight]";
         let size = self.run(size, &[]);
@@ -217,7 +217,7 @@ impl Browser {
         let clip = json!({"x": 0, "y": 0, "width": width, "height": height, "scale": 1});
         let shot = self.command(
             "Page.captureScreenshot",
-            &json!({"format": "png", "captureBeyondViewport": true, "clip": clip}),
+            &json!({"format": format, "quality": 60, "captureBeyondViewport": true, "clip": clip}),
         );
         BASE64.decode(shot["data"].as_str().unwrap()).unwrap()
     }

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::driver::{Browser, Screen, pictures};
+use crate::manual;
 
 /// Rules of WCAG 2.1 A and AA and what is good practice beyond.
 const RULES: [&str; 5] = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"];
@@ -147,5 +148,6 @@ pub fn misdeeds(browser: &Browser, origin: &str) -> Vec<String> {
 /// Keeps a picture of the page for people to look at.
 pub fn keep_picture(browser: &Browser, name: &str, screen: Screen) {
     let path = pictures().join(format!("{name}-{}.png", screen.name()));
-    fs::write(path, browser.picture(None)).unwrap();
+    fs::write(path, browser.picture_as("png", None)).unwrap();
+    manual::keep(browser, name, screen);
 }

@@ -11,10 +11,12 @@ mod driver;
 mod judge;
 mod keyboard;
 mod link;
+mod manual;
 mod office;
 #[path = "../bed/one_box.rs"]
 #[allow(dead_code)]
 mod one_box;
+mod privacy;
 #[path = "../e2e/rig.rs"]
 #[allow(dead_code)]
 mod rig;
