@@ -46,6 +46,11 @@ impl SourceTally {
     }
 }
 
+/// A store of a newer program is an error.
+pub(super) fn known_version(connection: &Connection) -> Result<(), StoreError> {
+    super::known_version(connection, MIGRATIONS).map(drop)
+}
+
 /// What each source did as it was last written down.
 pub(super) fn tallies(
     connection: &Connection,

@@ -70,6 +70,7 @@ pub struct EdgeView {
 impl EdgeView {
     pub fn open(path: &Path) -> Result<EdgeView, StoreError> {
         let connection = open(path)?;
+        edge::known_version(&connection)?;
         connection.execute_batch("BEGIN")?;
         Ok(EdgeView { connection })
     }
