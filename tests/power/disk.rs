@@ -58,22 +58,59 @@ impl Disk {
         self.is_mounted = true;
     }
 
+    fn unmount(&mut self) {
+        run(Command::new("umount").arg(&self.folder), 0);
+        self.is_mounted = false;
+    }
+
     /// Cuts the power under a process: it stops in its tracks, what it had not synced is lost, and it
     /// is gone.
     pub fn cut(&mut self, process: Process) {
         process.signal(Signal::SIGSTOP);
         wait_until_frozen(process.pid());
-        run(
-            Command::new("xfs_io")
-                .args(["-x", "-c", "shutdown"])
-                .arg(&self.folder),
-            0,
-        );
+        self.shut_down();
         process.kill();
-        run(Command::new("umount").arg(&self.folder), 0);
-        self.is_mounted = false;
+        self.unmount();
         self.mount();
     }
+
+    /// Cuts the power after a process that has just been killed.
+    pub fn lose_unsynced(&mut self) {
+        self.shut_down();
+        self.unmount();
+        self.mount();
+    }
+
+    fn shut_down(&self) {
+        let mut shutdown = Command::new("xfs_io");
+        shutdown.args(["-x", "-c", "shutdown"]).arg(&self.folder);
+        run(&mut shutdown, 0);
+    }
+
+    /// Keeps what is on the disk for [`Disk::set_back`].
+    pub fn remember(&mut self) {
+        self.unmount();
+        copy(&self.image, &self.remembered());
+        self.mount();
+    }
+
+    pub fn set_back(&mut self) {
+        self.unmount();
+        copy(&self.remembered(), &self.image);
+        self.mount();
+    }
+
+    fn remembered(&self) -> PathBuf {
+        self.image.with_extension("remembered")
+    }
+}
+
+/// Leaves holes where there are holes.
+fn copy(from: &Path, to: &Path) {
+    run(
+        Command::new("cp").arg("--sparse=always").arg(from).arg(to),
+        0,
+    );
 }
 
 impl Drop for Disk {

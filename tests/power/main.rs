@@ -9,6 +9,7 @@
     reason = "a test that cannot set its stage has failed; it waits for real processes"
 )]
 
+mod calls;
 mod disk;
 mod office;
 

@@ -97,6 +97,19 @@ impl Office {
         }
     }
 
+    /// Does so many deeds, as soon as the box answers, while `goes_on`.
+    pub fn do_some(&mut self, deeds: u32, mut goes_on: impl FnMut() -> bool) {
+        for _ in 0..deeds {
+            let deed = self.next();
+            while !self.hand_in(&deed) {
+                if !goes_on() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+
     /// Hands in what was not answered.
     pub fn finish(&mut self) {
         if let Some(deed) = self.open.take() {
