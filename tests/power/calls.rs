@@ -1,6 +1,7 @@
 //! The power is cut before every storage call of a program, one after the other: at the first start,
 //! while it takes in, backs up, restores, migrates.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -9,23 +10,33 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use crate::disk::{Disk, FileSystem};
-use crate::office::Office;
+use crate::office::{Office, name_of};
 use crate::rig::{Broker, Process, Rig, run, tramd, trucd};
 use crate::{AGENCY, XA};
 
 /// What changes a file, a folder, or what of them is on the disk.
-const CALLS: &str = "write,pwrite64,fdatasync,fsync,ftruncate,fallocate,unlink,unlinkat,rename,\
-                     renameat,renameat2,mkdir,mkdirat,copy_file_range";
+const CALLS: [&str; 12] = [
+    "write",
+    "pwrite64",
+    "fdatasync",
+    "fsync",
+    "ftruncate",
+    "fallocate",
+    "unlink",
+    "unlinkat",
+    "rename",
+    "renameat",
+    "mkdir",
+    "copy_file_range",
+];
 const A_MOMENT: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(60);
-/// More than any of the programs needs.
-const CALLS_MAX: u32 = 5_000;
 
-/// Every so manieth call; 1 with `POWER_CUTS`.
-fn stride(usual: u32) -> u32 {
+/// So many of the calls of one kind are tried, evenly spread; all of them with `POWER_CUTS`.
+fn most() -> usize {
     match std::env::var_os("POWER_CUTS") {
-        Some(_) => 1,
-        None => usual,
+        Some(_) => usize::MAX,
+        None => 12,
     }
 }
 
@@ -37,12 +48,12 @@ struct Calls {
 
 impl Calls {
     /// A box whose store is on the disk, and whose hub is out of reach.
-    fn of_box() -> Calls {
+    fn of_box(kind: FileSystem) -> Calls {
         let mut rig = Rig::start(Broker::Embedded);
         let port = rig.port;
         rig.add_box(XA, AGENCY, port);
         rig.kill_hub();
-        let disk = Disk::make(FileSystem::Ext4, rig.folder.path());
+        let disk = Disk::make(kind, rig.folder.path());
         let text = format!("[store]\npath = \"{}/box.db\"\n", disk.folder.display());
         fs::write(rig.boxes[XA].folder.join("tramd.d/20-disk.toml"), text).unwrap();
         Calls { rig, disk }
@@ -61,35 +72,91 @@ impl Calls {
         self.rig.boxes[XA].folder.join("tramd.toml")
     }
 
-    /// Runs a program once for each call, until it comes to its end before the call. `work` stays with it
-    /// while it runs, `check` looks at what the disk holds after the cut.
+    /// Runs a program to its end, and then once for each call, until the call. `work` stays with it while
+    /// it runs, `check` looks at what the disk holds after the cut.
     fn each<W>(
         &mut self,
-        step: u32,
         program: impl Fn(&Calls) -> Command,
         work: impl Fn(&Calls, &mut Process) -> W,
         check: impl Fn(&mut Calls, W),
     ) {
         self.disk.remember();
+        let log = self.rig.folder.path().join("strace.log");
+        let trace = self.rig.folder.path().join("trace");
+        let mut process = Process::start("strace", &mut traced(program(self), &trace), &log);
+        work(self, &mut process);
+        let ended = process.wait(PATIENCE).expect("the program ends");
+        assert!(ended.success(), "{ended}");
         let mut cuts = 0;
-        for call in (1..CALLS_MAX).step_by(step as usize) {
-            let log = self.rig.folder.path().join("strace.log");
-            let mut process = Process::start("strace", &mut killed_at(call, program(self)), &log);
-            let seen = work(self, &mut process);
-            let ended = process.wait(PATIENCE).expect("the program ends");
-            if ended.success() {
-                println!("{cuts} cuts");
-                assert!(3 < cuts, "the program hardly writes");
-                return;
+        for (name, count) in counts(&fs::read_to_string(trace).unwrap()) {
+            let tried = count.min(most());
+            for number in (1..=tried).map(|turn| turn * count / tried) {
+                self.disk.set_back();
+                let mut command = killed_at(&name, number, program(self));
+                let mut process = Process::start("strace", &mut command, &log);
+                let seen = work(self, &mut process);
+                let ended = process.wait(PATIENCE).expect("the program ends");
+                self.disk.lose_unsynced();
+                println!("{name} {number} of {count}: {ended}");
+                // Threads do not always share their work in the same way.
+                assert!(was_killed(ended) || ended.success(), "{ended}");
+                check(self, seen);
+                cuts += usize::from(was_killed(ended));
             }
-            assert!(was_killed(ended), "call {call}: {ended}");
-            self.disk.lose_unsynced();
-            check(self, seen);
-            self.disk.set_back();
-            cuts += 1;
         }
-        panic!("the program never comes to its end");
+        assert!(10 < cuts, "the program hardly writes");
     }
+}
+
+fn was_killed(ended: ExitStatus) -> bool {
+    use std::os::unix::process::ExitStatusExt as _;
+    ended.signal() == Some(9)
+}
+
+/// The tracer is a child of the program, so that signals and the exit status are the program's own.
+fn strace(options: [String; 4], program: Command) -> Command {
+    let mut strace = Command::new("strace");
+    strace.args(["-D", "-f", "-qq"]).args(options);
+    strace.arg(program.get_program()).args(program.get_args());
+    strace
+}
+
+fn traced(program: Command, trace: &Path) -> Command {
+    let out = trace.to_str().unwrap().to_owned();
+    let calls = format!("--trace={}", CALLS.join(","));
+    strace(
+        ["-o".to_owned(), out, calls, "--signal=none".to_owned()],
+        program,
+    )
+}
+
+/// The program, killed before such a call of a thread; strace counts each kind of call for itself.
+fn killed_at(name: &str, number: usize, program: Command) -> Command {
+    let null = "/dev/null".to_owned();
+    let inject = format!("--inject={name}:signal=KILL:when={number}");
+    strace(
+        ["-o".to_owned(), null, format!("--trace={name}"), inject],
+        program,
+    )
+}
+
+/// How many calls of each kind the busiest thread made.
+fn counts(trace: &str) -> BTreeMap<String, usize> {
+    let mut by_thread = BTreeMap::new();
+    for line in trace.lines().filter(|line| !line.contains("resumed>")) {
+        let mut words = line.split_whitespace();
+        let thread = words.next().unwrap().to_owned();
+        let call = words.next().unwrap_or_default();
+        if let Some((name, _)) = call.split_once('(') {
+            *by_thread.entry((name.to_owned(), thread)).or_insert(0) += 1;
+        }
+    }
+    let mut counts = BTreeMap::new();
+    for ((name, _), count) in by_thread {
+        let most = counts.entry(name).or_insert(0);
+        *most = count.max(*most);
+    }
+    counts
 }
 
 /// Asks for an orderly end, unless it is over.
@@ -99,22 +166,19 @@ fn end(process: &mut Process) {
     }
 }
 
-fn was_killed(ended: ExitStatus) -> bool {
-    use std::os::unix::process::ExitStatusExt as _;
-    ended.signal() == Some(9)
-}
-
-/// The program, killed before the n-th storage call of a thread. The tracer is a child of the program,
-/// so that signals and the exit status are the program's own.
-fn killed_at(call: u32, program: Command) -> Command {
-    let mut strace = Command::new("strace");
-    strace
-        .args(["-D", "-f", "-qq", "-o", "/dev/null"])
-        .arg(format!("--trace={CALLS}"))
-        .arg(format!("--inject={CALLS}:signal=KILL:when={call}"))
-        .arg(program.get_program())
-        .args(program.get_args());
-    strace
+/// Files that are named by their digests are whole.
+fn assert_whole(blobs: &Path) -> usize {
+    let mut count = 0;
+    for group in fs::read_dir(blobs).into_iter().flatten().flatten() {
+        for file in fs::read_dir(group.path()).into_iter().flatten().flatten() {
+            let name = file.file_name().into_string().unwrap();
+            if name.len() == 64 {
+                assert_eq!(name_of(&fs::read(file.path()).unwrap()), name);
+                count += 1;
+            }
+        }
+    }
+    count
 }
 
 fn stored(path: &Path) -> i64 {
@@ -127,9 +191,8 @@ fn stored(path: &Path) -> i64 {
 
 #[test]
 fn a_cut_at_any_call_of_the_first_start_and_of_intake_loses_nothing_accepted() {
-    let mut calls = Calls::of_box();
+    let mut calls = Calls::of_box(FileSystem::Ext4);
     calls.each(
-        stride(8),
         |calls| {
             let mut command = tramd();
             command.args(["run", "--config"]).arg(calls.config());
@@ -144,6 +207,7 @@ fn a_cut_at_any_call_of_the_first_start_and_of_intake_loses_nothing_accepted() {
         |calls, office| {
             calls.rig.start_box(XA);
             office.ask_again().unwrap();
+            assert_whole(&calls.disk.folder.join("blobs"));
             let trouble = &calls.rig.status(XA)["store"]["trouble"];
             assert!(trouble.is_null(), "{trouble}");
             calls.rig.kill_box(XA);
@@ -159,7 +223,7 @@ fn take_in(calls: &mut Calls, deeds: u32) {
 
 #[test]
 fn a_cut_at_any_call_of_a_backup_leaves_a_whole_one_or_none() {
-    let mut calls = Calls::of_box();
+    let mut calls = Calls::of_box(FileSystem::Xfs);
     take_in(&mut calls, 12);
     let count = stored(Path::new(&calls.path("box.db")));
     // Another place for the same box, where a backup is tried.
@@ -185,7 +249,6 @@ fn a_cut_at_any_call_of_a_backup_leaves_a_whole_one_or_none() {
         assert_eq!(stored(&store), count, "{archive}");
     };
     calls.each(
-        stride(15),
         |calls| {
             let mut command = tramd();
             command.args(["backup", &calls.path("xa.tar.zst"), "--config"]);
@@ -211,8 +274,11 @@ fn a_cut_at_any_call_of_a_backup_leaves_a_whole_one_or_none() {
 
 #[test]
 fn a_cut_at_any_call_of_a_restore_leaves_the_old_store_or_the_new() {
-    let mut calls = Calls::of_box();
-    take_in(&mut calls, 6);
+    let mut calls = Calls::of_box(FileSystem::Xfs);
+    take_in(&mut calls, 12);
+    let blobs = calls.disk.folder.join("blobs");
+    let files = assert_whole(&blobs);
+    assert!(0 < files);
     let store = PathBuf::from(calls.path("box.db"));
     let old = stored(&store);
     let archive = calls.path("xa.tar.zst");
@@ -222,7 +288,9 @@ fn a_cut_at_any_call_of_a_restore_leaves_the_old_store_or_the_new() {
             .arg(calls.config()),
         0,
     );
-    take_in(&mut calls, 12);
+    take_in(&mut calls, 20);
+    // The files are in the archive alone.
+    fs::remove_dir_all(&blobs).unwrap();
     let new = stored(&store);
     assert_ne!(old, new);
     let restore = |calls: &Calls| {
@@ -232,7 +300,6 @@ fn a_cut_at_any_call_of_a_restore_leaves_the_old_store_or_the_new() {
         command
     };
     calls.each(
-        stride(10),
         restore,
         |_, _| (),
         |calls, ()| {
@@ -243,9 +310,13 @@ fn a_cut_at_any_call_of_a_restore_leaves_the_old_store_or_the_new() {
                 waiting == old || waiting == new,
                 "{waiting} of {old} or {new}"
             );
+            if waiting == old {
+                assert_eq!(assert_whole(&blobs), files);
+            }
             run(&mut restore(calls), 0);
             calls.rig.start_box(XA);
             assert_eq!(calls.rig.waiting(XA) as i64, old);
+            assert_eq!(assert_whole(&blobs), files);
             calls.rig.kill_box(XA);
         },
     );
@@ -279,7 +350,6 @@ fn a_cut_at_any_call_of_a_migration_leaves_the_old_schema_or_the_new() {
     assert_eq!(version, 1);
     let mut calls = Calls { rig, disk };
     calls.each(
-        stride(5),
         |calls| {
             let mut command = trucd();
             command

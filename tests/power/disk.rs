@@ -61,6 +61,10 @@ impl Disk {
     fn unmount(&mut self) {
         run(Command::new("umount").arg(&self.folder), 0);
         self.is_mounted = false;
+        // Its loop device goes a moment later; another mount would find the old blocks in its cache.
+        while is_in_loop(&self.image) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Cuts the power under a process: it stops in its tracks, what it had not synced is lost, and it
@@ -119,6 +123,13 @@ impl Drop for Disk {
             let _ = Command::new("umount").arg("-l").arg(&self.folder).status();
         }
     }
+}
+
+fn is_in_loop(image: &Path) -> bool {
+    let devices = fs::read_dir("/sys/block").unwrap().flatten();
+    let mut files = devices
+        .filter_map(|device| fs::read_to_string(device.path().join("loop/backing_file")).ok());
+    files.any(|file| Path::new(file.trim_end()) == image)
 }
 
 /// A thread within a write stops when the write has ended.

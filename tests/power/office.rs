@@ -219,7 +219,7 @@ impl Office {
     }
 }
 
-fn name_of(content: &[u8]) -> String {
+pub fn name_of(content: &[u8]) -> String {
     let digest = sha256(content);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
