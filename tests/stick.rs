@@ -225,6 +225,9 @@ fn there_and_back_with_attachments_while_both_daemons_run() {
     assert!(import_at_box(&rig, &usb).contains("không có biên nhận mới"));
     assert_eq!(rig.waiting(XA), 0);
 
+    let audit = one_box::said(&rig, &["audit", "--json"], 0);
+    assert!(audit.contains("stick_export") && audit.contains("stick_import"));
+
     mend(&mut rig);
     hand_in_to(&rig, 400);
     rig.wait_until_drained(XA, SOON);
@@ -549,6 +552,57 @@ fn in_the_wrong_hands_it_is_of_no_use() {
     hand_in_to(&rig, 60);
     rig.wait_until_drained(XA, SOON);
     rig.assert_exactly(XA, AGENCY, 60);
+}
+
+#[test]
+fn a_hub_without_a_seal_key_makes_one_and_keeps_it_safe() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut rig = cut_off();
+    hand_in_to(&rig, 20);
+    let hub = rig.hub_folder();
+    let public = |rig: &Rig| rig.trucd(&["seal-key"], 0);
+    let first = public(&rig);
+    assert_eq!(first, fs::read_to_string(hub.join("seal.pub")).unwrap());
+    let of_box = rig.boxes[XA].folder.join("seal.pub");
+    assert_eq!(first, fs::read_to_string(&of_box).unwrap());
+    let archive = rig.folder.path().join("truc.tar.zst");
+    rig.trucd(&["backup", archive.to_str().unwrap()], 0);
+    let listed = Command::new("tar")
+        .args(["--zstd", "-tf"])
+        .arg(&archive)
+        .output();
+    assert!(told(&listed.unwrap()).contains("settings/seal.key"));
+
+    // A hub from before there were sticks.
+    for file in ["seal.key", "seal.pub"] {
+        fs::remove_file(hub.join(file)).unwrap();
+    }
+    let second = public(&rig);
+    assert_ne!(first, second);
+    let mode = fs::metadata(hub.join("seal.key")).unwrap().permissions();
+    assert_eq!(mode.mode() & 0o777, 0o600);
+    let usb = stick(&rig);
+    export(&rig, &usb);
+    let said = import_at_hub(&rig, &usb, 1);
+    assert_eq!(fault(&said), "other_hub", "{said}");
+    fs::remove_file(&of_box).unwrap();
+    let text = ends(box_command(&rig, &["export"], &usb), 78);
+    assert!(text.contains("trucd seal-key"), "{text}");
+    fs::write(&of_box, second).unwrap();
+    export(&rig, &usb);
+    // Both are there: the old one is refused, the new one brings all.
+    let said = import_at_hub(&rig, &usb, 1);
+    assert_eq!(
+        (&said["new"], fault(&said)),
+        (&json!(20), "other_hub"),
+        "{said}"
+    );
+    rig.trucd(&["box", "revoke", XA], 0);
+    assert_eq!(fault(&import_at_hub(&rig, &usb, 1)), "suspended");
+    import_at_box(&rig, &usb);
+    assert_eq!(rig.waiting(XA), 0);
+    assert!(rig.trucd(&["audit"], 0).contains("stick_imported"));
+    rig.kill_box(XA);
 }
 
 /// A disk image as a stick, seen by this test and by what it starts in the same namespace of mounts.

@@ -30,6 +30,7 @@ use crate::edge::http::App;
 use crate::edge::identity::Keys;
 use crate::edge::listen::LocalPeer;
 use crate::edge::lock::{LockError, StoreLock};
+use crate::edge::orders::local::{self, By};
 use crate::edge::problem::Problem;
 use crate::edge::run::Core;
 use crate::edge::status::Stamp;
@@ -83,7 +84,9 @@ pub fn export(path: &Path, dir: &Path, only_prepare: bool) -> Result<String, Fai
             stick.folder().display()
         ));
     }
-    let exported = at_the_console(path, &config, |errand, told| errand.export(dir, told))?;
+    let exported = at_the_console(path, &config, "stick_export", |errand, told| {
+        errand.export(dir, told)
+    })?;
     let exported = exported.exported.unwrap_or_default();
     let left = match exported.left_bytes {
         0 => String::new(),
@@ -110,7 +113,9 @@ pub fn export(path: &Path, dir: &Path, only_prepare: bool) -> Result<String, Fai
 /// `tramd import DIR`.
 pub fn import(path: &Path, dir: &Path) -> Result<String, Failure> {
     let Loaded { config, .. } = load(path).map_err(Failure::Configuration)?;
-    let imported = at_the_console(path, &config, |errand, told| errand.import(dir, told))?;
+    let imported = at_the_console(path, &config, "stick_import", |errand, told| {
+        errand.import(dir, told)
+    })?;
     let Imported { files, entries } = imported.imported.unwrap_or_default();
     if files == 0 {
         return Ok("USB không có biên nhận mới.\nThe stick holds no new receipts.\n".to_owned());
@@ -121,10 +126,11 @@ pub fn import(path: &Path, dir: &Path) -> Result<String, Failure> {
     ))
 }
 
-/// Does an errand for a command: through the daemon, or in its place.
+/// Does an errand for a command: through the daemon, or in its place. The audit notes it as `name`.
 fn at_the_console(
     path: &Path,
     config: &Config,
+    name: &'static str,
     work: impl FnOnce(&Errand<'_>, &mut Teller<'_>) -> Result<(), Fault>,
 ) -> Result<StickStatus, Failure> {
     let clock = Clock::start(UnixMs(0));
@@ -141,7 +147,17 @@ fn at_the_console(
         clock: &clock,
         ask: &ask,
     };
-    Ok(errand.run(work)?)
+    let done = errand.run(work);
+    let (result, detail) = match &done {
+        Ok(_) => ("done", ""),
+        Err(fault) => ("failed", fault.code),
+    };
+    let now = clock.now().wall;
+    // What is done is done; a fault of the audit's is only logged.
+    if let Err(error) = local::note(config, &By::console(), name, result, detail, now) {
+        tracing::error!(%error, name, "the audit could not be written");
+    }
+    Ok(done?)
 }
 
 /// Answers a request as the daemon would, while none runs.

@@ -20,6 +20,7 @@ use crate::engine::parts::{PartFiles, Parts, folder_beside, part_path};
 use crate::engine::receiving::{self, Carried, HubEngine};
 use crate::evidence::SigningKey;
 use crate::hub::config::Config;
+use crate::hub::grants::caller;
 use crate::hub::{registry, run, seal};
 use crate::model::chunk::Chunk;
 use crate::model::{BoxId, Epoch, Lane, UnixMs};
@@ -29,6 +30,7 @@ use crate::shell::sealed::{OpenKey, SealError, SealKey, Sealed};
 use crate::shell::stick::{self, Stick, StickError};
 use crate::store::StoreError;
 use crate::store::hub::BoxState;
+use crate::store::hub::rights::AuditRow;
 use crate::wire::{Receipt, RefusalCode};
 
 /// Messages that are committed together: small enough that a hub that runs beside waits for no long.
@@ -247,6 +249,23 @@ impl Importer<'_> {
             rest = late;
         }
         self.write_receipts(dir, stick, &mut of_box, &receipts, now)?;
+        if 0 < of_box.files {
+            let mut store = registry::open(self.config)?;
+            store.begin()?;
+            store.add_audit(&AuditRow {
+                at: now,
+                who: caller(None),
+                action: "stick_imported".to_owned(),
+                detail: format!(
+                    "{} files {} new {} faults {}",
+                    of_box.box_id,
+                    of_box.files,
+                    of_box.new,
+                    of_box.faults.len()
+                ),
+            })?;
+            store.commit()?;
+        }
         Ok(of_box)
     }
 

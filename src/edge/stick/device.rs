@@ -46,7 +46,7 @@ pub fn serve(path: &Path, device: &Path) -> Result<String, Failure> {
         Ok(_) => {}
         Err(StickError::NotPrepared) if has_other_box(&place) => {
             drop(mounted);
-            let said = at_the_console(path, &config, |_, _| {
+            let said = at_the_console(path, &config, "stick_plugged_in", |_, _| {
                 Err(Fault::of_stick(&place, StickError::NotPrepared))
             });
             return said.map(|_| String::new());
@@ -56,7 +56,7 @@ pub fn serve(path: &Path, device: &Path) -> Result<String, Failure> {
         }
         Err(error) => return Err(Fault::of_stick(&place, error).into()),
     }
-    let status = at_the_console(path, &config, |errand, teller| {
+    let status = at_the_console(path, &config, "stick_plugged_in", |errand, teller| {
         let done = serve_mounted(errand, teller, &mounted);
         // It may be pulled only now.
         let unmounted = mounted.unmount();
