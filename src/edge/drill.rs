@@ -32,6 +32,7 @@ use crate::model::{Lane, MonoMs, Now, UnixMs};
 use crate::shell::clock::Clock;
 use crate::shell::replace::{Scratch, folder_of};
 use crate::store::edge::EdgeStore;
+use crate::store::edge_status::EdgeView;
 use crate::store::rows::Beside;
 use crate::store::{Options, StoreError};
 use crate::sync::Limits;
@@ -49,11 +50,22 @@ const DAY_MS: i64 = 86_400_000;
 const RECEIPT_WAIT: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(500);
 
+/// What no program can rehearse on copies, or what would disturb the office.
+const NOT_REHEARSED: [&str; 5] = [
+    "rút cáp mạng hoặc đổi sang đường truyền dự phòng (ở đây chỉ mô phỏng không có đường truyền)",
+    "ngắt điện thật của máy và thời gian UPS giữ được",
+    "làm đầy ổ đĩa vật lý (ở đây kho đầy theo hạn mức, đi cùng một đường xử lý)",
+    "bắt tay TLS với trục bằng chứng thư đã hết hạn và việc xin cấp lại",
+    "khôi phục bản sao lưu trên một máy khác",
+];
+
 /// What was rehearsed, and how it went.
 struct Rehearsal {
     name: &'static str,
     /// What was done.
     what: &'static str,
+    /// What is to come of it.
+    expected: &'static str,
     /// What came of it; the error says what failed.
     result: anyhow::Result<String>,
 }
@@ -63,6 +75,10 @@ pub fn drill(path: &Path) -> Result<String, Failure> {
     let Loaded { config, .. } = load(path).map_err(Failure::Configuration)?;
     let clock = Clock::start(UnixMs(0));
     let keys = Keys::load(&config, &clock).map_err(Failure::Configuration)?;
+    // The box's store may know that the machine's clock is behind.
+    if let Ok(facts) = EdgeView::open(&config.store.path).and_then(|view| view.facts()) {
+        clock.raise_floor(facts.time_floor);
+    }
     let began = clock.now().wall;
     let stage = Stage {
         config: &config,
@@ -72,26 +88,31 @@ pub fn drill(path: &Path) -> Result<String, Failure> {
         Rehearsal {
             name: "Đứt đường truyền và mất điện",
             what: "Nhận bản ghi khi không có đường truyền, rồi ngắt đột ngột và mở lại kho",
+            expected: "Không mất bản ghi nào đã nhận, chuỗi băm đúng, có đường truyền là gửi tiếp",
             result: stage.without_line(),
         },
         Rehearsal {
             name: "Kho đầy",
             what: "Nhận bản ghi cho đến khi hết chỗ",
+            expected: "Kho từ chối rõ ràng khi đầy; bản ghi đã nhận còn nguyên, không nhận thừa",
             result: stage.full_store(),
         },
         Rehearsal {
             name: "Chứng thư hết hạn",
             what: "Cho đồng hồ chạy đến sau ngày hết hạn của chứng thư",
+            expected: "Chứng thư thật còn hạn; khi hết hạn trạm báo rõ và vẫn nhận, giữ dữ liệu",
             result: stage.expired(&keys),
         },
         Rehearsal {
             name: "Khôi phục từ bản sao lưu",
             what: "Sao lưu kho, khôi phục thử bản sao lưu, đối chiếu từng mục",
+            expected: "Bản sao lưu khôi phục được, đủ số mục, chuỗi băm đúng",
             result: stage.restore(),
         },
         Rehearsal {
             name: "Gửi thật về trục",
             what: "Đưa một bản ghi đánh dấu “dien_tap” vào trạm và chờ biên nhận của trục",
+            expected: "Trạm nhận bản ghi; trục ký biên nhận, hoặc bản ghi chờ trong kho khi chưa có đường truyền",
             result: stage.marker(),
         },
     ];
@@ -121,6 +142,11 @@ fn report(config: &Config, began: UnixMs, ended: UnixMs, rehearsals: &[Rehearsal
         local(ended)
     ));
     line(format_args!(
+        "Máy: {}    Tài khoản thực hiện lệnh: {}",
+        machine(),
+        account()
+    ));
+    line(format_args!(
         "Diễn tập trên bản sao của kho; dữ liệu thật của trạm không bị thay đổi, trừ bản ghi đánh dấu ở mục cuối."
     ));
     for (number, one) in (1..).zip(rehearsals) {
@@ -130,6 +156,7 @@ fn report(config: &Config, began: UnixMs, ended: UnixMs, rehearsals: &[Rehearsal
         };
         line(format_args!("\n{number}. {}: {verdict}", one.name));
         line(format_args!("   Cách làm: {}.", one.what));
+        line(format_args!("   Mong đợi: {}.", one.expected));
         line(format_args!("   Kết quả: {detail}."));
     }
     let failed = rehearsals.iter().filter(|one| one.result.is_err()).count();
@@ -143,9 +170,27 @@ fn report(config: &Config, began: UnixMs, ended: UnixMs, rehearsals: &[Rehearsal
         }
     ));
     line(format_args!(
-        "\nNgười thực hiện:                    Đại diện cơ quan:"
+        "\nChưa diễn tập trong buổi này, cần làm trên máy thật khi có thể:"
+    ));
+    for left in NOT_REHEARSED {
+        line(format_args!("- {left}."));
+    }
+    line(format_args!(
+        "\nNgười thực hiện:                    Đại diện cơ quan:\n(ký, ghi rõ họ tên)                  (ký, ghi rõ họ tên)\n\n\n\nNgày ...... tháng ...... năm ......"
     ));
     text
+}
+
+fn machine() -> String {
+    let name = nix::unistd::gethostname().ok();
+    name.map_or("-".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Whose word it was: with sudo, who has called it.
+fn account() -> String {
+    std::env::var("SUDO_USER")
+        .or_else(|_| std::env::var("USER"))
+        .unwrap_or_else(|_| format!("uid {}", nix::unistd::getuid()))
 }
 
 /// `22/11/2026 20:15:04`, Vietnam time.
