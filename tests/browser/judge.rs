@@ -4,11 +4,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::driver::{Browser, Screen, pictures};
 use crate::manual;
+use crate::office::origin;
+use crate::one_box::{XA, one_box};
 
 /// Rules of WCAG 2.1 A and AA and what is good practice beyond.
 const RULES: [&str; 5] = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"];
@@ -150,4 +153,66 @@ pub fn keep_picture(browser: &Browser, name: &str, screen: Screen) {
     let path = pictures().join(format!("{name}-{}.png", screen.name()));
     fs::write(path, browser.picture_as("png", None)).unwrap();
     manual::keep(browser, name, screen);
+}
+
+/// What is planted into the good page of a box, and the word by which it is found.
+const PLANTED: [(&str, &str); 6] = [
+    (
+        "var e = document.createElement('img'); e.alt = ''; e.src = 'http://127.0.0.2:1/x.png'; document.body.appendChild(e);",
+        "img-src",
+    ),
+    (
+        "document.getElementById('main').insertAdjacentHTML('beforeend', '<section class=box><input type=text></section>');",
+        "label",
+    ),
+    (
+        "document.querySelector('.light p:last-child').style.color = '#bbb';",
+        "color-contrast",
+    ),
+    (
+        "document.querySelector('.light p').textContent = 'The box takes data in.';",
+        "other language",
+    ),
+    (
+        "document.querySelector('.light').insertAdjacentHTML('beforeend', '<pre>' + 'x'.repeat(400) + '</pre>');",
+        "wider than the screen",
+    ),
+    (
+        "var e = document.createElement('script'); e.textContent = '1'; document.body.appendChild(e);",
+        "Content Security Policy",
+    ),
+];
+
+#[test]
+fn the_judge_is_no_yes_man() {
+    let mut rig = one_box();
+    rig.start_box(XA);
+    let browser = Browser::start();
+    browser.use_screen(Screen::Telephone);
+    for (fault, word) in PLANTED {
+        browser.open(&origin(&rig));
+        assert_eq!(judge(&browser, "good", Screen::Telephone, "vi"), [""; 0]);
+        assert_eq!(misdeeds(&browser, &origin(&rig)), [""; 0]);
+        browser.run(fault, &[]);
+        std::thread::sleep(Duration::from_millis(200));
+        let mut found = judge(&browser, "planted", Screen::Telephone, "vi");
+        found.extend(misdeeds(&browser, &origin(&rig)));
+        assert!(
+            found.iter().any(|fault| fault.contains(word)),
+            "{word} is not found: {found:?}"
+        );
+    }
+    // A page that lets itself be led elsewhere.
+    browser.open("data:text/html,<title>x</title><img src='http://127.0.0.2:1/x.png'>");
+    let found = misdeeds(&browser, &origin(&rig));
+    let elsewhere = |fault: &String| fault.starts_with("a request to elsewhere: http://127.0.0.2");
+    assert!(found.iter().any(elsewhere), "{found:?}");
+    // Vietnamese on an English page.
+    browser.open(&format!("{}/?lang=en", origin(&rig)));
+    assert_eq!(of_other_language(&browser, "en"), [""; 0]);
+    browser.run(
+        "document.querySelector('.light p').textContent = 'Trạm đang nhận'",
+        &[],
+    );
+    assert_eq!(of_other_language(&browser, "en"), ["Trạm đang nhận"]);
 }

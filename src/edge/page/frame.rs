@@ -13,10 +13,10 @@ pub const SCRIPT: &str = include_str!("page.js");
 pub const SCRIPT_PATH: &str = "/page.js";
 
 /// The page's `Content-Security-Policy`: its own style, known by its digest, and its own script.
-pub const CSP: &str = "default-src 'none'; style-src 'sha256-FJYIAuTl+QHgCLSFdKU5hyP1lSuQvCbU1udtJuQ0Wr8='; script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+pub const CSP: &str = "default-src 'none'; style-src 'sha256-3InWZnp8+zE+JBE0yjGjadWHL2HKjn45dLzkJPOP4lA='; script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The same for pages with forms that post to the box itself; without a script.
-pub const CSP_FORMS: &str = "default-src 'none'; style-src 'sha256-FJYIAuTl+QHgCLSFdKU5hyP1lSuQvCbU1udtJuQ0Wr8='; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+pub const CSP_FORMS: &str = "default-src 'none'; style-src 'sha256-3InWZnp8+zE+JBE0yjGjadWHL2HKjn45dLzkJPOP4lA='; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// What head and foot of a page say.
 #[derive(Debug, Clone, Copy)]

@@ -1,5 +1,7 @@
 //! The page's section on the sources: what came, what was refused or is parked, and why.
 
+use std::borrow::Cow;
+
 use super::SOURCES;
 use crate::edge::ftp::PLAIN_FTP;
 use crate::edge::page::frame::{Column, TABLE_END, column, more, number, open, put, row, table};
@@ -65,8 +67,8 @@ fn one(out: &mut String, source: &SourceStatus, lang: Lang) {
     let kind = source.kind.as_deref().unwrap_or(gone);
     let last = source.last_accepted.map_or("–".to_owned(), time);
     let refused = match (&source.last_reason, source.last_refused) {
-        (Some(reason), Some(at)) => format!("{}: {}", time(at), vietnamese(lang, cut(reason))),
-        (Some(reason), None) => vietnamese(lang, cut(reason)),
+        (Some(reason), Some(at)) => format!("{}: {}", time(at), vietnamese(lang, &cut(reason))),
+        (Some(reason), None) => vietnamese(lang, &cut(reason)),
         (None, at) => at.map_or("–".to_owned(), time),
     };
     let cells = [
@@ -158,7 +160,7 @@ fn parked(out: &mut String, sources: &[SourceStatus], lang: Lang) {
     );
     for source in sources.iter().filter(|source| 0 < source.parked).take(ROWS) {
         let reasons = source.parked_reasons.iter().map(|reason| {
-            let text = foreign(cut(lang.of([&reason.text_vi, &reason.text_en])));
+            let text = foreign(&cut(lang.of([&reason.text_vi, &reason.text_en])));
             format!("{text} ({})", lang.count(reason.rows))
         });
         let reasons: Vec<String> = reasons.collect();
@@ -186,7 +188,9 @@ fn parked(out: &mut String, sources: &[SourceStatus], lang: Lang) {
     );
 }
 
-fn cut(text: &str) -> &str {
-    let end = text.char_indices().nth(REASON_CHARS_MAX);
-    end.map_or(text, |(end, _)| &text[..end])
+fn cut(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(REASON_CHARS_MAX) {
+        None => text.into(),
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+    }
 }
