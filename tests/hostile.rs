@@ -259,7 +259,8 @@ fn slow_idle_and_deaf_clients_keep_no_record_out() {
     attack.never_read(port, attacker(4), 100);
     wait_for("the attack is under way", SOON, || 500 < attack.deeds());
 
-    work(&rig, &attack, 20);
+    let longest = work(&rig, &attack, 20);
+    assert!(longest < Duration::from_secs(8), "it waited for time-outs");
     wait_for(
         "all of it is at the hub while the attack lasts",
         SANE * 2,
@@ -287,7 +288,10 @@ fn one_address_never_has_all_places_and_who_says_nothing_is_left() {
         };
         clients.iter().filter(is_open).count()
     };
-    wait_for("most of them are sent away", SOON, || open() <= 96);
+    // Before any of them has run out of time.
+    wait_for("most of them are sent away", Duration::from_secs(8), || {
+        open() <= 96
+    });
     wait_for(
         "those without a word are left",
         Duration::from_secs(60),
