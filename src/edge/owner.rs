@@ -73,7 +73,8 @@ pub struct Owner {
     /// The last pause before the store was opened again; 0 once a step has worked.
     pause_ms: MonoMs,
     wear: Wear,
-    /// When the next sample of what waits is due.
+    /// When what waits was last sampled, and when that is due again.
+    sampled_at: MonoMs,
     sample_at: MonoMs,
     /// This life has been written down.
     has_begun: bool,
@@ -135,6 +136,7 @@ impl Owner {
             damaged_at: None,
             pause_ms: 0,
             wear,
+            sampled_at: 0,
             sample_at: 0,
             has_begun: false,
             bandwidth: None,
@@ -259,11 +261,11 @@ impl Owner {
     /// a link is the start of a measurement.
     fn sample(&mut self, events: &mut Vec<Event<Reply>>, now_ms: MonoMs) {
         let is_start = |event: &Event<Reply>| matches!(event, Event::LinkUp { .. });
-        let at = match events.iter().any(is_start) {
-            true => self.sample_at.saturating_sub(SAMPLE_MS.1 - SAMPLE_MS.0),
-            false => self.sample_at,
-        };
-        if !events.is_empty() && at <= now_ms {
+        if events.iter().any(is_start) {
+            self.sample_at = self.sample_at.min(self.sampled_at + SAMPLE_MS.0);
+        }
+        if !events.is_empty() && self.sample_at <= now_ms {
+            self.sampled_at = now_ms;
             self.sample_at = now_ms + SAMPLE_MS.1;
             events.push(Event::Sample);
         }

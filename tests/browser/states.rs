@@ -1,13 +1,18 @@
 //! The page in each state of the box but those of the link, reached for real.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Command;
+use std::time::Duration;
+
+use lienthong::evidence::sha256;
 
 use crate::driver::{Browser, Screen};
 use crate::judge::{judge, keep_picture, misdeeds};
 use crate::office::{origin, refuse_a_file, until_parked, with_folder, with_parked_rows};
 use crate::one_box::{AGENCY, SOON, XA, configure, one_box, said, source};
-use crate::rig::{Rig, hand_in, run, wait_for};
+use crate::rig::{DATASET, Rig, TOKEN, agent, dossier, hand_in, run, wait_for};
 
 /// The page of a state: what must stand on it in Vietnamese and in English.
 pub struct State<'a> {
@@ -64,6 +69,101 @@ fn all_is_well() {
             en: &["GOOD", "Connected", "Nothing waits", "mot-cua"],
         },
     );
+}
+
+/// What waits since an hour goes out over a narrow line: the page says until when.
+#[test]
+fn a_backlog_goes_out() {
+    let mut rig = one_box();
+    rig.kill_hub();
+    rig.start_box(XA);
+    let port = rig.boxes[XA].http_port;
+    for start in (0..6_400).step_by(400) {
+        hand_in_long(port, start..start + 400);
+    }
+    rig.kill_box(XA);
+    let way = narrow_way(rig.port, 3_000);
+    let text = format!("[hub]\naddresses = [\"127.0.0.1:{way}\"]\n");
+    configure(&rig, "40-way.toml", &text);
+    rig.set_hours_ahead(1);
+    rig.start_hub();
+    rig.start_box(XA);
+    let page = || {
+        let url = format!("{}/", origin(&rig));
+        let mut answer = agent().get(url).call().unwrap();
+        answer.body_mut().read_to_string().unwrap()
+    };
+    wait_for("there is a forecast", Duration::from_secs(240), || {
+        page().contains("dự kiến gửi hết lúc")
+    });
+    assert_good(
+        &rig,
+        &State {
+            name: "backlog",
+            vi: &[
+                "bản ghi chờ gửi, dự kiến gửi hết lúc",
+                "Theo nguồn",
+                "mot-cua",
+                "CẦN CHÚ Ý",
+                "Đang gửi bù dữ liệu tồn",
+            ],
+            en: &[
+                "records wait; all will be delivered at about",
+                "By source",
+                "ATTENTION",
+                "Catching up",
+            ],
+        },
+    );
+}
+
+/// Hands in records that can hardly be pressed together.
+fn hand_in_long(port: u16, numbers: std::ops::Range<u32>) {
+    let lines = numbers.map(|n| {
+        let digest = |word: &str| -> String {
+            let bytes = (0..8).flat_map(|part| sha256(format!("{n} {word} {part}").as_bytes()));
+            bytes.map(|byte| format!("{byte:02x}")).collect()
+        };
+        dossier(AGENCY, n).replace("Trần Thị", &format!("Trần Thị {}", &digest("ten")[..200]))
+    });
+    let lines: Vec<String> = lines.collect();
+    let answer = agent()
+        .post(format!("http://127.0.0.1:{port}/v1/records/{DATASET}"))
+        .header("authorization", format!("Bearer {TOKEN}"))
+        .header("content-type", "application/x-ndjson")
+        .send(lines.join("\n"));
+    let mut answer = answer.unwrap();
+    let text = answer.body_mut().read_to_string().unwrap();
+    assert!(answer.status().is_success(), "{text}");
+}
+
+/// A way to a local port that takes up no more than so much.
+fn narrow_way(target: u16, bytes_per_second: u64) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for near in listener.incoming().flatten() {
+            let Ok(far) = TcpStream::connect(("127.0.0.1", target)) else {
+                continue;
+            };
+            let (mut back_from, mut back_to) =
+                (far.try_clone().unwrap(), near.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut back_from, &mut back_to));
+            std::thread::spawn(move || {
+                let (mut near, mut far) = (near, far);
+                let mut piece = [0; 2_048];
+                while let Ok(length @ 1..) = near.read(&mut piece) {
+                    let pause = length as u64 * 1_000_000 / bytes_per_second;
+                    std::thread::sleep(Duration::from_micros(pause));
+                    if far.write_all(&piece[..length]).is_err() {
+                        break;
+                    }
+                }
+                let _ = far.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    port
 }
 
 #[test]

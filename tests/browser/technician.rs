@@ -7,7 +7,7 @@ use crate::judge::{judge, keep_picture, misdeeds};
 use crate::office::{
     MARKS, origin, parked, refuse_a_file, until_parked, with_folder, with_parked_rows,
 };
-use crate::one_box::{SOON, XA, one_box, said};
+use crate::one_box::{SOON, XA, configure, one_box, said};
 use crate::rig::{Rig, wait_for};
 
 pub const PASSWORD: &str = "mưa rào đầu mùa hạ";
@@ -79,6 +79,10 @@ fn every_page_of_the_area() {
     let mut rig = one_box();
     with_parked_rows(&rig);
     let folder = with_folder(&rig);
+    let backups = rig.folder.path().join("saoluu");
+    std::fs::create_dir(&backups).unwrap();
+    let text = format!("[backup]\nfolder = \"{}\"\n", backups.display());
+    configure(&rig, "60-backup.toml", &text);
     rig.start_box(XA);
     until_parked(&rig);
     refuse_a_file(&folder);
@@ -172,6 +176,13 @@ fn every_page_of_the_area() {
             "tech-power-off",
             "Tắt máy an toàn",
         ),
+        ("/ky-thuat/sao-luu".to_owned(), "tech-backup", "Sao lưu"),
+        (
+            "/ky-thuat/goi-chan-doan".to_owned(),
+            "tech-bundle",
+            "chẩn đoán",
+        ),
+        ("/ky-thuat/usb".to_owned(), "tech-usb", "USB"),
         (
             "/ky-thuat/duong-truyen".to_owned(),
             "tech-link-test",
