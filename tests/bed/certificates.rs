@@ -59,6 +59,20 @@ impl Certificates {
         })
     }
 
+    pub fn of_the_future(&self) -> Shown {
+        self.issue(&["localhost", "127.0.0.1"], |params| {
+            params.not_before = rcgen::date_time_ymd(2090, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2091, 1, 1);
+        })
+    }
+
+    /// Of a client, not of a server.
+    pub fn of_a_client(&self) -> Shown {
+        self.issue(&["localhost", "127.0.0.1"], |params| {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        })
+    }
+
     fn issue(&self, hosts: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Shown {
         let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let mut params = CertificateParams::new(hosts).unwrap();

@@ -7,6 +7,10 @@
     reason = "real processes are waited for by the real clock"
 )]
 
+mod broker;
+#[path = "../bed/certificates.rs"]
+#[allow(dead_code)]
+mod certificates;
 mod driver;
 mod judge;
 mod keyboard;

@@ -137,9 +137,14 @@ fn hand_in_long(port: u16, numbers: std::ops::Range<u32>) {
     assert!(answer.status().is_success(), "{text}");
 }
 
-/// A way to a local port that takes up no more than so much.
+/// A way to a local port that takes no more than it passes on: the kernel's window closes.
 fn narrow_way(target: u16, bytes_per_second: u64) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(8_192).unwrap();
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&address.into()).unwrap();
+    socket.listen(4).unwrap();
+    let listener = TcpListener::from(socket);
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for near in listener.incoming().flatten() {
