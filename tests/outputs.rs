@@ -8,6 +8,7 @@
 )]
 
 #[path = "bed/certificates.rs"]
+#[allow(dead_code)]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod certificates;
 #[path = "outputs/edxml.rs"]

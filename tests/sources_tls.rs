@@ -8,6 +8,7 @@
 )]
 
 #[path = "bed/certificates.rs"]
+#[allow(dead_code)]
 mod certificates;
 #[path = "bed/servers.rs"]
 mod servers;
