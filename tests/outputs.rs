@@ -8,7 +8,6 @@
 )]
 
 #[path = "bed/certificates.rs"]
-#[allow(dead_code)]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod certificates;
 #[path = "outputs/edxml.rs"]
