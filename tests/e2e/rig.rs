@@ -234,12 +234,16 @@ impl Rig {
         self.hub_folder().join("trucd.toml")
     }
 
-    /// What is started from now on lives so many days later.
+    /// What is started from now on lives so many days later; with 0 by the machine's clock.
     pub fn set_days_ahead(&mut self, days: u32) {
         self.set_hours_ahead(24 * days);
     }
 
     pub fn set_hours_ahead(&mut self, hours: u32) {
+        if hours == 0 {
+            self.environment.remove("LD_PRELOAD");
+            return;
+        }
         let library = faketime().expect("the package faketime");
         self.set("LD_PRELOAD", library);
         self.set("FAKETIME", format!("+{hours}h"));
