@@ -32,7 +32,7 @@ use rig::{Broker, DATASET, Rig, TOKEN, agent, dossier, wait_for};
 
 const AGENCY: &str = "H53.12";
 const XA: &str = "xa-tan-bien";
-const IDLE_BYTES_MAX: u64 = 19_000_000;
+const IDLE_BYTES_MAX: u64 = 20_000_000;
 const BUSY_BYTES_MAX: u64 = 24_000_000;
 const GROUP: u32 = 1_000;
 
