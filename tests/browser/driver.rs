@@ -5,15 +5,15 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
-use crate::rig::{Process, wait_for};
+use crate::rig::Process;
 
 /// How long starting the browser, and any one thing in it, may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -70,21 +70,33 @@ pub struct Said {
     pub console: Vec<String>,
 }
 
+/// It takes a free port of IPv4 and ends when another program has that of IPv6.
+const DRIVER_TRIES: u32 = 10;
+
+/// A driver and its port; none when it has ended.
+fn start_driver(log: &Path) -> Option<(Process, u16)> {
+    let _ = fs::remove_file(log);
+    let mut command = Command::new("chromedriver");
+    command.arg("--port=0");
+    let mut driver = Process::start("chromedriver (.ci/setup)", &mut command, log);
+    let until = Instant::now() + PATIENCE;
+    while Instant::now() < until && driver.wait(Duration::from_millis(50)).is_none() {
+        let text = fs::read_to_string(log).unwrap_or_default();
+        let found = text.split("successfully on port ").nth(1);
+        if let Some(port) = found.and_then(|rest| rest.split('.').next()?.parse().ok()) {
+            return Some((driver, port));
+        }
+    }
+    None
+}
+
 impl Browser {
     pub fn start() -> Browser {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("driver.log");
-        let mut command = Command::new("chromedriver");
-        command.arg("--port=0");
-        let driver = Process::start("chromedriver (.ci/setup)", &mut command, &log);
-        let mut port = None;
-        wait_for("the driver listens", PATIENCE, || {
-            let text = fs::read_to_string(&log).unwrap_or_default();
-            let found = text.split("successfully on port ").nth(1);
-            port = found.and_then(|rest| rest.split('.').next()?.parse::<u16>().ok());
-            port.is_some()
-        });
-        let root = format!("http://127.0.0.1:{}", port.unwrap());
+        let started = (0..DRIVER_TRIES).find_map(|_| start_driver(&log));
+        let (driver, port) = started.expect("chromedriver (.ci/setup) starts");
+        let root = format!("http://127.0.0.1:{port}");
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(PATIENCE))
